@@ -1,0 +1,5 @@
+//! The one binary. Calls the command line and nothing else.
+
+fn main() {
+    println!("agentmux");
+}
