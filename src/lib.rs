@@ -1,1 +1,9 @@
-//! agentmux.
+//! agentmux: the relay that lets coding agents on one machine work as a team.
+//!
+//! Start with `src/README.md`: the floors, the lap, the state table and the guarantees are on its first page.
+#![doc = include_str!("README.md")]
+
+pub mod core;
+pub mod model;
+pub mod protocol;
+pub mod wire;

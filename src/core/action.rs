@@ -1,0 +1,212 @@
+//! Actions: what may be done once the lap is committed, in the imperative.
+//!
+//! **Invariant:** no action leaves the relay before the commit of the lap that decided it (G1).
+
+use std::sync::Arc;
+
+use super::record::DeliveryId;
+use crate::model::child::ChildCommand;
+use crate::model::clock::Millis;
+use crate::model::fault::Fault;
+use crate::model::id::{ClaimId, ConnId, MailId, Nonce};
+use crate::model::name::Name;
+use crate::model::session::ChildKey;
+use crate::protocol::answer::{Answer, ChildInfo, SessionInfo};
+use crate::wire::rpc::Id;
+
+/// Something that the shell shall do.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Answer a request.
+    Reply {
+        /// On which connection.
+        conn: ConnId,
+        /// Which request.
+        id: Id,
+        /// With what.
+        answer: Answer,
+    },
+    /// Refuse a request.
+    Refuse {
+        /// On which connection.
+        conn: ConnId,
+        /// Which request.
+        id: Id,
+        /// Why.
+        fault: Fault,
+    },
+    /// Answer a request from the store.
+    Query {
+        /// On which connection.
+        conn: ConnId,
+        /// Which request.
+        id: Id,
+        /// What to look up.
+        query: Query,
+    },
+    /// Tell a client something that it did not ask for.
+    Notify {
+        /// On which connection.
+        conn: ConnId,
+        /// What happened.
+        event: Event,
+    },
+    /// Close a connection once what it is owed is written.
+    Close {
+        /// Which connection.
+        conn: ConnId,
+    },
+    /// Start a child.
+    SpawnChild {
+        /// What it carries.
+        nonce: Nonce,
+        /// Its place.
+        slot: u32,
+        /// The program, as the session has it.
+        program: String,
+        /// The session whose stored environment it gets.
+        environment_of: Name,
+    },
+    /// Connect to a child that outlived the former relay.
+    AdoptChild {
+        /// What it carries.
+        nonce: Nonce,
+        /// Its place.
+        slot: u32,
+        /// Its process.
+        pid: u32,
+    },
+    /// Give a child a command.
+    Command {
+        /// Which child.
+        nonce: Nonce,
+        /// The command.
+        command: ChildCommand,
+    },
+    /// Give a child a claim's mails as one turn.
+    Deliver(Deliver),
+    /// Signal a child.
+    SignalChild {
+        /// Which child.
+        nonce: Nonce,
+        /// How hard.
+        signal: Signal,
+    },
+    /// End every process that carries an ended child's nonce.
+    SweepChild {
+        /// Which child.
+        nonce: Nonce,
+    },
+    /// Let panes reach a child.
+    PublishPanes {
+        /// The child's place.
+        slot: u32,
+    },
+    /// Keep panes from a child until its threads are open again.
+    WithdrawPanes {
+        /// The child's place.
+        slot: u32,
+    },
+    /// Forget the stored environment of a session.
+    ForgetEnvironment {
+        /// The session.
+        name: Name,
+    },
+    /// Leave.
+    Exit,
+}
+
+/// How hard a child is asked to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    /// Please.
+    Term,
+    /// Now.
+    Kill,
+}
+
+/// A claim to be put into a turn; the shell loads the bodies and writes the envelopes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Deliver {
+    /// Which child.
+    pub nonce: Nonce,
+    /// Which session.
+    pub session: Name,
+    /// The claim.
+    pub claim: ClaimId,
+    /// Its mails, in order.
+    pub deliveries: Vec<DeliveryId>,
+    /// Names that must not follow a `$` directly.
+    pub skills: Arc<[String]>,
+    /// The moment that ages are counted to.
+    pub at: Millis,
+}
+
+/// What a client is told without having asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The relay is leaving because somebody stopped it; do not start it again.
+    Stopping,
+    /// The child behind an attached session went away; its screen will come back with it.
+    ChildGone {
+        /// The session.
+        session: Name,
+    },
+}
+
+/// A read-only question, authorised by the core and answered from the store after the commit.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Query {
+    /// `mail/list`.
+    Inbox {
+        /// Whose mail.
+        name: Name,
+        /// Only what its recipient has not had yet.
+        unread: bool,
+        /// How many.
+        limit: u32,
+        /// Whether bodies of mail that has not been delivered may be shown (they are not, for a session with a child).
+        at: Millis,
+    },
+    /// `mail/read`.
+    Read {
+        /// Which mail.
+        mail: MailId,
+        /// From whose point of view.
+        reader: Name,
+        /// The moment that ages are counted to.
+        at: Millis,
+    },
+    /// `mail/trace`, with the reasons that only the core knows.
+    Trace {
+        /// Which mail.
+        mail: MailId,
+        /// Why a delivery that is still open is not further, by recipient.
+        reasons: Vec<(Name, String)>,
+    },
+    /// `relay/status`, with everything that only the core knows.
+    Status {
+        /// The sessions.
+        sessions: Vec<SessionInfo>,
+        /// The children, without memory.
+        children: Vec<ChildInfo>,
+        /// Approvals that wait for a person.
+        approvals: u64,
+        /// Connected clients.
+        clients: u64,
+        /// Open deliveries: queued, claimed or submitted, unknown.
+        open: [u64; 3],
+    },
+}
+
+/// The children that a relay found alive at its start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Survivor {
+    /// What it carries.
+    pub nonce: Nonce,
+    /// Its process.
+    pub pid: u32,
+}
+
+/// Which child a session runs on, for the shell's tables.
+pub type Key = ChildKey;

@@ -1,0 +1,200 @@
+//! Connections: hello, who a connection speaks as, what it may ask for, and where its requests go.
+//!
+//! **Invariant:** the sender is assigned here from facts about the connection, never from a field of a request.
+
+use super::action::{Action, Event};
+use super::input::Resolved;
+use super::timer::Timer;
+use super::{Core, Step};
+use crate::model::fault::{Code, Fault};
+use crate::model::id::{ConnId, MailId};
+use crate::model::limits;
+use crate::model::mail::FromKind;
+use crate::model::name::{self, Name};
+use crate::protocol::answer::{Answer, Welcome};
+use crate::protocol::request::{Hello, Request};
+use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION};
+use crate::wire::rpc::Id;
+
+/// One connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Whether its process descends from one of our children.
+    descends: bool,
+    /// Who it speaks as, once it has said hello.
+    pub identity: Option<Identity>,
+    /// The session that its pane shows.
+    pub attached: Option<Name>,
+    /// Mail handed to it whose taking its next request confirms.
+    pub handed: Vec<MailId>,
+    /// Requests of it that wait.
+    pub waiting: usize,
+}
+
+/// Who a connection speaks as.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name.
+    pub name: Name,
+    /// What kind of sender.
+    pub kind: FromKind,
+}
+
+/// One request on its way to an answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ask {
+    /// On which connection.
+    pub conn: ConnId,
+    /// The request's id.
+    pub id: Id,
+}
+
+impl Step {
+    /// Answers a request.
+    pub fn reply(&mut self, ask: Ask, answer: Answer) {
+        self.act(Action::Reply { conn: ask.conn, id: ask.id, answer });
+    }
+
+    /// Refuses a request.
+    pub fn refuse(&mut self, ask: Ask, fault: Fault) {
+        self.act(Action::Refuse { conn: ask.conn, id: ask.id, fault });
+    }
+}
+
+impl Core {
+    pub(super) fn handle_conn_opened(&mut self, step: &mut Step, conn: ConnId, descends: bool) {
+        self.conns
+            .insert(conn, Conn { descends, identity: None, attached: None, handed: Vec::new(), waiting: 0 });
+        self.timers.set(Timer::Hello(conn), step.now.plus(limits::HELLO_MS));
+    }
+
+    pub(super) fn handle_conn_closed(&mut self, _step: &mut Step, conn: ConnId) {
+        self.timers.clear(&Timer::Hello(conn));
+        self.forget_waiting_of(conn);
+        if let Some(attached) = self.conns.remove(&conn).and_then(|conn| conn.attached) {
+            self.touch(&attached);
+        }
+    }
+
+    pub(super) fn handle_hello_missing(&mut self, step: &mut Step, conn: ConnId) {
+        step.act(Action::Close { conn });
+    }
+
+    pub(super) fn handle_asked(
+        &mut self,
+        step: &mut Step,
+        conn: ConnId,
+        id: Id,
+        request: Request,
+        resolved: Resolved,
+    ) {
+        let ask = Ask { conn, id };
+        let Some(known) = self.conns.get_mut(&conn) else { return };
+        let handed = std::mem::take(&mut known.handed);
+        let identity = match (&request, known.identity.clone()) {
+            (Request::Hello(hello), None) => return self.handle_hello(step, ask, hello),
+            (Request::Hello(_), Some(_)) => {
+                return step.refuse(ask, Fault::usage("request refused: hello was said already"));
+            }
+            (_, None) => {
+                step.refuse(ask, Fault::usage("request refused: the first request must be `hello`"));
+                return step.act(Action::Close { conn });
+            }
+            (_, Some(identity)) => identity,
+        };
+        self.confirm_handed(step, &identity.name, &handed);
+        if self.stop.is_some()
+            && !matches!(request, Request::Status | Request::List | Request::Stop(_) | Request::Down(_))
+        {
+            return step.refuse(
+                ask,
+                Fault::busy("request refused: the relay is stopping")
+                    .hint("run the command again in a moment"),
+            );
+        }
+        if known_waiting(self, conn) >= limits::PENDING_PER_CLIENT_MAX {
+            let most = limits::PENDING_PER_CLIENT_MAX;
+            return step.refuse(
+                ask,
+                Fault::busy(format!("request refused: {most} requests of this connection wait already")),
+            );
+        }
+        if is_operators(&request) && identity.kind != FromKind::Operator {
+            let why = "request refused: only the operator may do this, and this command runs inside an agent";
+            return step.refuse(ask, Fault::refused(why).hint("run it from your own shell"));
+        }
+        match request {
+            Request::Hello(_) => unreachable!("answered above"),
+            Request::Spawn(spawn) => self.request_spawn(step, ask, spawn, resolved),
+            Request::Up(names) => self.request_up(step, ask, &names.names),
+            Request::Down(down) => self.request_down(step, ask, &down),
+            Request::Remove(one) => self.request_remove(step, ask, &one.name),
+            Request::List => self.request_list(step, ask),
+            Request::Status => self.request_status(step, ask),
+            Request::Send(send) => self.request_send(step, ask, &identity, send, resolved),
+            Request::Reply(reply) => self.request_reply(step, ask, &identity, reply, resolved),
+            Request::Inbox(inbox) => self.request_inbox(step, ask, &identity, &inbox),
+            Request::Read(_) => self.request_read(step, ask, &identity, resolved),
+            Request::Trace(_) => self.request_trace(step, ask, resolved),
+            Request::Wait(wait) => self.request_wait(step, ask, &wait, resolved),
+            Request::Look(look) => self.request_look(step, ask, &look),
+            Request::Attach(one) => self.request_attach(step, ask, &one.name),
+            Request::Stop(stop) => self.request_stop(step, ask, stop.now),
+        }
+    }
+
+    fn handle_hello(&mut self, step: &mut Step, ask: Ask, hello: &Hello) {
+        if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
+            let fault = Fault::new(
+                Code::Version,
+                format!(
+                    "hello refused: the relay (pid {}, version {VERSION}) speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, the client (version {}) speaks {} to {}",
+                    self.settings.pid, hello.version, hello.protocol_min, hello.protocol_max
+                ),
+            );
+            step.refuse(ask.clone(), fault.hint("replace the relay: agentmux host relay --replace"));
+            return step.act(Action::Close { conn: ask.conn });
+        }
+        let Some(conn) = self.conns.get_mut(&ask.conn) else { return };
+        let outside = conn.descends || hello.agent_mark.is_some();
+        let identity = if outside {
+            Identity {
+                name: Name::parse(name::OUTSIDE).expect("a constant in the grammar"),
+                kind: FromKind::Outside,
+            }
+        } else {
+            Identity { name: Name::operator(), kind: FromKind::Operator }
+        };
+        conn.identity = Some(identity.clone());
+        self.timers.clear(&Timer::Hello(ask.conn));
+        let welcome = Welcome {
+            version: VERSION.to_owned(),
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            protocol: PROTOCOL_MAX.min(hello.protocol_max),
+            pid: self.settings.pid,
+            bundle: self.settings.bundle.clone(),
+            name: identity.name,
+            kind: identity.kind,
+        };
+        step.reply(ask, Answer::Welcome(welcome));
+    }
+
+    /// Tells every client that has said hello.
+    pub(super) fn notify_all(&mut self, step: &mut Step, event: &Event) {
+        for (conn, known) in &self.conns {
+            if known.identity.is_some() {
+                step.act(Action::Notify { conn: *conn, event: event.clone() });
+            }
+        }
+    }
+}
+
+fn known_waiting(core: &Core, conn: ConnId) -> usize {
+    core.conns.get(&conn).map_or(0, |conn| conn.waiting)
+}
+
+/// Whether only the operator may ask for this; the same as the verb table says of its method.
+fn is_operators(request: &Request) -> bool {
+    crate::protocol::verb::is_operators(request.method())
+}

@@ -1,0 +1,282 @@
+//! Evidence: what a child's statements mean for the mails of a claim, and how doubt is resolved.
+//!
+//! | Heard | Mails of the claim |
+//! | --- | --- |
+//! | request answered | `claimed` → `submitted` |
+//! | request refused, may pass | → `queued`, tried again later |
+//! | request refused for good | → `failed` |
+//! | our input is inside a turn | → `consumed`, with the turn |
+//! | the turn ended without it | in doubt until the history was read |
+//! | no answer within the lease; child lost, exited, or the relay crashed | → `unknown`, in doubt |
+//! | history has the claim | → `consumed` |
+//! | history lacks it; the child that held it is dead | → `queued` |
+//! | history lacks it; that child lives | believed when still so 2 s later with no turn running, then → `queued` |
+//!
+//! **Invariant:** G5: no line of this file writes `consumed` but `on_input_taken` and `on_claims_found`.
+
+use super::planted::Planted;
+use super::record::{DeliveryId, Record};
+use super::timer::Timer;
+use super::{Core, Step};
+use crate::model::child::TurnOutcome;
+use crate::model::clock::Millis;
+use crate::model::id::{ClaimId, MailId, TurnId};
+use crate::model::limits;
+use crate::model::mail::DeliveryState;
+use crate::model::name::Name;
+
+impl Core {
+    pub(super) fn on_turn_accepted(&mut self, step: &mut Step, name: &Name, claim: ClaimId, turn: &TurnId) {
+        self.timers.clear(&Timer::Lease(name.clone()));
+        if self.is_planted(Planted::ConsumedFromResponse) {
+            return self.on_input_taken(step, name, Some(claim), turn);
+        }
+        for id in self.open_deliveries_of(claim) {
+            if self.state_of(id) == Some(DeliveryState::Claimed) {
+                self.move_delivery(step, id, DeliveryState::Submitted, Some(turn.clone()), None);
+            }
+        }
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.refusals = 0;
+        if let Some(flight) = running.claim.as_mut().filter(|flight| flight.claim == claim) {
+            flight.turn = Some(turn.clone());
+            if running.ended_turn.as_ref() == Some(turn) {
+                self.end_flight(step, name);
+            }
+        }
+        self.touch(name);
+    }
+
+    pub(super) fn on_turn_refused(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        claim: ClaimId,
+        temporary: bool,
+        why: &str,
+    ) {
+        self.timers.clear(&Timer::Lease(name.clone()));
+        let to = if temporary { DeliveryState::Queued } else { DeliveryState::Failed };
+        for id in self.open_deliveries_of(claim) {
+            self.move_delivery(step, id, to, None, Some(format!("refused by the child: {why}")));
+        }
+        self.end_claim(step, claim);
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.claim = running.claim.take().filter(|flight| flight.claim != claim);
+            running.reason = Some(why.to_owned());
+        }
+        if temporary {
+            self.back_off(step, name);
+        }
+        self.touch(name);
+    }
+
+    /// Input is inside a turn: ours, by its claim, or a person's.
+    pub(super) fn on_input_taken(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        claim: Option<ClaimId>,
+        turn: &TurnId,
+    ) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            if running.ended_turn.as_ref() != Some(turn) {
+                running.busy = true;
+                running.turn = Some(turn.clone());
+            }
+            if let Some(flight) = running.claim.as_mut().filter(|flight| Some(flight.claim) == claim) {
+                flight.taken = true;
+                flight.turn = Some(turn.clone());
+                self.timers.clear(&Timer::Lease(name.clone()));
+            }
+        }
+        if let Some(claim) = claim {
+            self.consume(step, claim, turn, None);
+        }
+        self.touch(name);
+    }
+
+    pub(super) fn on_turn_started(&mut self, name: &Name, turn: &TurnId) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.busy = true;
+            running.turn = Some(turn.clone());
+        }
+        self.touch(name);
+    }
+
+    pub(super) fn on_turn_ended(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        turn: &TurnId,
+        outcome: &TurnOutcome,
+    ) {
+        let at = step.now;
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.busy = false;
+        running.turn = None;
+        running.ended_turn = Some(turn.clone());
+        running.reason = match outcome {
+            TurnOutcome::Failed(why) => Some(format!("the last turn failed: {why}")),
+            TurnOutcome::Completed | TurnOutcome::Interrupted => None,
+        };
+        let flight = running.claim.clone().filter(|flight| flight.turn.as_ref() == Some(turn));
+        let note = match outcome {
+            TurnOutcome::Completed => None,
+            TurnOutcome::Interrupted => Some("the turn was interrupted".to_owned()),
+            TurnOutcome::Failed(why) => Some(format!("the turn failed: {why}")),
+        };
+        if let Some(flight) = flight {
+            if let Some(note) = note {
+                self.record(
+                    step,
+                    Record::ClaimNoted { claim: flight.claim, at, turn: Some(turn.clone()), note },
+                );
+            }
+            self.end_flight(step, name);
+        }
+        if matches!(outcome, TurnOutcome::Completed) {
+            self.child_completed_a_turn(name);
+        }
+        if !self.is_planted(Planted::LostWakeUp) {
+            self.touch(name);
+        }
+    }
+
+    /// Our turn is over; without evidence its claim is in doubt, and absence counts from the moment of its end.
+    fn end_flight(&mut self, _step: &mut Step, name: &Name) {
+        self.timers.clear(&Timer::Lease(name.clone()));
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.claim = None;
+        }
+    }
+
+    pub(super) fn handle_lease_over(&mut self, step: &mut Step, name: &Name) {
+        let why = format!("the child did not respond within {} s", limits::LEASE_MS / 1000);
+        self.doubt_claims(step, name, &why);
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.claim = None;
+        }
+        self.touch(name);
+    }
+
+    /// Whatever a child may or may not hold is `unknown` from now on.
+    pub(super) fn doubt_claims(&mut self, step: &mut Step, name: &Name, why: &str) {
+        let claims: Vec<ClaimId> = self.ledger.open_claims(name).map(|(id, _)| id).collect();
+        for claim in claims {
+            for id in self.open_deliveries_of(claim) {
+                if matches!(self.state_of(id), Some(DeliveryState::Claimed | DeliveryState::Submitted)) {
+                    self.move_delivery(step, id, DeliveryState::Unknown, None, Some(why.to_owned()));
+                }
+            }
+        }
+    }
+
+    pub(super) fn on_claims_found(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        present: &[(ClaimId, TurnId)],
+        absent: &[ClaimId],
+        busy: bool,
+    ) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.finding = false;
+        }
+        for (claim, turn) in present {
+            self.consume(step, *claim, turn, Some("found in the child's history"));
+        }
+        for claim in absent {
+            if self.absence_is_proof(step.now, name, *claim, busy) {
+                for id in self.open_deliveries_of(*claim) {
+                    self.move_delivery(
+                        step,
+                        id,
+                        DeliveryState::Queued,
+                        None,
+                        Some("not in the child's history".to_owned()),
+                    );
+                }
+                self.end_claim(step, *claim);
+            }
+        }
+        self.touch(name);
+    }
+
+    /// Whether absence proves that the child never took the claim: at once when the child that got it is dead, else when it
+    /// has lasted long enough with no turn running.
+    fn absence_is_proof(&mut self, now: Millis, name: &Name, claim: ClaimId, busy: bool) -> bool {
+        let held_by = self.ledger.claims.get(&claim).and_then(|claim| claim.child);
+        if held_by != self.ready_child_of(name) || self.is_planted(Planted::AbsenceBelievedAtOnce) {
+            return true;
+        }
+        let Some(running) = self.sessions.get_mut(name) else { return false };
+        if busy || running.busy {
+            running.missing.insert(claim, now);
+            return false;
+        }
+        let since = *running.missing.entry(claim).or_insert(now);
+        now.since(since) >= limits::ABSENCE_MS
+    }
+
+    /// Writes `consumed` for the mails of a claim and ends it.
+    fn consume(&mut self, step: &mut Step, claim: ClaimId, turn: &TurnId, note: Option<&str>) {
+        for id in self.open_deliveries_of(claim) {
+            let newer = self.ledger.deliveries.get(&id).and_then(|delivery| delivery.claims.last().copied())
+                != Some(claim);
+            let note = if newer { Some("evidence of an earlier attempt") } else { note };
+            self.move_delivery(
+                step,
+                id,
+                DeliveryState::Consumed,
+                Some(turn.clone()),
+                note.map(str::to_owned),
+            );
+        }
+        self.end_claim(step, claim);
+    }
+
+    pub(super) fn end_claim(&mut self, step: &mut Step, claim: ClaimId) {
+        let Some(known) = self.ledger.claims.get(&claim).filter(|known| !known.ended) else { return };
+        let session = known.session.clone();
+        if let Some(running) = self.sessions.get_mut(&session) {
+            running.missing.remove(&claim);
+        }
+        let at = step.now;
+        self.record(step, Record::ClaimEnded { claim, at });
+    }
+
+    /// The mails of a claim that its recipient has yet to get.
+    pub(super) fn open_deliveries_of(&self, claim: ClaimId) -> Vec<DeliveryId> {
+        let known = self.ledger.claims.get(&claim);
+        known
+            .into_iter()
+            .flat_map(|claim| &claim.deliveries)
+            .filter(|id| self.ledger.deliveries.contains_key(id))
+            .copied()
+            .collect()
+    }
+
+    fn state_of(&self, id: DeliveryId) -> Option<DeliveryState> {
+        self.ledger.deliveries.get(&id).map(|delivery| delivery.state)
+    }
+
+    /// The next request of a reader without a child confirms that it has taken what was handed to it.
+    pub(super) fn confirm_handed(&mut self, step: &mut Step, reader: &Name, handed: &[MailId]) {
+        for mail in handed {
+            let Some((id, claim)) = self.submitted_to(reader, *mail) else { continue };
+            self.move_delivery(step, id, DeliveryState::Consumed, None, Some("read".to_owned()));
+            self.end_claim(step, claim);
+        }
+    }
+
+    fn submitted_to(&self, reader: &Name, mail: MailId) -> Option<(DeliveryId, ClaimId)> {
+        let queue = self.ledger.queue(reader)?;
+        queue.open.iter().find_map(|id| {
+            let delivery = self.ledger.deliveries.get(id)?;
+            let submitted = delivery.mail == mail && delivery.state == DeliveryState::Submitted;
+            submitted.then_some(())?;
+            Some((*id, *delivery.claims.last()?))
+        })
+    }
+}

@@ -1,0 +1,154 @@
+//! Inputs: what happened, with every stored row that it names already looked up, and the random bits it may need.
+//!
+//! **Invariant:** an input is all that the core ever learns of the world.
+
+use super::action::Survivor;
+use crate::model::child::ChildEvent;
+use crate::model::clock::Millis;
+use crate::model::id::{ClaimId, ConnId, MailId, Nonce};
+use crate::model::mail::{DeliveryState, Mail};
+use crate::model::name::Name;
+use crate::protocol::request::Request;
+use crate::wire::rpc::Id;
+
+/// The moment of a lap and fresh random bits.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// The lap's one `now`.
+    pub now: Millis,
+    /// 128 random bits, never used before.
+    pub seed: u128,
+}
+
+/// Something that happened.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The relay has started and the ledger is loaded.
+    Started {
+        /// Recorded children that are still alive.
+        survivors: Vec<Survivor>,
+    },
+    /// A client connected.
+    ConnOpened {
+        /// The connection.
+        conn: ConnId,
+        /// Whether its process descends from one of our children.
+        descends: bool,
+    },
+    /// A client is gone.
+    ConnClosed {
+        /// The connection.
+        conn: ConnId,
+    },
+    /// A client asked for something.
+    Asked {
+        /// The connection.
+        conn: ConnId,
+        /// The request's id.
+        id: Id,
+        /// What it asked for.
+        request: Box<Request>,
+        /// The rows that the request names.
+        resolved: Resolved,
+    },
+    /// A child was started.
+    ChildSpawned {
+        /// The child.
+        nonce: Nonce,
+        /// Its process.
+        pid: u32,
+    },
+    /// A child could not be started.
+    ChildNotSpawned {
+        /// The child.
+        nonce: Nonce,
+        /// Why.
+        why: String,
+    },
+    /// A child told us something.
+    Child {
+        /// The child.
+        nonce: Nonce,
+        /// What.
+        event: ChildEvent,
+    },
+    /// The connection to a living child broke; the shell is connecting again.
+    ChildLost {
+        /// The child.
+        nonce: Nonce,
+        /// Why.
+        why: String,
+    },
+    /// A child's process has ended.
+    ChildExited {
+        /// The child.
+        nonce: Nonce,
+        /// How, with its last words.
+        why: String,
+    },
+    /// What the shell changed in a claim's text before it went out.
+    Rendered {
+        /// The claim.
+        claim: ClaimId,
+        /// What there is to say of it.
+        note: String,
+    },
+    /// A deadline may have passed.
+    Tick,
+    /// A signal or the end of the project's directory asks the relay to leave.
+    Leave {
+        /// Why.
+        why: String,
+    },
+}
+
+/// The stored rows that a request names.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Resolved {
+    /// The mail that it refers to.
+    pub mail: Lookup,
+    /// The mail that has the same sender and idempotency key.
+    pub keyed: Option<Box<Known>>,
+    /// Whether the file system is nearly full.
+    pub disk_low: bool,
+    /// Why a session's directory or program cannot be used, if so.
+    pub spawn_refused: Option<crate::model::fault::Fault>,
+}
+
+/// What a reference to a mail led to.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub enum Lookup {
+    /// The request refers to none.
+    #[default]
+    None,
+    /// One mail.
+    Found(Box<Known>),
+    /// No mail.
+    Missing,
+    /// Several mails.
+    Ambiguous(Vec<MailId>),
+}
+
+/// A stored mail and where it stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Known {
+    /// The mail.
+    pub mail: Mail,
+    /// Where each delivery stands, with reason and turn.
+    pub deliveries: Vec<KnownDelivery>,
+    /// The first mail that answers it.
+    pub answered_by: Option<MailId>,
+}
+
+/// Where one stored delivery stands.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownDelivery {
+    /// The recipient.
+    pub to: Name,
+    /// The state.
+    pub state: DeliveryState,
+    /// The note of its last step.
+    pub reason: Option<String>,
+    /// The turn that it is in.
+    pub turn: Option<String>,
+}

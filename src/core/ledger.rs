@@ -1,0 +1,225 @@
+//! The ledger: live headers of everything that is stored, in memory. Bodies and history stay in the store.
+//!
+//! **Invariant:** `store.load() == ledger` after every commit (G9). A delivery is here only while its recipient has yet to
+//! get it; a claim only while it is open or one of its mails is.
+//!
+//! Deliberately absent: decisions. `apply` does what a record says and asserts that it is possible.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::record::{DeliveryId, Record};
+use crate::model::clock::Millis;
+use crate::model::id::{ClaimId, MailId, Nonce};
+use crate::model::mail::{DeliveryState, Priority};
+use crate::model::name::Name;
+use crate::model::session::{Child, Session};
+
+/// The header of one mail to one recipient that has yet to get it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The mail.
+    pub mail: MailId,
+    /// Its recipient.
+    pub to: Name,
+    /// Its sender.
+    pub from: Name,
+    /// How soon it matters.
+    pub priority: Priority,
+    /// Bytes of its body.
+    pub bytes: u32,
+    /// When it was accepted.
+    pub sent_at: Millis,
+    /// When it is no longer wanted.
+    pub expires_at: Option<Millis>,
+    /// Where it stands.
+    pub state: DeliveryState,
+    /// Every claim that it was ever in, oldest first.
+    pub claims: Vec<ClaimId>,
+}
+
+/// One claim.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// To which session.
+    pub session: Name,
+    /// By which child.
+    pub child: Option<Nonce>,
+    /// Which mails, in order.
+    pub deliveries: Vec<DeliveryId>,
+    /// When.
+    pub opened_at: Millis,
+    /// Whether it is over; kept for late evidence then.
+    pub ended: bool,
+}
+
+/// What waits for one recipient.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Queue {
+    /// Queued mail in the order of delivery.
+    pub queued: BTreeSet<(Priority, DeliveryId)>,
+    /// Everything open, queued or not, oldest first.
+    pub open: BTreeSet<DeliveryId>,
+    /// Body bytes of everything open.
+    pub bytes: u64,
+}
+
+/// See the header of this file.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Ledger {
+    /// Sessions by name.
+    pub sessions: BTreeMap<Name, Session>,
+    /// Open deliveries.
+    pub deliveries: BTreeMap<DeliveryId, Delivery>,
+    /// What waits, by recipient.
+    pub queues: BTreeMap<Name, Queue>,
+    /// Queued deliveries that expire, soonest first.
+    pub expiring: BTreeSet<(Millis, DeliveryId)>,
+    /// Claims that are open, or have an open mail.
+    pub claims: BTreeMap<ClaimId, Claim>,
+    /// Children that have not ended.
+    pub children: BTreeMap<Nonce, Child>,
+    /// The last delivery number given out.
+    pub last_delivery: i64,
+    /// Body bytes of all open deliveries.
+    pub bytes: u64,
+}
+
+impl Ledger {
+    /// Applies one record.
+    pub fn apply(&mut self, record: &Record) {
+        match record {
+            Record::SessionSpawned(session) => {
+                let before = self.sessions.insert(session.name.clone(), session.clone());
+                assert!(before.is_none(), "a session is spawned once");
+            }
+            Record::SessionWanted { name, wanted } => self.session_mut(name).wanted = *wanted,
+            Record::ThreadBound { name, thread } => self.session_mut(name).thread = Some(thread.clone()),
+            Record::SessionRemoved { name } => {
+                self.sessions.remove(name);
+                assert!(!self.queues.contains_key(name), "a removed session has no open mail");
+            }
+            Record::MailAccepted { mail, deliveries } => {
+                for (id, to) in deliveries {
+                    assert!(id.0 > self.last_delivery, "delivery numbers grow");
+                    self.last_delivery = id.0;
+                    self.restore(
+                        *id,
+                        Delivery {
+                            mail: mail.id,
+                            to: to.clone(),
+                            from: mail.from.clone(),
+                            priority: mail.priority,
+                            bytes: mail.body.len() as u32,
+                            sent_at: mail.sent_at,
+                            expires_at: mail.expires_at,
+                            state: DeliveryState::Queued,
+                            claims: Vec::new(),
+                        },
+                    );
+                }
+            }
+            Record::DeliveryMoved { delivery, to, .. } => self.move_delivery(*delivery, *to),
+            Record::ClaimOpened { claim, session, child, deliveries, at } => {
+                for id in deliveries {
+                    self.deliveries.get_mut(id).expect("only open mail is claimed").claims.push(*claim);
+                }
+                let (session, deliveries) = (session.clone(), deliveries.clone());
+                self.claims.insert(
+                    *claim,
+                    Claim { session, child: *child, deliveries, opened_at: *at, ended: false },
+                );
+            }
+            Record::ClaimEnded { claim, .. } => {
+                if let Some(found) = self.claims.get_mut(claim) {
+                    found.ended = true;
+                    self.drop_settled(*claim);
+                }
+            }
+            Record::ChildIntended(child) => {
+                self.children.insert(child.nonce, child.clone());
+            }
+            Record::ChildStarted { nonce, pid } => {
+                self.children.get_mut(nonce).expect("a started child was intended").pid = Some(*pid);
+            }
+            Record::ChildEnded { nonce, .. } => {
+                self.children.remove(nonce);
+            }
+            Record::ClaimNoted { .. } | Record::ApprovalAsked { .. } | Record::ApprovalSettled { .. } => {}
+        }
+    }
+
+    /// Puts an open delivery in its place; the store uses it when it loads.
+    pub fn restore(&mut self, id: DeliveryId, delivery: Delivery) {
+        let queue = self.queues.entry(delivery.to.clone()).or_default();
+        queue.open.insert(id);
+        queue.bytes += u64::from(delivery.bytes);
+        self.bytes += u64::from(delivery.bytes);
+        if delivery.state == DeliveryState::Queued {
+            queue.queued.insert((delivery.priority, id));
+            self.expiring.extend(delivery.expires_at.map(|at| (at, id)));
+        }
+        self.deliveries.insert(id, delivery);
+    }
+
+    /// The claims of a session that are not over.
+    pub fn open_claims<'a>(&'a self, session: &'a Name) -> impl Iterator<Item = (ClaimId, &'a Claim)> {
+        self.claims
+            .iter()
+            .filter(move |(_, claim)| !claim.ended && claim.session == *session)
+            .map(|(id, claim)| (*id, claim))
+    }
+
+    /// Whether nothing of a recipient is open.
+    pub fn queue(&self, name: &Name) -> Option<&Queue> {
+        self.queues.get(name)
+    }
+
+    fn session_mut(&mut self, name: &Name) -> &mut Session {
+        self.sessions.get_mut(name).expect("a record names a session that exists")
+    }
+
+    fn move_delivery(&mut self, id: DeliveryId, to: DeliveryState) {
+        let delivery = self.deliveries.get_mut(&id).expect("only an open delivery moves");
+        let from = delivery.state;
+        assert!(from.may_become(to), "{} may not become {}", from.as_str(), to.as_str());
+        delivery.state = to;
+        let (priority, expires_at) = (delivery.priority, delivery.expires_at);
+        let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
+        if to == DeliveryState::Queued {
+            queue.queued.insert((priority, id));
+            self.expiring.extend(expires_at.map(|at| (at, id)));
+        } else {
+            queue.queued.remove(&(priority, id));
+            if let Some(at) = expires_at {
+                self.expiring.remove(&(at, id));
+            }
+        }
+        if !to.is_open() {
+            self.settle(id);
+        }
+    }
+
+    /// Forgets a delivery that has reached its end or its recipient, and the claims that it kept alive.
+    fn settle(&mut self, id: DeliveryId) {
+        let delivery = self.deliveries.remove(&id).expect("a delivery settles once");
+        self.bytes -= u64::from(delivery.bytes);
+        let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
+        queue.open.remove(&id);
+        queue.bytes -= u64::from(delivery.bytes);
+        if queue.open.is_empty() {
+            self.queues.remove(&delivery.to);
+        }
+        for claim in delivery.claims {
+            self.drop_settled(claim);
+        }
+    }
+
+    fn drop_settled(&mut self, id: ClaimId) {
+        let over = self.claims.get(&id).is_some_and(|claim| {
+            claim.ended && claim.deliveries.iter().all(|delivery| !self.deliveries.contains_key(delivery))
+        });
+        if over {
+            self.claims.remove(&id);
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! The pure core: decides what is stored and what is done, one input at a time.
+//!
+//! `handle` takes a moment and an input and returns records (what must be stored, already applied to the ledger) and actions
+//! (what may be done once the records are committed). The shell applies the records to the open transaction, commits once per
+//! lap, and only then performs the actions.
+//!
+//! **Invariant:** no clock, socket, SQL, environment, randomness or `Result`; equal inputs give equal effects.
+//! **Invariant:** delivery is level-triggered: after every input each touched session is looked at again as a whole.
+
+pub mod action;
+pub mod envelope;
+pub mod input;
+pub mod ledger;
+pub mod planted;
+pub mod record;
+
+mod approval;
+mod child;
+mod conn;
+mod deliver;
+mod evidence;
+mod request;
+mod session;
+mod stop;
+mod timer;
+mod view;
+mod waiting;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use action::Action;
+use input::{Input, Moment};
+use ledger::Ledger;
+use planted::Planted;
+use record::Record;
+use timer::{Timer, Timers};
+
+use crate::model::clock::Millis;
+use crate::model::id::{ConnId, Mint};
+use crate::model::limits;
+use crate::model::name::{BundleName, Name};
+use crate::model::session::ChildKey;
+
+/// What the core needs to know of this relay; handed in once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The bundle.
+    pub bundle: BundleName,
+    /// This process.
+    pub pid: u32,
+    /// The bundle's directory, for agents' shells and for panes.
+    pub state_root: String,
+    /// After how long without anything to do the relay leaves; `None` for never.
+    pub idle_exit_ms: Option<i64>,
+}
+
+/// What one input led to.
+#[derive(Debug, Default)]
+pub struct Effects {
+    /// What must be stored, in order.
+    pub records: Vec<Record>,
+    /// What may be done after the commit, in order.
+    pub actions: Vec<Action>,
+}
+
+/// The core. See the header of this file.
+#[derive(Debug)]
+pub struct Core {
+    ledger: Ledger,
+    settings: Settings,
+    timers: Timers,
+    conns: BTreeMap<ConnId, conn::Conn>,
+    sessions: BTreeMap<Name, session::Running>,
+    children: BTreeMap<ChildKey, child::Children>,
+    approvals: BTreeMap<String, approval::Approval>,
+    waiting: waiting::Waiting,
+    stop: Option<stop::Stop>,
+    touched: BTreeSet<Name>,
+    planted: Option<Planted>,
+}
+
+/// One `handle` in progress.
+struct Step {
+    now: Millis,
+    mint: Mint,
+    records: Vec<Record>,
+    actions: Vec<Action>,
+}
+
+impl Step {
+    fn act(&mut self, action: Action) {
+        self.actions.push(action);
+    }
+}
+
+impl Core {
+    /// Makes a core over a loaded ledger.
+    pub fn new(ledger: Ledger, settings: Settings) -> Core {
+        Core {
+            ledger,
+            settings,
+            timers: Timers::default(),
+            conns: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            children: BTreeMap::new(),
+            approvals: BTreeMap::new(),
+            waiting: waiting::Waiting::default(),
+            stop: None,
+            touched: BTreeSet::new(),
+            planted: None,
+        }
+    }
+
+    /// Plants a bug, so that the simulation can show that it would find it.
+    #[cfg(feature = "planted")]
+    pub fn plant(&mut self, bug: Planted) {
+        self.planted = Some(bug);
+    }
+
+    /// The ledger, for comparing it with the store.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+
+    /// When the core wants to be woken with [`Input::Tick`] at the latest.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.timers.next()
+    }
+
+    /// Whether the relay is on its way out.
+    pub fn is_leaving(&self) -> bool {
+        self.stop.is_some()
+    }
+
+    /// Decides what one input leads to.
+    pub fn handle(&mut self, moment: Moment, input: Input) -> Effects {
+        let mint = Mint::new(moment.now, moment.seed);
+        let mut step = Step { now: moment.now, mint, records: Vec::new(), actions: Vec::new() };
+        match input {
+            Input::Started { survivors } => self.handle_started(&mut step, &survivors),
+            Input::ConnOpened { conn, descends } => self.handle_conn_opened(&mut step, conn, descends),
+            Input::ConnClosed { conn } => self.handle_conn_closed(&mut step, conn),
+            Input::Asked { conn, id, request, resolved } => {
+                self.handle_asked(&mut step, conn, id, *request, resolved)
+            }
+            Input::ChildSpawned { nonce, pid } => self.handle_child_spawned(&mut step, nonce, pid),
+            Input::ChildNotSpawned { nonce, why } => self.handle_child_not_spawned(&mut step, nonce, &why),
+            Input::Child { nonce, event } => self.handle_child_event(&mut step, nonce, event),
+            Input::ChildLost { nonce, why } => self.handle_child_lost(&mut step, nonce, &why),
+            Input::ChildExited { nonce, why } => self.handle_child_exited(&mut step, nonce, &why),
+            Input::Rendered { claim, note } => {
+                let at = step.now;
+                self.record(&mut step, Record::ClaimNoted { claim, at, turn: None, note });
+            }
+            Input::Tick => {}
+            Input::Leave { why } => self.leave(&mut step, limits::DOWN_MS, &why),
+        }
+        while let Some(timer) = self.timers.expired(step.now) {
+            self.handle_timer(&mut step, timer);
+        }
+        self.settle(&mut step);
+        Effects { records: step.records, actions: step.actions }
+    }
+
+    /// Looks at everything that the input touched until nothing more follows.
+    fn settle(&mut self, step: &mut Step) {
+        loop {
+            while let Some(name) = self.touched.pop_first() {
+                self.evaluate_session(step, &name);
+                self.evaluate_waiting_for_session(step, &name);
+            }
+            self.evaluate_children(step);
+            if self.touched.is_empty() {
+                break;
+            }
+        }
+        self.evaluate_stop(step);
+        self.arm_standing_timers(step.now);
+    }
+
+    fn handle_timer(&mut self, step: &mut Step, timer: Timer) {
+        match timer {
+            Timer::Hello(conn) => self.handle_hello_missing(step, conn),
+            Timer::Pending(pending) => self.handle_wait_over(step, pending),
+            Timer::Lease(name) => self.handle_lease_over(step, &name),
+            Timer::Retry(name) | Timer::Find(name) => self.touch(&name),
+            Timer::Thread(name) => self.handle_thread_overdue(step, &name),
+            Timer::Child(key) => self.handle_child_overdue(step, key),
+            Timer::Approval(key) => self.handle_approval_overdue(step, &key),
+            Timer::Expire => self.expire_mail(step),
+            Timer::Sweep => {
+                if !self.is_planted(Planted::LostWakeUp) {
+                    let names: Vec<Name> = self.sessions.keys().cloned().collect();
+                    names.iter().for_each(|name| self.touch(name));
+                }
+            }
+            Timer::IdleExit => self.leave(step, limits::DOWN_NOW_MS, "nothing to do"),
+            Timer::Leave => self.handle_leave_overdue(step),
+        }
+    }
+
+    /// Sets the timers that follow from the state as a whole: expiry, sweep, idle exit.
+    fn arm_standing_timers(&mut self, now: Millis) {
+        match self.ledger.expiring.first() {
+            Some((at, _)) => self.timers.set(Timer::Expire, *at),
+            None => self.timers.clear(&Timer::Expire),
+        }
+        if self.sessions.keys().any(|name| self.has_mail_that_could_move(name)) {
+            self.timers.set_once(Timer::Sweep, now.plus(limits::SWEEP_MS));
+        } else {
+            self.timers.clear(&Timer::Sweep);
+        }
+        let busy = !self.conns.is_empty()
+            || self.stop.is_some()
+            || self.children.values().any(child::Children::is_running)
+            || self.sessions.keys().any(|name| self.should_run(name));
+        match self.settings.idle_exit_ms {
+            Some(ms) if !busy => self.timers.set_once(Timer::IdleExit, now.plus(ms)),
+            _ => self.timers.clear(&Timer::IdleExit),
+        }
+    }
+
+    /// Stores a record: applied to the ledger here, to the transaction by the shell.
+    fn record(&mut self, step: &mut Step, record: Record) {
+        self.ledger.apply(&record);
+        step.records.push(record);
+    }
+
+    /// Marks a session to be looked at before `handle` returns.
+    fn touch(&mut self, name: &Name) {
+        if self.sessions.contains_key(name) {
+            self.touched.insert(name.clone());
+        }
+    }
+
+    fn is_planted(&self, bug: Planted) -> bool {
+        cfg!(feature = "planted") && self.planted == Some(bug)
+    }
+}

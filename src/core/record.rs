@@ -1,0 +1,136 @@
+//! Records: what must be stored, in the past tense. The ledger and the store apply the same ones, alike.
+//!
+//! **Invariant:** a record carries everything that its application needs; applying reads no clock and decides nothing.
+
+use std::sync::Arc;
+
+use crate::model::clock::Millis;
+use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
+use crate::model::mail::{DeliveryState, Mail};
+use crate::model::name::Name;
+use crate::model::session::{Child, Session, Wanted};
+
+/// One delivery: one mail to one recipient. Numbers are given in order of acceptance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DeliveryId(pub i64);
+
+/// Something that has happened and must be stored.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Record {
+    /// A session was created.
+    SessionSpawned(Session),
+    /// What is wanted of a session changed.
+    SessionWanted {
+        /// The session.
+        name: Name,
+        /// What is wanted now.
+        wanted: Wanted,
+    },
+    /// A session got its thread.
+    ThreadBound {
+        /// The session.
+        name: Name,
+        /// The thread.
+        thread: ThreadId,
+    },
+    /// A session was removed.
+    SessionRemoved {
+        /// The session.
+        name: Name,
+    },
+    /// A mail was accepted.
+    MailAccepted {
+        /// The mail.
+        mail: Arc<Mail>,
+        /// One delivery per recipient.
+        deliveries: Vec<(DeliveryId, Name)>,
+    },
+    /// A delivery went to another state.
+    DeliveryMoved {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// The new state.
+        to: DeliveryState,
+        /// When.
+        at: Millis,
+        /// In which turn.
+        turn: Option<TurnId>,
+        /// What there is to say of it.
+        note: Option<String>,
+    },
+    /// The exclusive right to deliver some mails was given out.
+    ClaimOpened {
+        /// The claim.
+        claim: ClaimId,
+        /// To which session.
+        session: Name,
+        /// By which child; `None` when a reader without a child holds it.
+        child: Option<Nonce>,
+        /// Which mails, in order.
+        deliveries: Vec<DeliveryId>,
+        /// When.
+        at: Millis,
+    },
+    /// Something about a claim's mails that changes no state: a failed turn, marks made inert.
+    ClaimNoted {
+        /// The claim.
+        claim: ClaimId,
+        /// When.
+        at: Millis,
+        /// In which turn.
+        turn: Option<TurnId>,
+        /// What.
+        note: String,
+    },
+    /// A claim is over: its mails are each settled or back in the queue.
+    ClaimEnded {
+        /// The claim.
+        claim: ClaimId,
+        /// When.
+        at: Millis,
+    },
+    /// A child is about to be started.
+    ChildIntended(Child),
+    /// A child was started.
+    ChildStarted {
+        /// The child.
+        nonce: Nonce,
+        /// Its process.
+        pid: u32,
+    },
+    /// A child is gone.
+    ChildEnded {
+        /// The child.
+        nonce: Nonce,
+        /// When.
+        at: Millis,
+        /// How.
+        why: String,
+    },
+    /// A child asked a person.
+    ApprovalAsked {
+        /// The session whose turn waits.
+        session: Name,
+        /// The child's key for it.
+        key: String,
+        /// What kind of question.
+        kind: String,
+        /// What it wants to do.
+        summary: String,
+        /// When.
+        at: Millis,
+    },
+    /// An approval was settled.
+    ApprovalSettled {
+        /// The session.
+        session: Name,
+        /// The child's key for it.
+        key: String,
+        /// How: `declined` by the deadline, or `elsewhere` (a pane, or the turn's end).
+        decision: String,
+        /// Why.
+        reason: String,
+        /// When.
+        at: Millis,
+    },
+}

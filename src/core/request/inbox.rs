@@ -1,0 +1,30 @@
+//! `inbox`: a recipient's mail. Looking changes nothing; bodies that a session with a child has not got are not shown.
+
+use super::super::action::{Action, Query};
+use super::super::conn::{Ask, Identity};
+use super::super::{Core, Step};
+use crate::model::limits;
+use crate::model::name::{Name, OPERATOR};
+use crate::protocol::request::Inbox;
+
+impl Core {
+    pub(in crate::core) fn request_inbox(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        caller: &Identity,
+        inbox: &Inbox,
+    ) {
+        let name = match inbox.name.as_deref() {
+            None => caller.name.clone(),
+            Some(OPERATOR) => Name::operator(),
+            Some(name) => match self.session_named(name) {
+                Ok(name) => name,
+                Err(fault) => return step.refuse(ask, fault),
+            },
+        };
+        let limit = inbox.limit.unwrap_or(limits::LIST_ROWS_DEFAULT).clamp(1, limits::LIST_ROWS_MAX);
+        let query = Query::Inbox { name, unread: inbox.unread, limit, at: step.now };
+        step.act(Action::Query { conn: ask.conn, id: ask.id, query });
+    }
+}

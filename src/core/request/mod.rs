@@ -1,0 +1,60 @@
+//! What each verb's method decides; one file per verb, named for it.
+
+mod attach;
+mod down;
+mod inbox;
+mod list;
+mod look;
+mod read;
+mod remove;
+mod reply;
+mod send;
+mod spawn;
+mod status;
+mod trace;
+mod up;
+
+use super::Core;
+use crate::model::fault::Fault;
+use crate::model::name::{self, Name};
+
+impl Core {
+    /// Finds sessions by name; without names all of them.
+    fn named_sessions(&self, names: &[String]) -> Result<Vec<Name>, Fault> {
+        if names.is_empty() {
+            return Ok(self.ledger.sessions.keys().cloned().collect());
+        }
+        let mut found: Vec<Name> = Vec::new();
+        for name in names {
+            let known = self.session_named(name)?;
+            if !found.contains(&known) {
+                found.push(known);
+            }
+        }
+        Ok(found)
+    }
+
+    /// Finds one session by name; the refusal suggests the nearest ones.
+    fn session_named(&self, name: &str) -> Result<Name, Fault> {
+        let known = Name::parse(name).filter(|name| self.ledger.sessions.contains_key(name));
+        known.ok_or_else(|| self.unknown_name("session", name, &[]))
+    }
+
+    /// The refusal for an unknown name, with the nearest known ones.
+    fn unknown_name(&self, what: &str, wanted: &str, besides: &[&str]) -> Fault {
+        let known = self.ledger.sessions.keys().map(Name::as_str).chain(besides.iter().copied());
+        let near = name::nearest(wanted, known);
+        let wanted: String = wanted.chars().take(40).collect();
+        let fault = Fault::not_found(format!(
+            "{what} not found: there is no `{wanted}` in bundle {}",
+            self.settings.bundle
+        ));
+        if !near.is_empty() {
+            return fault.hint(format!("did you mean {}", near.join(", ")));
+        }
+        if self.ledger.sessions.is_empty() {
+            return fault.hint(format!("there are no sessions yet; create it: agentmux spawn {wanted}"));
+        }
+        fault.hint("`agentmux list` shows the sessions")
+    }
+}

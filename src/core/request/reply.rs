@@ -1,0 +1,46 @@
+//! `reply`: mail to the sender of another mail, in the same conversation.
+
+use super::super::conn::{Ask, Identity};
+use super::super::input::{Lookup, Resolved};
+use super::super::{Core, Step};
+use super::send::lookup_fault;
+use crate::model::fault::Fault;
+use crate::model::mail::FromKind;
+use crate::model::name::Name;
+use crate::protocol::request::{Reply, Send};
+
+impl Core {
+    pub(in crate::core) fn request_reply(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        from: &Identity,
+        reply: Reply,
+        mut resolved: Resolved,
+    ) {
+        let Lookup::Found(known) = std::mem::take(&mut resolved.mail) else {
+            return step.refuse(ask, lookup_fault(&reply.id, &resolved.mail));
+        };
+        let mail = known.mail;
+        let to = if mail.from == from.name { mail.to.clone() } else { vec![mail.from.clone()] };
+        let has_address = |name: &Name| *name == Name::operator() || self.ledger.sessions.contains_key(name);
+        if matches!(mail.from_kind, FromKind::System) || !to.iter().all(has_address) {
+            let fault = Fault::refused(format!(
+                "reply refused: {} ({}) has no mailbox",
+                mail.from,
+                mail.from_kind.as_str()
+            ));
+            return step.refuse(ask, fault.hint("write to somebody who has one: agentmux send NAME -"));
+        }
+        let send = Send {
+            to: to.iter().map(Name::to_string).collect(),
+            body: reply.body,
+            subject: reply.subject,
+            priority: reply.priority,
+            reply_to: None,
+            expires_ms: None,
+            key: reply.key,
+        };
+        self.accept(step, ask, from, to, send, Some((mail.id, mail.thread)), resolved);
+    }
+}

@@ -1,0 +1,229 @@
+//! `send`: accepts mail. The answer leaves the relay only after the mail is on disk (G1).
+
+use std::sync::Arc;
+
+use super::super::conn::{Ask, Identity};
+use super::super::input::{Known, Lookup, Resolved};
+use super::super::record::{DeliveryId, Record};
+use super::super::waiting::Wait;
+use super::super::{Core, Step};
+use crate::model::clock::Millis;
+use crate::model::fault::Fault;
+use crate::model::id::MailId;
+use crate::model::limits;
+use crate::model::mail::{DeliveryState, Mail};
+use crate::model::name::Name;
+use crate::protocol::answer::{Answer, Delivery, Sent};
+use crate::protocol::request::{self, Send};
+
+impl Core {
+    pub(in crate::core) fn request_send(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        from: &Identity,
+        send: Send,
+        resolved: Resolved,
+    ) {
+        let to = match self.recipients(&send.to, from) {
+            Ok(to) => to,
+            Err(fault) => return step.refuse(ask, fault),
+        };
+        let parent = match (&send.reply_to, &resolved.mail) {
+            (None, _) => None,
+            (Some(_), Lookup::Found(known)) => Some((known.mail.id, known.mail.thread)),
+            (Some(id), other) => return step.refuse(ask, lookup_fault(id, other)),
+        };
+        self.accept(step, ask, from, to, send, parent, resolved);
+    }
+
+    /// Stores a mail for recipients that are known, and answers where it stands.
+    #[allow(clippy::too_many_arguments, reason = "what a mail consists of; `reply` shares it")]
+    pub(in crate::core) fn accept(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        from: &Identity,
+        to: Vec<Name>,
+        send: Send,
+        parent: Option<(MailId, MailId)>,
+        resolved: Resolved,
+    ) {
+        if let Some(known) = &resolved.keyed {
+            return self.answer_repeated(step, ask, known, &to, &send, parent.map(|(id, _)| id));
+        }
+        if let Some(fault) = self.admission_refusal(&to, send.body.len() as u64, resolved.disk_low) {
+            return step.refuse(ask, fault);
+        }
+        let (id, sent_at) = (step.mint.mail(), step.now);
+        let mail = Mail {
+            id,
+            from: from.name.clone(),
+            from_kind: from.kind,
+            to: to.clone(),
+            subject: send.subject.filter(|subject| !subject.is_empty()),
+            body: send.body,
+            reply_to: parent.map(|(id, _)| id),
+            thread: parent.map_or(id, |(_, thread)| thread),
+            priority: send.priority,
+            key: send.key,
+            expires_at: send.expires_ms.map(|ms| sent_at.plus(ms.min(i64::MAX as u64) as i64)),
+            sent_at,
+            tag: step.mint.tag(),
+        };
+        let thread = mail.thread;
+        let first = self.ledger.last_delivery + 1;
+        let deliveries =
+            to.iter().enumerate().map(|(i, to)| (DeliveryId(first + i as i64), to.clone())).collect();
+        self.record(step, Record::MailAccepted { mail: Arc::new(mail), deliveries });
+        if let Some((parent, _)) = parent {
+            self.waiting_saw_reply(step, parent, id);
+        }
+        let deliveries = to.iter().map(|to| self.queued_delivery(to, step.now)).collect();
+        to.iter().for_each(|name| self.touch(name));
+        step.reply(ask, Answer::Sent(Sent { id, thread, deliveries }));
+    }
+
+    fn queued_delivery(&self, to: &Name, now: Millis) -> Delivery {
+        Delivery {
+            to: to.clone(),
+            state: DeliveryState::Queued,
+            reason: self.why_not_further(to, now),
+            turn_id: None,
+        }
+    }
+
+    /// The same key again: the same mail if it says the same, a conflict if not.
+    fn answer_repeated(
+        &self,
+        step: &mut Step,
+        ask: Ask,
+        known: &Known,
+        to: &[Name],
+        send: &Send,
+        reply_to: Option<MailId>,
+    ) {
+        let mail = &known.mail;
+        let subject = send.subject.as_deref().filter(|subject| !subject.is_empty());
+        let same = mail.to == to
+            && mail.body == send.body
+            && mail.subject.as_deref() == subject
+            && mail.priority == send.priority
+            && mail.reply_to == reply_to;
+        if !same {
+            let fault = Fault::conflict(format!(
+                "mail refused: its idempotency key belongs to other mail, {}",
+                mail.id
+            ));
+            return step.refuse(ask, fault.hint("use a new key for new mail"));
+        }
+        step.reply(ask, Answer::Sent(sent_of(known)));
+    }
+
+    /// Turns what was given into recipients that exist, each once, in the order given.
+    fn recipients(&self, given: &[String], from: &Identity) -> Result<Vec<Name>, Fault> {
+        let mut to: Vec<Name> = Vec::new();
+        for text in given {
+            request::check_recipient(text)?;
+            let names: Vec<Name> = if text == "@all" {
+                self.ledger.sessions.keys().filter(|name| **name != from.name).cloned().collect()
+            } else {
+                vec![self.recipient(text)?]
+            };
+            for name in names {
+                if !to.contains(&name) {
+                    to.push(name);
+                }
+            }
+        }
+        if to.is_empty() {
+            return Err(Fault::not_found("recipient not found: `@all` is nobody yet")
+                .hint("create a session: agentmux spawn NAME"));
+        }
+        if to.contains(&from.name) {
+            return Err(Fault::usage(format!("mail refused: `{}` would write to itself", from.name)));
+        }
+        Ok(to)
+    }
+
+    fn recipient(&self, text: &str) -> Result<Name, Fault> {
+        let known = |name: &Name| *name == Name::operator() || self.ledger.sessions.contains_key(name);
+        Name::parse(text)
+            .filter(known)
+            .ok_or_else(|| self.unknown_name("recipient", text, &[crate::model::name::OPERATOR]))
+    }
+
+    fn admission_refusal(&self, to: &[Name], bytes: u64, disk_low: bool) -> Option<Fault> {
+        if disk_low {
+            let mib = limits::DISK_FREE_BYTES_MIN / 1024 / 1024;
+            let fault =
+                Fault::busy(format!("mail refused: less than {mib} MiB are free where the mail is kept"));
+            return Some(
+                fault.hint("free some space; mail that was accepted is safe, and is still delivered"),
+            );
+        }
+        let full = |what: &str, count: usize, bytes: u64| {
+            let fault = Fault::busy(format!(
+                "mail refused: {what} has {count} mails of {bytes} bytes waiting, the limit"
+            ));
+            Some(fault.hint("wait until some are delivered"))
+        };
+        if self.ledger.deliveries.len() + to.len() > limits::QUEUED_MAX
+            || self.ledger.bytes + bytes > limits::QUEUED_BYTES_MAX
+        {
+            return full("the bundle", self.ledger.deliveries.len(), self.ledger.bytes);
+        }
+        to.iter().find_map(|name| {
+            let queue = self.ledger.queue(name)?;
+            let over = queue.open.len() >= limits::QUEUED_PER_SESSION_MAX
+                || queue.bytes + bytes > limits::QUEUED_BYTES_PER_SESSION_MAX;
+            if over { full(name.as_str(), queue.open.len(), queue.bytes) } else { None }
+        })
+    }
+
+    /// `mail/wait`: answers when the mail has come as far as was asked, has ended otherwise, or the time is over.
+    pub(in crate::core) fn request_wait(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        wait: &request::Wait,
+        resolved: Resolved,
+    ) {
+        let Lookup::Found(known) = resolved.mail else {
+            return step.refuse(ask, lookup_fault(&wait.id, &resolved.mail));
+        };
+        let deadline = step.now.plus(wait.timeout_ms.min(limits::WAIT_MS_MAX) as i64);
+        let state = Wait::Mail { sent: sent_of(&known), until: wait.until, reply_id: known.answered_by };
+        let number = self.wait(ask, state, deadline);
+        self.evaluate_wait(step, number);
+    }
+}
+
+/// Where a stored mail stands, as `send` answers it.
+fn sent_of(known: &Known) -> Sent {
+    let delivery = |d: &super::super::input::KnownDelivery| Delivery {
+        to: d.to.clone(),
+        state: d.state,
+        reason: d.reason.clone(),
+        turn_id: d.turn.clone(),
+    };
+    Sent {
+        id: known.mail.id,
+        thread: known.mail.thread,
+        deliveries: known.deliveries.iter().map(delivery).collect(),
+    }
+}
+
+/// The refusal for a reference that led to no single mail.
+pub(super) fn lookup_fault(id: &str, lookup: &Lookup) -> Fault {
+    let id: String = id.chars().take(40).collect();
+    match lookup {
+        Lookup::Ambiguous(ids) => {
+            let some: Vec<String> = ids.iter().take(4).map(MailId::to_string).collect();
+            Fault::not_found(format!("mail not found: `{id}` fits several mails"))
+                .hint(format!("give more digits: {}", some.join(", ")))
+        }
+        _ => Fault::not_found(format!("mail not found: there is no `{id}`"))
+            .hint("give a whole id, a unique prefix, or at least the last 6 digits"),
+    }
+}

@@ -1,0 +1,105 @@
+//! `spawn`: creates a session and brings it up; on failure no session remains.
+
+use super::super::conn::Ask;
+use super::super::input::Resolved;
+use super::super::record::Record;
+use super::super::session::Running;
+use super::super::waiting::Wait;
+use super::super::{Core, Step};
+use crate::model::fault::{Code, Fault};
+use crate::model::limits;
+use crate::model::name::Name;
+use crate::model::session::{ChildKey, Coder, Session, ThreadSetup, Wanted};
+use crate::protocol::request::Spawn;
+
+impl Core {
+    pub(in crate::core) fn request_spawn(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        spawn: Spawn,
+        resolved: Resolved,
+    ) {
+        let Some(name) = Name::parse(&spawn.name) else {
+            return step.refuse(ask, Fault::bug("the name was checked before"));
+        };
+        if let Some(fault) = self.spawn_refusal(&name, &spawn, resolved) {
+            return step.refuse(ask, fault);
+        }
+        let environment = spawn.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let session = Session {
+            name: name.clone(),
+            coder: Coder::Codex,
+            child_key: ChildKey::of(Coder::Codex, &spawn.program, environment),
+            program: spawn.program,
+            setup: ThreadSetup {
+                dir: spawn.dir,
+                instructions: spawn.instructions,
+                model: spawn.model,
+                sandbox: spawn.sandbox,
+                approval: spawn.approval,
+            },
+            thread: spawn.thread.map(Into::into),
+            wanted: Wanted::Up,
+            created_at: step.now,
+        };
+        self.record(step, Record::SessionSpawned(session));
+        self.sessions.insert(name.clone(), Running::new(step.now));
+        self.forgive(&name);
+        self.touch(&name);
+        let deadline = step.now.plus(limits::CHILD_START_MS + limits::THREAD_OPEN_MS);
+        self.wait(ask, Wait::Spawned { name }, deadline);
+    }
+
+    fn spawn_refusal(&self, name: &Name, spawn: &Spawn, resolved: Resolved) -> Option<Fault> {
+        if name.is_reserved() {
+            return Some(Fault::usage(format!("spawn refused: `{name}` is a reserved name")));
+        }
+        if self.ledger.sessions.contains_key(name) {
+            let fault = Fault::conflict(format!("spawn refused: there is a session `{name}` already"));
+            return Some(
+                fault.hint(format!("`agentmux up {name}` starts it, `agentmux remove {name}` removes it")),
+            );
+        }
+        if self.ledger.sessions.len() >= limits::SESSIONS_MAX {
+            return Some(Fault::busy(format!(
+                "spawn refused: there are {} sessions, the limit",
+                limits::SESSIONS_MAX
+            )));
+        }
+        let same_thread = |session: &&Session| {
+            spawn.thread.is_some() && session.thread.as_deref() == spawn.thread.as_deref()
+        };
+        if let Some(holder) = self.ledger.sessions.values().find(same_thread) {
+            return Some(Fault::new(
+                Code::Conflict,
+                format!("spawn refused: session `{}` has that thread", holder.name),
+            ));
+        }
+        resolved.spawn_refused
+    }
+
+    /// Removes a session with everything that waits for it; its mail ends as failed.
+    pub(in crate::core) fn remove_session(&mut self, step: &mut Step, name: &Name, why: &str) {
+        self.thread_left(step, name, why);
+        let open: Vec<_> =
+            self.ledger.queue(name).into_iter().flat_map(|queue| queue.open.iter().copied()).collect();
+        for id in open {
+            self.move_delivery(
+                step,
+                id,
+                crate::model::mail::DeliveryState::Failed,
+                None,
+                Some(why.to_owned()),
+            );
+        }
+        let claims: Vec<_> = self.ledger.open_claims(name).map(|(id, _)| id).collect();
+        for claim in claims {
+            self.end_claim(step, claim);
+        }
+        self.record(step, Record::SessionRemoved { name: name.clone() });
+        self.sessions.remove(name);
+        self.touched.remove(name);
+        step.act(super::super::action::Action::ForgetEnvironment { name: name.clone() });
+    }
+}

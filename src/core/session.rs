@@ -1,0 +1,284 @@
+//! Sessions as they run: opening and closing their threads, and what each is doing right now.
+//!
+//! | Phase | Child | Leaves by |
+//! | --- | --- | --- |
+//! | `Stopped` | not needed | wanted up |
+//! | `Starting` | coming up, or asked to open the thread | thread open · thread refused · overdue |
+//! | `Open` | has the thread | child lost or gone · thread gone · wanted down |
+//! | `Closing` | asked to leave the thread | thread gone · overdue · child gone |
+//! | `Failed` | refused the thread for good | `up` |
+//!
+//! **Invariant:** at most one turn of ours is in flight per session (G3): `claim` is set while it is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::action::Action;
+use super::record::Record;
+use super::timer::Timer;
+use super::{Core, Step};
+use crate::model::child::ChildCommand;
+use crate::model::clock::Millis;
+use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
+use crate::model::limits;
+use crate::model::name::Name;
+use crate::model::session::{SessionState, Wanted};
+
+/// Where a session's thread stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Stopped,
+    Starting,
+    Open,
+    Closing,
+    Failed,
+}
+
+/// What is known of a session beyond what is stored.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub phase: Phase,
+    /// Whether the child was asked to open the thread and has not answered.
+    pub opening: bool,
+    /// Why it failed, or why it is not further.
+    pub reason: Option<String>,
+    /// Whether a turn runs in the thread, ours or a person's.
+    pub busy: bool,
+    /// That turn, once its id is known.
+    pub turn: Option<TurnId>,
+    /// The last turn that ended.
+    pub ended_turn: Option<TurnId>,
+    /// Our turn in flight.
+    pub claim: Option<Flight>,
+    /// Whether the child was asked for claims and has not answered.
+    pub finding: bool,
+    /// Since when claims have been missing in a living child's history, and when to look again.
+    pub missing: BTreeMap<ClaimId, Millis>,
+    /// Until when nothing is tried, after a refusal that may pass.
+    pub retry_at: Option<Millis>,
+    /// Refusals in a row.
+    pub refusals: u32,
+    /// Names that must not follow a `$` directly.
+    pub skills: Arc<[String]>,
+    /// The state that was last shown, and since when.
+    pub shown: (SessionState, Millis),
+}
+
+/// Our turn in flight.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Flight {
+    pub claim: ClaimId,
+    /// The turn that the child said it would be in.
+    pub turn: Option<TurnId>,
+    /// Whether evidence has come.
+    pub taken: bool,
+}
+
+impl Running {
+    pub fn new(now: Millis) -> Running {
+        Running {
+            phase: Phase::Stopped,
+            opening: false,
+            reason: None,
+            busy: false,
+            turn: None,
+            ended_turn: None,
+            claim: None,
+            finding: false,
+            missing: BTreeMap::new(),
+            retry_at: None,
+            refusals: 0,
+            skills: Arc::from([]),
+            shown: (SessionState::Stopped, now),
+        }
+    }
+
+    /// Forgets everything that only the connection to the child made true.
+    pub fn disconnect(&mut self) {
+        self.opening = false;
+        self.busy = false;
+        self.turn = None;
+        self.ended_turn = None;
+        self.claim = None;
+        self.finding = false;
+        self.missing.clear();
+    }
+}
+
+impl Core {
+    /// Whether a session shall be running now.
+    pub(super) fn should_run(&self, name: &Name) -> bool {
+        self.stop.is_none()
+            && self.ledger.sessions.get(name).is_some_and(|session| session.wanted == Wanted::Up)
+    }
+
+    /// The child that a session runs on, when it answers requests.
+    pub(super) fn ready_child_of(&self, name: &Name) -> Option<Nonce> {
+        let key = self.ledger.sessions.get(name)?.child_key;
+        self.children.get(&key)?.ready()
+    }
+
+    /// Brings one session nearer to what is wanted of it.
+    pub(super) fn evaluate_session(&mut self, step: &mut Step, name: &Name) {
+        let wanted = self.should_run(name);
+        let child = self.ready_child_of(name);
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        match (running.phase, wanted) {
+            (Phase::Stopped, true) => {
+                running.phase = Phase::Starting;
+                running.reason = None;
+                self.open_thread(step, name);
+            }
+            (Phase::Starting, true) => self.open_thread(step, name),
+            (Phase::Open, true) => self.evaluate_mail(step, name),
+            (Phase::Starting, false) if !running.opening => running.phase = Phase::Stopped,
+            (Phase::Failed, false) => running.phase = Phase::Stopped,
+            (Phase::Starting | Phase::Open, false) => match child {
+                Some(nonce) => {
+                    running.phase = Phase::Closing;
+                    let command = ChildCommand::CloseThread { session: name.clone() };
+                    step.act(Action::Command { nonce, command });
+                    self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
+                }
+                None => self.thread_left(step, name, "the session was stopped"),
+            },
+            (Phase::Closing, _) | (Phase::Stopped, false) | (Phase::Failed, true) => {}
+        }
+        self.note_shown_state(step.now, name);
+    }
+
+    /// Asks a ready child to open the session's thread, once.
+    fn open_thread(&mut self, step: &mut Step, name: &Name) {
+        let Some(nonce) = self.ready_child_of(name) else { return };
+        let (Some(session), Some(running)) = (self.ledger.sessions.get(name), self.sessions.get_mut(name))
+        else {
+            return;
+        };
+        if running.opening || running.retry_at.is_some_and(|at| at > step.now) {
+            return;
+        }
+        running.opening = true;
+        let command = ChildCommand::OpenThread {
+            session: name.clone(),
+            thread: session.thread.clone(),
+            setup: session.setup.clone(),
+            welcome: super::envelope::welcome(name, &self.settings.bundle),
+            shell_env: vec![
+                ("AGENTMUX_SESSION".to_owned(), name.to_string()),
+                ("AGENTMUX_BUNDLE".to_owned(), self.settings.bundle.to_string()),
+                ("AGENTMUX_STATE_DIR".to_owned(), self.settings.state_root.clone()),
+            ],
+        };
+        step.act(Action::Command { nonce, command });
+        self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::THREAD_OPEN_MS));
+    }
+
+    pub(super) fn on_thread_opened(&mut self, step: &mut Step, name: &Name, thread: &ThreadId, busy: bool) {
+        let Some(session) = self.ledger.sessions.get(name) else { return };
+        if session.thread.as_ref() != Some(thread) {
+            self.record(step, Record::ThreadBound { name: name.clone(), thread: thread.clone() });
+        }
+        self.timers.clear(&Timer::Thread(name.clone()));
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.disconnect();
+        running.phase = Phase::Open;
+        running.reason = None;
+        running.refusals = 0;
+        running.retry_at = None;
+        running.busy = busy;
+        self.touch(name);
+    }
+
+    pub(super) fn on_thread_failed(&mut self, step: &mut Step, name: &Name, temporary: bool, why: &str) {
+        self.timers.clear(&Timer::Thread(name.clone()));
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.opening = false;
+        running.reason = Some(why.to_owned());
+        if temporary {
+            self.back_off(step, name);
+        } else {
+            running.phase = Phase::Failed;
+        }
+        self.touch(name);
+    }
+
+    /// The child unloaded a thread, because we left it or by itself.
+    pub(super) fn on_thread_gone(&mut self, step: &mut Step, name: &Name) {
+        self.thread_left(step, name, "the thread was unloaded");
+    }
+
+    pub(super) fn handle_thread_overdue(&mut self, step: &mut Step, name: &Name) {
+        let Some(running) = self.sessions.get(name) else { return };
+        match running.phase {
+            Phase::Closing => self.thread_left(step, name, "the session was stopped"),
+            Phase::Starting if running.opening => {
+                let s = limits::THREAD_OPEN_MS / 1000;
+                self.on_thread_failed(
+                    step,
+                    name,
+                    true,
+                    &format!("the child did not open the thread within {s} s"),
+                );
+            }
+            _ => {}
+        }
+    }
+
+    /// A session has no open thread any more: its mail on the way is in doubt, and it stops or starts again.
+    pub(super) fn thread_left(&mut self, step: &mut Step, name: &Name, why: &str) {
+        self.doubt_claims(step, name, why);
+        self.timers.clear(&Timer::Thread(name.clone()));
+        self.timers.clear(&Timer::Lease(name.clone()));
+        self.forget_approvals_of(step, name, why);
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.disconnect();
+        running.phase = match running.phase {
+            Phase::Open | Phase::Starting => Phase::Starting,
+            Phase::Closing | Phase::Stopped => Phase::Stopped,
+            Phase::Failed => Phase::Failed,
+        };
+        self.touch(name);
+    }
+
+    /// Waits longer after each refusal in a row, with jitter.
+    pub(super) fn back_off(&mut self, step: &mut Step, name: &Name) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        let ms = (limits::RETRY_MS_MIN << running.refusals.min(10)).min(limits::RETRY_MS_MAX);
+        let jitter = step.mint.below(ms as u64 / 2) as i64;
+        let at = step.now.plus(ms / 2 + jitter);
+        running.refusals += 1;
+        running.retry_at = Some(at);
+        self.timers.set(Timer::Retry(name.clone()), at);
+    }
+
+    /// What a session is doing, in the words of `list`.
+    pub(super) fn shown_state(&self, name: &Name) -> SessionState {
+        let Some(running) = self.sessions.get(name) else { return SessionState::Stopped };
+        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
+        let children = key.and_then(|key| self.children.get(&key));
+        match running.phase {
+            Phase::Stopped => SessionState::Stopped,
+            Phase::Failed => SessionState::Failed,
+            Phase::Starting if children.is_some_and(super::child::Children::has_failed) => {
+                SessionState::Failed
+            }
+            Phase::Starting if children.is_some_and(super::child::Children::is_backing_off) => {
+                SessionState::Backoff
+            }
+            Phase::Starting => SessionState::Starting,
+            Phase::Open | Phase::Closing if self.has_approval(name) => SessionState::Waiting,
+            Phase::Open | Phase::Closing if running.busy || running.claim.is_some() => SessionState::Busy,
+            Phase::Open => SessionState::Idle,
+            Phase::Closing => SessionState::Busy,
+        }
+    }
+
+    pub(super) fn note_shown_state(&mut self, now: Millis, name: &Name) {
+        let state = self.shown_state(name);
+        if let Some(running) = self.sessions.get_mut(name)
+            && running.shown.0 != state
+        {
+            running.shown = (state, now);
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! Views: what `list` and `status` show of the sessions, children and mail in memory.
+//!
+//! **Invariant:** read-only.
+
+use super::Core;
+use super::child::Children;
+use crate::model::child::CODEX_CAPABILITIES;
+use crate::model::clock::Millis;
+use crate::model::mail::DeliveryState;
+use crate::model::name::Name;
+use crate::model::session::{Child, Coder};
+use crate::protocol::answer::{ChildInfo, SessionInfo};
+
+impl Core {
+    /// One session, as `list` shows it.
+    pub(super) fn session_info(&self, now: Millis, name: &Name) -> Option<SessionInfo> {
+        let session = self.ledger.sessions.get(name)?;
+        let running = self.sessions.get(name)?;
+        let queue = self.ledger.queue(name);
+        let oldest = queue.and_then(|queue| queue.open.first()).and_then(|id| self.ledger.deliveries.get(id));
+        let attached = self.conns.values().filter(|conn| conn.attached.as_ref() == Some(name)).count();
+        Some(SessionInfo {
+            name: name.clone(),
+            coder: session.coder,
+            state: self.shown_state(name),
+            since: Some(running.shown.1),
+            reason: running.reason.clone(),
+            thread_id: session.thread.as_deref().map(str::to_owned),
+            turn_id: running.turn.as_deref().map(str::to_owned),
+            pending: queue.map_or(0, |queue| queue.open.len() as u64),
+            oldest_pending_ms: oldest.map(|delivery| now.since(delivery.sent_at)),
+            attached: attached as u32,
+            capabilities: CODEX_CAPABILITIES,
+            dir: session.setup.dir.clone(),
+            wanted: session.wanted,
+        })
+    }
+
+    /// All sessions, by name.
+    pub(super) fn session_infos(&self, now: Millis) -> Vec<SessionInfo> {
+        self.ledger.sessions.keys().filter_map(|name| self.session_info(now, name)).collect()
+    }
+
+    /// All children, without their memory, which only the shell can see.
+    pub(super) fn child_infos(&self) -> Vec<ChildInfo> {
+        let info = |child: &Child| ChildInfo {
+            coder: Coder::Codex,
+            pid: child.pid,
+            started_at: child.since,
+            rss_bytes: None,
+            version: self.children.get(&child.key).and_then(Children::version),
+        };
+        self.ledger.children.values().map(info).collect()
+    }
+
+    /// Open deliveries: queued, claimed or submitted, unknown.
+    pub(super) fn open_counts(&self) -> [u64; 3] {
+        let mut counts = [0; 3];
+        for delivery in self.ledger.deliveries.values() {
+            let column = match delivery.state {
+                DeliveryState::Queued => 0,
+                DeliveryState::Unknown => 2,
+                _ => 1,
+            };
+            counts[column] += 1;
+        }
+        counts
+    }
+
+    /// Approvals that wait for a person.
+    pub(super) fn open_approvals(&self) -> u64 {
+        self.approvals.len() as u64
+    }
+}

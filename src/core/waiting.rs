@@ -1,0 +1,279 @@
+//! Requests that wait: for a mail's state, for a session to come up or go down, for a child's answer.
+//!
+//! **Invariant:** G4 and G7: every waiting request has a deadline and gets exactly one answer, or its connection closes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::conn::Ask;
+use super::timer::Timer;
+use super::{Core, Step};
+use crate::model::child::Item;
+use crate::model::clock::Millis;
+use crate::model::fault::Fault;
+use crate::model::id::{ConnId, MailId, TurnId};
+use crate::model::mail::DeliveryState;
+use crate::model::name::Name;
+use crate::model::session::SessionState;
+use crate::protocol::answer::{Answer, Attached, Delivery, Looked, OneSession, Sent, States, Waited};
+use crate::protocol::request::Until;
+
+/// All waiting requests.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    last: u64,
+    all: BTreeMap<u64, Entry>,
+    by_mail: BTreeMap<MailId, BTreeSet<u64>>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    ask: Ask,
+    wait: Wait,
+}
+
+/// What a request waits for.
+#[derive(Debug)]
+pub(super) enum Wait {
+    /// A mail's deliveries, or its answer.
+    Mail { sent: Sent, until: Until, reply_id: Option<MailId> },
+    /// A new session to have its thread.
+    Spawned { name: Name },
+    /// Sessions to be up or to have failed.
+    Up { names: Vec<Name> },
+    /// Sessions to be stopped.
+    Down { names: Vec<Name> },
+    /// A session to be reachable for a pane.
+    Attach { name: Name },
+    /// A child to read a thread's items.
+    Look { name: Name },
+}
+
+impl Core {
+    /// Lets a request wait until `deadline`; returns its number.
+    pub(super) fn wait(&mut self, ask: Ask, wait: Wait, deadline: Millis) -> u64 {
+        self.waiting.last += 1;
+        let number = self.waiting.last;
+        if let Wait::Mail { sent, .. } = &wait {
+            self.waiting.by_mail.entry(sent.id).or_default().insert(number);
+        }
+        if let Some(conn) = self.conns.get_mut(&ask.conn) {
+            conn.waiting += 1;
+        }
+        self.waiting.all.insert(number, Entry { ask, wait });
+        self.timers.set(Timer::Pending(number), deadline);
+        number
+    }
+
+    fn take_waiting(&mut self, number: u64) -> Option<Entry> {
+        let entry = self.waiting.all.remove(&number)?;
+        self.timers.clear(&Timer::Pending(number));
+        if let Wait::Mail { sent, .. } = &entry.wait
+            && let Some(numbers) = self.waiting.by_mail.get_mut(&sent.id)
+        {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.waiting.by_mail.remove(&sent.id);
+            }
+        }
+        if let Some(conn) = self.conns.get_mut(&entry.ask.conn) {
+            conn.waiting -= 1;
+        }
+        Some(entry)
+    }
+
+    pub(super) fn forget_waiting_of(&mut self, conn: ConnId) {
+        let numbers: Vec<u64> =
+            self.waiting.all.iter().filter(|(_, e)| e.ask.conn == conn).map(|(n, _)| *n).collect();
+        for number in numbers {
+            self.take_waiting(number);
+        }
+    }
+
+    pub(super) fn refuse_all_waiting(&mut self, step: &mut Step, fault: &Fault) {
+        for number in self.waiting.all.keys().copied().collect::<Vec<u64>>() {
+            if let Some(entry) = self.take_waiting(number) {
+                step.refuse(entry.ask, fault.clone());
+            }
+        }
+    }
+
+    /// A delivery moved: those who wait for its mail may have what they want.
+    pub(super) fn waiting_saw_move(
+        &mut self,
+        step: &mut Step,
+        mail: MailId,
+        to: &Name,
+        state: DeliveryState,
+        turn: Option<TurnId>,
+        note: Option<String>,
+    ) {
+        let numbers: Vec<u64> = self.waiting.by_mail.get(&mail).into_iter().flatten().copied().collect();
+        for number in numbers {
+            if let Some(Entry { wait: Wait::Mail { sent, .. }, .. }) = self.waiting.all.get_mut(&number)
+                && let Some(delivery) = sent.deliveries.iter_mut().find(|delivery| delivery.to == *to)
+            {
+                delivery.state = state;
+                delivery.turn_id = turn.as_deref().map(str::to_owned).or(delivery.turn_id.take());
+                delivery.reason = note.clone();
+            }
+            self.evaluate_wait(step, number);
+        }
+    }
+
+    /// A mail was answered.
+    pub(super) fn waiting_saw_reply(&mut self, step: &mut Step, answered: MailId, reply: MailId) {
+        let numbers: Vec<u64> = self.waiting.by_mail.get(&answered).into_iter().flatten().copied().collect();
+        for number in numbers {
+            if let Some(Entry { wait: Wait::Mail { reply_id, .. }, .. }) = self.waiting.all.get_mut(&number) {
+                reply_id.get_or_insert(reply);
+            }
+            self.evaluate_wait(step, number);
+        }
+    }
+
+    pub(super) fn evaluate_waiting_for_session(&mut self, step: &mut Step, name: &Name) {
+        let concerns = |entry: &Entry| match &entry.wait {
+            Wait::Spawned { name: other } | Wait::Attach { name: other } => other == name,
+            Wait::Up { names } | Wait::Down { names } => names.contains(name),
+            Wait::Mail { .. } | Wait::Look { .. } => false,
+        };
+        let numbers: Vec<u64> =
+            self.waiting.all.iter().filter(|(_, entry)| concerns(entry)).map(|(n, _)| *n).collect();
+        for number in numbers {
+            self.evaluate_wait(step, number);
+        }
+    }
+
+    /// Answers a waiting request if what it waits for has come true or can no longer come true.
+    pub(super) fn evaluate_wait(&mut self, step: &mut Step, number: u64) {
+        let Some(outcome) =
+            self.waiting.all.get(&number).and_then(|entry| self.outcome_of(step.now, &entry.wait))
+        else {
+            return;
+        };
+        let Some(entry) = self.take_waiting(number) else { return };
+        match (outcome, entry.wait) {
+            (Ok(Answer::Attach(attached)), Wait::Attach { name }) => {
+                if let Some(conn) = self.conns.get_mut(&entry.ask.conn) {
+                    conn.attached = Some(name);
+                }
+                step.reply(entry.ask, Answer::Attach(attached));
+            }
+            (Ok(answer), _) => step.reply(entry.ask, answer),
+            (Err(fault), Wait::Spawned { name }) => {
+                self.remove_session(step, &name, "the session could not be started");
+                step.refuse(entry.ask, fault);
+            }
+            (Err(fault), _) => step.refuse(entry.ask, fault),
+        }
+    }
+
+    fn outcome_of(&self, now: Millis, wait: &Wait) -> Option<Result<Answer, Fault>> {
+        match wait {
+            Wait::Mail { sent, until, reply_id } => {
+                let over = match until {
+                    Until::Submitted => sent
+                        .deliveries
+                        .iter()
+                        .all(|d| d.state == DeliveryState::Submitted || d.state.is_delivered()),
+                    Until::Consumed => sent.deliveries.iter().all(|d| d.state.is_delivered()),
+                    Until::Reply => reply_id.is_some(),
+                };
+                let ended = |d: &Delivery| !d.state.is_open() && !d.state.is_delivered();
+                let hopeless = reply_id.is_none() && sent.deliveries.iter().any(ended);
+                (over || hopeless).then(|| {
+                    Ok(Answer::Waited(Waited { sent: sent.clone(), reached: over, reply_id: *reply_id }))
+                })
+            }
+            Wait::Spawned { name } => match self.shown_state(name) {
+                SessionState::Starting | SessionState::Backoff => None,
+                SessionState::Failed => Some(Err(self.why_failed("spawn", name))),
+                _ => self.session_info(now, name).map(|session| Ok(Answer::Session(OneSession { session }))),
+            },
+            Wait::Up { names } => {
+                let settled = |name: &Name| {
+                    !matches!(self.shown_state(name), SessionState::Starting | SessionState::Backoff)
+                };
+                names
+                    .iter()
+                    .all(settled)
+                    .then(|| Ok(Answer::States(States { sessions: self.named_states(names) })))
+            }
+            Wait::Down { names } => {
+                let down = names.iter().all(|name| self.shown_state(name) == SessionState::Stopped);
+                down.then(|| Ok(Answer::States(States { sessions: self.named_states(names) })))
+            }
+            Wait::Attach { name } => match (self.shown_state(name), self.attach_answer(name)) {
+                (SessionState::Failed, _) => Some(Err(self.why_failed("attach", name))),
+                (SessionState::Stopped, _) => {
+                    let fault = Fault::refused(format!("attach failed: {name} is stopped"));
+                    Some(Err(fault.hint(format!("start it: agentmux up {name}"))))
+                }
+                (_, answer) => answer.map(|attached| Ok(Answer::Attach(attached))),
+            },
+            Wait::Look { .. } => None,
+        }
+    }
+
+    fn why_failed(&self, what: &str, name: &Name) -> Fault {
+        let reason = self.sessions.get(name).and_then(|running| running.reason.clone());
+        Fault::refused(format!(
+            "{what} failed: {}",
+            reason.unwrap_or_else(|| "the session failed".to_owned())
+        ))
+    }
+
+    fn attach_answer(&self, name: &Name) -> Option<Attached> {
+        let session = self.ledger.sessions.get(name)?;
+        let slot = self.published_slot_of(name)?;
+        Some(Attached {
+            session: name.clone(),
+            thread_id: session.thread.as_deref()?.to_owned(),
+            socket: crate::model::session::panes_socket(slot),
+            program: session.program.clone(),
+            dir: session.setup.dir.clone(),
+        })
+    }
+
+    /// A waiting request's time is over.
+    pub(super) fn handle_wait_over(&mut self, step: &mut Step, number: u64) {
+        let Some(entry) = self.take_waiting(number) else { return };
+        match entry.wait {
+            Wait::Mail { sent, reply_id, .. } => {
+                step.reply(entry.ask, Answer::Waited(Waited { sent, reached: false, reply_id }));
+            }
+            Wait::Spawned { name } => {
+                let reason = self.sessions.get(&name).and_then(|running| running.reason.clone());
+                let why = reason.unwrap_or_else(|| "the child did not come up in time".to_owned());
+                self.remove_session(step, &name, "the session could not be started");
+                step.refuse(entry.ask, Fault::timeout(format!("spawn failed: {why}")));
+            }
+            Wait::Up { names } | Wait::Down { names } => {
+                step.reply(entry.ask, Answer::States(States { sessions: self.named_states(&names) }));
+            }
+            Wait::Attach { name } => {
+                let state = self.shown_state(&name).as_str();
+                step.refuse(entry.ask, Fault::timeout(format!("attach failed: {name} is still {state}")));
+            }
+            Wait::Look { name } => {
+                step.refuse(
+                    entry.ask,
+                    Fault::timeout(format!("look failed: the child of {name} did not answer in time")),
+                );
+            }
+        }
+    }
+
+    pub(super) fn waiting_got_items(
+        &mut self,
+        step: &mut Step,
+        token: u64,
+        items: Result<Vec<Item>, String>,
+    ) {
+        let Some(Entry { ask, wait: Wait::Look { name } }) = self.take_waiting(token) else { return };
+        match items {
+            Ok(items) => step.reply(ask, Answer::Look(Looked { session: name, items })),
+            Err(why) => step.refuse(ask, Fault::refused(format!("look failed: {why}"))),
+        }
+    }
+}

@@ -1,0 +1,248 @@
+//! What we tell a child and what a child tells us, in our words whatever the child speaks.
+//!
+//! **Invariant:** evidence (`InputTaken`) is a statement of the child that input is inside a turn, never our inference.
+
+use serde::{Deserialize, Serialize};
+
+use super::id::{ClaimId, ThreadId, TurnId};
+use super::name::Name;
+use super::session::ThreadSetup;
+
+/// What a kind of child can really do; reported, never pretended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Capabilities {
+    /// Input can be added to a running turn at a boundary.
+    pub steer: bool,
+    /// A running turn can be interrupted.
+    pub interrupt: bool,
+    /// It asks for approvals in a way that we can answer.
+    pub approvals: bool,
+    /// After a crash its history tells which input it took.
+    pub reconcile: bool,
+    /// What its evidence is worth.
+    pub evidence: Evidence,
+}
+
+/// What a child's evidence is worth.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Evidence {
+    /// The child states that input is inside a turn.
+    Consumed,
+    /// The child only answers that it got the input.
+    Submitted,
+}
+
+/// A command to a child.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChildCommand {
+    /// Open a session's thread: resume `thread`, or start a new one with `welcome` as its first message.
+    OpenThread {
+        /// The session.
+        session: Name,
+        /// Its thread, unless it shall be a new one.
+        thread: Option<ThreadId>,
+        /// Its configuration, the same at every opening.
+        setup: ThreadSetup,
+        /// What a new thread is told first: who it is and how mail reaches it.
+        welcome: String,
+        /// Variables for the shells that the model starts.
+        shell_env: Vec<(String, String)>,
+    },
+    /// Leave a session's thread; its running turn is interrupted first.
+    CloseThread {
+        /// The session.
+        session: Name,
+    },
+    /// Start a turn with one message that carries the claim's id.
+    StartTurn {
+        /// The session.
+        session: Name,
+        /// The claim, which is the message's client id.
+        claim: ClaimId,
+        /// The message.
+        text: String,
+    },
+    /// Look for claims in a thread's history.
+    FindClaims {
+        /// The session.
+        session: Name,
+        /// The claims to look for.
+        claims: Vec<ClaimId>,
+    },
+    /// Decline an approval.
+    Decline {
+        /// The approval's key (see [`ApprovalAsked::key`]).
+        key: String,
+    },
+    /// Read the last items of a thread.
+    ReadItems {
+        /// The session.
+        session: Name,
+        /// Who asked, given back with the answer.
+        token: u64,
+        /// How many at most.
+        limit: u32,
+    },
+}
+
+/// What a child told us.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ChildEvent {
+    /// It answers requests.
+    Ready {
+        /// Its version, such as `0.169.0`; empty when it did not say.
+        version: String,
+    },
+    /// It does not speak our protocol; the connection is useless.
+    Unusable {
+        /// Why.
+        why: String,
+    },
+    /// A thread is open.
+    ThreadOpened {
+        /// The session.
+        session: Name,
+        /// Its thread.
+        thread: ThreadId,
+        /// Whether a turn is running in it.
+        busy: bool,
+    },
+    /// A thread could not be opened.
+    ThreadFailed {
+        /// The session.
+        session: Name,
+        /// Whether trying again may help.
+        temporary: bool,
+        /// The child's words.
+        why: String,
+    },
+    /// A thread is no longer loaded in the child.
+    ThreadGone {
+        /// The session.
+        session: Name,
+    },
+    /// The child answered our request to start a turn. Not evidence.
+    TurnAccepted {
+        /// The session.
+        session: Name,
+        /// The claim.
+        claim: ClaimId,
+        /// The turn that it shall be in.
+        turn: TurnId,
+    },
+    /// The child refused our request; it does not hold the input.
+    TurnRefused {
+        /// The session.
+        session: Name,
+        /// The claim.
+        claim: ClaimId,
+        /// Whether trying again may help.
+        temporary: bool,
+        /// The child's words.
+        why: String,
+    },
+    /// Evidence: input is inside a turn.
+    InputTaken {
+        /// The session.
+        session: Name,
+        /// Our claim, or `None` when a person typed it.
+        claim: Option<ClaimId>,
+        /// The turn that it is in.
+        turn: TurnId,
+    },
+    /// A turn began.
+    TurnStarted {
+        /// The session.
+        session: Name,
+        /// The turn.
+        turn: TurnId,
+    },
+    /// A turn ended.
+    TurnEnded {
+        /// The session.
+        session: Name,
+        /// The turn.
+        turn: TurnId,
+        /// How.
+        outcome: TurnOutcome,
+    },
+    /// The answer to [`ChildCommand::FindClaims`].
+    ClaimsFound {
+        /// The session.
+        session: Name,
+        /// Claims that are in the history, with their turns.
+        present: Vec<(ClaimId, TurnId)>,
+        /// Claims that are not.
+        absent: Vec<ClaimId>,
+        /// Whether a turn was running when the history was read.
+        busy: bool,
+    },
+    /// The child asks a person.
+    ApprovalAsked(ApprovalAsked),
+    /// An approval was settled: by us, in a pane, or by the turn's end.
+    ApprovalResolved {
+        /// The approval's key.
+        key: String,
+    },
+    /// The names of the skills that a `$` would pull in.
+    SkillsListed {
+        /// The session.
+        session: Name,
+        /// Their names.
+        names: Vec<String>,
+    },
+    /// The answer to [`ChildCommand::ReadItems`].
+    ItemsRead {
+        /// Who asked.
+        token: u64,
+        /// The items, oldest first, or the child's words why not.
+        items: Result<Vec<Item>, String>,
+    },
+}
+
+/// How a turn ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TurnOutcome {
+    /// The model finished.
+    Completed,
+    /// Somebody interrupted it.
+    Interrupted,
+    /// It failed; the child's words.
+    Failed(String),
+}
+
+/// One question of a child to a person.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ApprovalAsked {
+    /// Unique among the child's open approvals; the child's request id.
+    pub key: String,
+    /// The session whose turn waits.
+    pub session: Name,
+    /// The child's name for the kind of question.
+    pub kind: String,
+    /// What it wants to do, in one line.
+    pub summary: String,
+}
+
+/// One item of a thread's history, readable.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Item {
+    /// When, if the child says.
+    pub at: Option<super::clock::Millis>,
+    /// What it is: `message`, `answer`, `command`, `change`, `tool`, or the child's own word.
+    pub kind: String,
+    /// Where it comes from: `mail`, `operator`, `prompt`, `agent`.
+    pub source: String,
+    /// Its text.
+    pub text: String,
+}
+
+/// What a child can really do, as a function of its kind.
+pub const CODEX_CAPABILITIES: Capabilities = Capabilities {
+    steer: false,
+    interrupt: false,
+    approvals: false,
+    reconcile: true,
+    evidence: Evidence::Consumed,
+};

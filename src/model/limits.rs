@@ -1,0 +1,132 @@
+//! Every bound and every duration of agentmux, with its unit in its name.
+//!
+//! **Invariant:** relations between bounds that the code relies on are const assertions at the end of this file.
+
+/// Longest request line that a client may send (a 1 MB body may grow sixfold by JSON escaping).
+pub const REQUEST_LINE_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// Largest answer line; listings are paged below it.
+pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
+/// What may wait to be written to one client before that client is closed.
+pub const CLIENT_OUT_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// What is read from one descriptor in one lap.
+pub const READ_BYTES_PER_LAP: usize = 256 * 1024;
+/// Requests of one client that are handled in one lap; the rest waits for the next one.
+pub const REQUESTS_PER_CLIENT_PER_LAP: usize = 64;
+/// Connections served at once; the next one gets a typed refusal.
+pub const CLIENTS_MAX: usize = 2_000;
+/// Requests of one connection that may wait for something at once.
+pub const PENDING_PER_CLIENT_MAX: usize = 64;
+/// Nesting of JSON that a request may have (serde_json itself stops at 128).
+pub const JSON_DEPTH_MAX: usize = 64;
+
+/// A connection that has not said hello by then is closed.
+pub const HELLO_MS: i64 = 2_000;
+/// How long a client waits for the relay's answer to hello before it says "busy".
+pub const HELLO_ANSWER_MS: u64 = 5_000;
+/// How long a client waits for a relay to come up.
+pub const START_MS: u64 = 10_000;
+/// How long a new relay waits for `relay.lock` while the former holder is leaving.
+pub const RELAY_LOCK_MS: u64 = 3_000;
+/// Default for `--timeout`.
+pub const WAIT_DEFAULT_MS: u64 = 60_000;
+/// Longest wait that a client may ask the relay for in one request.
+pub const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
+
+/// Body of one mail, in bytes: body and envelope fit Codex's 1,048,576 characters.
+pub const BODY_BYTES_MAX: usize = 1_000_000;
+/// Subject of one mail, in characters.
+pub const SUBJECT_CHARS_MAX: usize = 200;
+/// Recipients of one mail.
+pub const RECIPIENTS_MAX: usize = 64;
+/// An idempotency key, in bytes.
+pub const KEY_BYTES_MAX: usize = 200;
+/// Instructions of one session, in bytes.
+pub const INSTRUCTIONS_BYTES_MAX: usize = 64 * 1024;
+/// Sessions of one bundle.
+pub const SESSIONS_MAX: usize = 256;
+/// Undelivered mails for one session.
+pub const QUEUED_PER_SESSION_MAX: usize = 200_000;
+/// Undelivered bytes for one session.
+pub const QUEUED_BYTES_PER_SESSION_MAX: u64 = 256 * 1024 * 1024;
+/// Undelivered mails of the bundle.
+pub const QUEUED_MAX: usize = 1_000_000;
+/// Undelivered bytes of the bundle.
+pub const QUEUED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
+/// New mail is refused when the file system has less than this left, so that evidence still commits.
+pub const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// Mails that go into one turn together.
+pub const BATCH_MAILS_MAX: usize = 10;
+/// Body bytes that go into one turn together; a larger mail goes alone and whole.
+pub const BATCH_BYTES_MAX: u64 = 32 * 1024;
+/// What Codex takes in one turn, in characters.
+pub const TURN_CHARS_MAX: usize = 1_048_576;
+
+/// The child's time to respond to a request of ours; after it the outcome is unknown.
+pub const LEASE_MS: i64 = 30_000;
+/// While mail could move, its sessions are looked at again at least this often.
+pub const SWEEP_MS: i64 = 5_000;
+/// How long absence in a living child's history must last before it is believed.
+pub const ABSENCE_MS: i64 = 2_000;
+/// First and longest wait after a refusal that may pass by itself.
+pub const RETRY_MS_MIN: i64 = 200;
+/// See [`RETRY_MS_MIN`].
+pub const RETRY_MS_MAX: i64 = 30_000;
+/// How long an approval waits for a person before it is declined.
+pub const APPROVAL_MS: i64 = 10 * 60 * 1_000;
+/// Default of `idle_exit`: the relay leaves after this long without anything to do.
+pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
+
+/// A child must answer `initialize` within this time of its start.
+pub const CHILD_START_MS: i64 = 20_000;
+/// A thread must be open within this time of the request.
+pub const THREAD_OPEN_MS: i64 = 30_000;
+/// First and longest pause between attempts to connect to a starting child.
+pub const CHILD_CONNECT_MS_MIN: i64 = 5;
+/// See [`CHILD_CONNECT_MS_MIN`].
+pub const CHILD_CONNECT_MS_MAX: i64 = 200;
+/// Exits within [`CRASH_LOOP_MS`] without a completed turn after which a child is given up.
+pub const CRASH_LOOP_EXITS: usize = 5;
+/// See [`CRASH_LOOP_EXITS`].
+pub const CRASH_LOOP_MS: i64 = 60_000;
+/// Budget of `down`, and of `down --now`.
+pub const DOWN_MS: i64 = 10_000;
+/// See [`DOWN_MS`].
+pub const DOWN_NOW_MS: i64 = 2_000;
+/// A child's stderr file is cut to nothing when it has grown past this.
+pub const CHILD_LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// One message from a child (Codex sends whole histories in one frame).
+pub const CHILD_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// What may wait to be written to a child.
+pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Messages of one child that are handled in one lap.
+pub const CHILD_MESSAGES_PER_LAP: usize = 256;
+/// Items that `look` shows at most.
+pub const LOOK_ITEMS_MAX: u32 = 500;
+/// A page of the child's history, when we look for claims.
+pub const HISTORY_PAGE_ITEMS: u32 = 100;
+/// Pages of the child's history that one reconciliation reads.
+pub const HISTORY_PAGES_MAX: u32 = 200;
+/// Skills of one child whose names are made inert.
+pub const SKILLS_MAX: usize = 2_000;
+
+/// `relay.log` is rotated at this size; two old ones are kept.
+pub const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
+/// Rotated logs kept.
+pub const LOGS_KEPT: u32 = 2;
+/// Longest path that a Unix socket address takes on every platform we know.
+pub const SOCKET_PATH_BYTES_MAX: usize = 100;
+/// Rows of one listing when the caller names no limit.
+pub const LIST_ROWS_DEFAULT: u32 = 50;
+/// Rows of one listing at most.
+pub const LIST_ROWS_MAX: u32 = 1_000;
+
+const _: () =
+    assert!(BODY_BYTES_MAX * 6 + 64 * 1024 <= REQUEST_LINE_BYTES_MAX, "an escaped body fits a line");
+const _: () = assert!(BODY_BYTES_MAX + 32 * 1024 <= TURN_CHARS_MAX, "a body and its envelope fit one turn");
+const _: () =
+    assert!(ANSWER_BYTES_MAX * 2 <= CLIENT_OUT_BYTES_MAX, "an answer fits the out-buffer with room");
+const _: () = assert!(TURN_CHARS_MAX * 6 <= CHILD_OUT_BYTES_MAX, "a turn fits the child's out-buffer");
+const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
+const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
+const _: () = assert!(QUEUED_PER_SESSION_MAX <= QUEUED_MAX);

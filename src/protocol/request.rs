@@ -1,0 +1,452 @@
+//! Requests of clients as types, read from a method and its parameters.
+//!
+//! **Invariant:** a `Request` that exists has names, ids and sizes inside their grammar; the core checks meaning only.
+
+use std::collections::BTreeMap;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::model::fault::{Code, Fault};
+use crate::model::limits;
+use crate::model::mail::Priority;
+use crate::model::name::Name;
+
+/// What a client asks of the relay.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "each variant carries the documented type of its parameters")]
+pub enum Request {
+    Hello(Hello),
+    Spawn(Spawn),
+    Up(Names),
+    Down(Down),
+    Remove(One),
+    List,
+    Status,
+    Send(Send),
+    Reply(Reply),
+    Inbox(Inbox),
+    Read(MailRef),
+    Trace(MailRef),
+    Wait(Wait),
+    Look(Look),
+    Attach(One),
+    Stop(Stop),
+}
+
+/// `hello`: the first request of a connection.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hello {
+    /// What kind of client, such as `cli`.
+    pub client: String,
+    /// Its program version.
+    pub version: String,
+    /// Lowest protocol version that it speaks.
+    pub protocol_min: u32,
+    /// Highest protocol version that it speaks.
+    pub protocol_max: u32,
+    /// The environment mark of an agent, when the client was started by one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub agent_mark: Option<String>,
+}
+
+/// `session/spawn`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Spawn {
+    /// The session's name, as given; its grammar is checked so that the refusal can quote it.
+    pub name: String,
+    /// The directory it works in, absolute.
+    pub dir: String,
+    /// The person's instructions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instructions: Option<String>,
+    /// The model.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// An existing thread to bring in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
+    /// The sandbox.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sandbox: Option<String>,
+    /// The approval policy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<String>,
+    /// The Codex program, absolute.
+    pub program: String,
+    /// The environment that the child gets; allow-listed again by the relay.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Some sessions; none named means all.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Names {
+    /// Their names.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// `session/down`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Down {
+    /// The sessions; none named means all of them and the relay.
+    #[serde(default)]
+    pub names: Vec<String>,
+    /// With the short budget.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// One session.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct One {
+    /// Its name.
+    pub name: String,
+}
+
+/// `mail/send`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Send {
+    /// Recipients as given: names, `@all`.
+    pub to: Vec<String>,
+    /// The text.
+    pub body: String,
+    /// The subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// How soon it matters.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The mail that it answers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reply_to: Option<String>,
+    /// After how long it is no longer wanted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_ms: Option<u64>,
+    /// The sender's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// `mail/reply`: mail to the sender of another.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Reply {
+    /// The mail that it answers.
+    pub id: String,
+    /// The text.
+    pub body: String,
+    /// The subject.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<String>,
+    /// How soon it matters.
+    #[serde(default)]
+    pub priority: Priority,
+    /// The sender's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// `mail/list`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Inbox {
+    /// Whose mail; the caller's without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only what its recipient has not had yet.
+    #[serde(default)]
+    pub unread: bool,
+    /// How many, newest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// One mail.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct MailRef {
+    /// Its id, or a unique prefix or suffix of it.
+    pub id: String,
+}
+
+/// How far a sender wants to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Until {
+    /// The child answered.
+    Submitted,
+    /// The child stated that the mail is inside a turn.
+    #[default]
+    Consumed,
+    /// Somebody answered the mail.
+    Reply,
+}
+
+/// `mail/wait`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wait {
+    /// The mail.
+    pub id: String,
+    /// How far.
+    #[serde(default)]
+    pub until: Until,
+    /// How long at most.
+    pub timeout_ms: u64,
+}
+
+/// `session/look`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Look {
+    /// The session.
+    pub name: String,
+    /// How many items.
+    pub limit: u32,
+}
+
+/// `relay/stop`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Stop {
+    /// With the short budget.
+    #[serde(default)]
+    pub now: bool,
+}
+
+impl Request {
+    /// Reads a request.
+    ///
+    /// # Errors
+    /// `usage` for an unknown method, for parameters that do not fit, and for what is outside its grammar.
+    pub fn parse(method: &str, params: Value) -> Result<Request, Fault> {
+        let request = match method {
+            "hello" => Request::Hello(read(method, params)?),
+            "session/spawn" => Request::Spawn(read(method, params)?),
+            "session/up" => Request::Up(read(method, params)?),
+            "session/down" => Request::Down(read(method, params)?),
+            "session/remove" => Request::Remove(read(method, params)?),
+            "session/list" => Request::List,
+            "session/look" => Request::Look(read(method, params)?),
+            "session/attach" => Request::Attach(read(method, params)?),
+            "mail/send" => Request::Send(read(method, params)?),
+            "mail/reply" => Request::Reply(read(method, params)?),
+            "mail/list" => Request::Inbox(read(method, params)?),
+            "mail/read" => Request::Read(read(method, params)?),
+            "mail/trace" => Request::Trace(read(method, params)?),
+            "mail/wait" => Request::Wait(read(method, params)?),
+            "relay/status" => Request::Status,
+            "relay/stop" => Request::Stop(read(method, params)?),
+            _ => {
+                let known = super::verb::methods().collect::<Vec<_>>().join(", ");
+                let method: String = method.chars().take(64).collect();
+                return Err(Fault::usage(format!("request refused: no method `{method}`"))
+                    .hint(format!("there are: {known}")));
+            }
+        };
+        request.checked()
+    }
+
+    /// The method of this request.
+    pub fn method(&self) -> &'static str {
+        match self {
+            Request::Hello(_) => "hello",
+            Request::Spawn(_) => "session/spawn",
+            Request::Up(_) => "session/up",
+            Request::Down(_) => "session/down",
+            Request::Remove(_) => "session/remove",
+            Request::List => "session/list",
+            Request::Look(_) => "session/look",
+            Request::Attach(_) => "session/attach",
+            Request::Send(_) => "mail/send",
+            Request::Reply(_) => "mail/reply",
+            Request::Inbox(_) => "mail/list",
+            Request::Read(_) => "mail/read",
+            Request::Trace(_) => "mail/trace",
+            Request::Wait(_) => "mail/wait",
+            Request::Status => "relay/status",
+            Request::Stop(_) => "relay/stop",
+        }
+    }
+
+    /// Checks sizes and grammar.
+    fn checked(self) -> Result<Request, Fault> {
+        match &self {
+            Request::Spawn(spawn) => {
+                check_name(&spawn.name)?;
+                check_size("instructions", spawn.instructions.as_deref(), limits::INSTRUCTIONS_BYTES_MAX)?;
+                let one_of = |what: &str, value: Option<&str>, known: &[&str]| match value {
+                    Some(value) if !known.contains(&value) => Err(Fault::usage(format!(
+                        "{what} refused: `{value}` is not one of {}",
+                        known.join(", ")
+                    ))),
+                    _ => Ok(()),
+                };
+                one_of(
+                    "sandbox",
+                    spawn.sandbox.as_deref(),
+                    &["read-only", "workspace-write", "danger-full-access"],
+                )?;
+                one_of("approval policy", spawn.approval.as_deref(), &["on-request", "never"])?;
+            }
+            Request::Send(send) => {
+                if send.to.is_empty() || send.to.len() > limits::RECIPIENTS_MAX {
+                    let most = limits::RECIPIENTS_MAX;
+                    return Err(Fault::usage(format!(
+                        "mail refused: {} recipients, 1 to {most} are possible",
+                        send.to.len()
+                    )));
+                }
+                send.to.iter().try_for_each(|to| check_recipient(to))?;
+                check_mail(&send.body, send.subject.as_deref(), send.key.as_deref())?;
+            }
+            Request::Reply(reply) => check_mail(&reply.body, reply.subject.as_deref(), reply.key.as_deref())?,
+            Request::Up(Names { names }) | Request::Down(Down { names, .. }) => {
+                names.iter().try_for_each(|n| check_name(n))?
+            }
+            Request::Remove(one) | Request::Attach(one) => check_name(&one.name)?,
+            Request::Look(look) => check_name(&look.name)?,
+            Request::Inbox(Inbox { name: Some(name), .. }) => check_name(name)?,
+            _ => {}
+        }
+        Ok(self)
+    }
+}
+
+/// Checks body, subject and key of a mail; clients call it too, so that bad mail starts no relay.
+///
+/// # Errors
+/// `usage`, with the limit and the size that broke it.
+pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Result<(), Fault> {
+    if body.is_empty() {
+        return Err(Fault::usage("mail refused: the body is empty")
+            .hint("an empty body is mostly a failed substitution; use `-` to read it from stdin"));
+    }
+    if body.len() > limits::BODY_BYTES_MAX {
+        let (is, most) = (body.len(), limits::BODY_BYTES_MAX);
+        return Err(Fault::usage(format!("mail refused: the body has {is} bytes, the limit is {most}"))
+            .hint("write it to a file in the project and send the path"));
+    }
+    if body.contains('\0') {
+        return Err(Fault::usage("mail refused: the body contains a NUL byte")
+            .hint("encode binary data, or send the path of a file"));
+    }
+    if let Some(subject) = subject {
+        if subject.chars().count() > limits::SUBJECT_CHARS_MAX {
+            return Err(Fault::usage(format!(
+                "mail refused: the subject is longer than {} characters",
+                limits::SUBJECT_CHARS_MAX
+            )));
+        }
+        if subject.chars().any(is_unprintable) {
+            return Err(Fault::usage(
+                "mail refused: the subject contains control or text-direction characters",
+            ));
+        }
+    }
+    check_size("idempotency key", key, limits::KEY_BYTES_MAX)
+}
+
+/// Checks a session's name.
+///
+/// # Errors
+/// `usage`, quoting the name and its grammar.
+pub fn check_name(name: &str) -> Result<(), Fault> {
+    match Name::parse(name) {
+        Some(_) => Ok(()),
+        None => Err(bad_name(name)),
+    }
+}
+
+/// Checks a recipient: a session's name, `operator`, or `@all`.
+///
+/// # Errors
+/// `usage`, quoting what was given; `name@bundle` has a hint of its own.
+pub fn check_recipient(to: &str) -> Result<(), Fault> {
+    match to.strip_prefix('@') {
+        Some("all") => Ok(()),
+        Some(group) => Err(Fault::new(
+            Code::NotFound,
+            format!("recipient not found: there is no group `@{}`", quoted(group)),
+        )
+        .hint("`@all` is every session of the bundle")),
+        None if to.contains('@') => Err(Fault::usage(format!(
+            "recipient refused: `{}` names another bundle",
+            quoted(to)
+        ))
+        .hint(
+            "mail stays inside its bundle for now; run the command with `--bundle` to write to another one",
+        )),
+        None => check_name(to),
+    }
+}
+
+/// Whether a character may hide or forge text on a terminal or in an envelope.
+pub fn is_unprintable(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+fn bad_name(name: &str) -> Fault {
+    Fault::usage(format!("name refused: `{}` is not a session name", quoted(name)))
+        .hint("a name is a lower-case letter, then up to 31 lower-case letters, digits, `_` or `-`")
+}
+
+/// A user's text, short and without control characters, for quoting it back.
+fn quoted(text: &str) -> String {
+    text.chars().take(40).flat_map(char::escape_debug).collect()
+}
+
+fn check_size(what: &str, value: Option<&str>, bytes_max: usize) -> Result<(), Fault> {
+    match value {
+        Some(value) if value.len() > bytes_max => {
+            Err(Fault::usage(format!("{what} refused: {} bytes, the limit is {bytes_max}", value.len())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn read<T: DeserializeOwned>(method: &str, params: Value) -> Result<T, Fault> {
+    let params = if params.is_null() { Value::Object(serde_json::Map::new()) } else { params };
+    serde_json::from_value(params)
+        .map_err(|error| Fault::usage(format!("request refused: parameters of `{method}`: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_method_of_the_table_is_read_and_no_other() {
+        for method in crate::protocol::verb::methods() {
+            let refused = Request::parse(method, Value::Null).err();
+            assert!(!refused.is_some_and(|fault| fault.message.contains("no method")), "{method}");
+        }
+        assert!(Request::parse("mail/sned", Value::Null).unwrap_err().message.contains("no method"));
+    }
+
+    #[test]
+    fn bad_mail_is_refused_with_its_reason() {
+        for (body, subject, part) in [
+            ("", None, "empty"),
+            ("a\0b", None, "NUL"),
+            ("x", Some("a\u{202e}b"), "direction"),
+            ("x", Some("a\nb"), "control"),
+        ] {
+            let fault = check_mail(body, subject, None).unwrap_err();
+            assert!(fault.message.contains(part) && fault.code == Code::Usage, "{fault:?}");
+        }
+        let long = "x".repeat(limits::BODY_BYTES_MAX + 1);
+        assert!(check_mail(&long, None, None).unwrap_err().message.contains("1000001 bytes"));
+        assert!(check_mail(&long[1..], Some("héllo"), None).is_ok());
+    }
+
+    #[test]
+    fn another_bundle_is_refused_with_a_hint() {
+        assert!(check_recipient("lead@web").unwrap_err().hint.is_some_and(|hint| hint.contains("--bundle")));
+        assert_eq!(check_recipient("@nobody").unwrap_err().code, Code::NotFound);
+        assert!(check_recipient("@all").is_ok() && check_recipient("operator").is_ok());
+    }
+}

@@ -1,0 +1,60 @@
+//! The verb table: one row per verb, as data. It drives dispatch, start of the relay, rights, help, completions and tests.
+//!
+//! A verb is followed by its stem: its row here, `cli/command/<verb>.rs`, `core/request/<verb>.rs` (when it has a method),
+//! `tests/blackbox/<verb>.rs`, and its section in the README. `tests/tidy.rs` fails when one is missing.
+
+/// One verb of the command line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Verb {
+    /// Its word.
+    pub name: &'static str,
+    /// The method that it calls, if it needs the relay.
+    pub method: Option<&'static str>,
+    /// Whether it may start a relay.
+    pub starts_relay: bool,
+    /// Whether only the operator may use it.
+    pub operator: bool,
+    /// Whether it changes anything that is stored.
+    pub mutates: bool,
+    /// What it does, in one line.
+    pub help: &'static str,
+}
+
+/// Every verb, in the order of `--help`.
+#[rustfmt::skip]
+pub const VERBS: &[Verb] = &[
+    Verb { name: "spawn", method: Some("session/spawn"), starts_relay: true, operator: true, mutates: true, help: "Create a session and bring it up" },
+    Verb { name: "up", method: Some("session/up"), starts_relay: true, operator: true, mutates: true, help: "Bring sessions up; all of them without names" },
+    Verb { name: "down", method: Some("session/down"), starts_relay: false, operator: true, mutates: true, help: "Stop sessions; without names all of them and the relay" },
+    Verb { name: "remove", method: Some("session/remove"), starts_relay: true, operator: true, mutates: true, help: "Remove a session; its undelivered mail ends as failed" },
+    Verb { name: "list", method: Some("session/list"), starts_relay: false, operator: false, mutates: false, help: "List the sessions and what they are doing" },
+    Verb { name: "status", method: Some("relay/status"), starts_relay: false, operator: false, mutates: false, help: "Show bundle, relay, children, sessions and mail" },
+    Verb { name: "send", method: Some("mail/send"), starts_relay: true, operator: false, mutates: true, help: "Send mail; accepted means on disk" },
+    Verb { name: "reply", method: Some("mail/reply"), starts_relay: true, operator: true, mutates: true, help: "Answer a mail" },
+    Verb { name: "inbox", method: Some("mail/list"), starts_relay: true, operator: true, mutates: false, help: "List a recipient's mail; yours without a name" },
+    Verb { name: "read", method: Some("mail/read"), starts_relay: true, operator: true, mutates: true, help: "Show one mail whole" },
+    Verb { name: "trace", method: Some("mail/trace"), starts_relay: true, operator: true, mutates: false, help: "Show where a mail is and every step it took" },
+    Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
+    Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
+    Verb { name: "completions", method: None, starts_relay: false, operator: false, mutates: false, help: "Print shell completions" },
+    Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground" },
+];
+
+/// Methods that belong to no verb of their own, and whether only the operator may call them.
+pub const OTHER_METHODS: &[(&str, bool)] = &[("hello", false), ("mail/wait", false), ("relay/stop", true)];
+
+/// Finds a verb by its word.
+pub fn verb(name: &str) -> Option<&'static Verb> {
+    VERBS.iter().find(|verb| verb.name == name)
+}
+
+/// Whether only the operator may call `method`.
+pub fn is_operators(method: &str) -> bool {
+    let verbs = VERBS.iter().filter_map(|verb| Some((verb.method?, verb.operator)));
+    verbs.chain(OTHER_METHODS.iter().copied()).any(|(name, operator)| name == method && operator)
+}
+
+/// Every method of the relay.
+pub fn methods() -> impl Iterator<Item = &'static str> {
+    VERBS.iter().filter_map(|verb| verb.method).chain(OTHER_METHODS.iter().map(|(name, _)| *name))
+}
