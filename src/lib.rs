@@ -6,4 +6,6 @@
 pub mod core;
 pub mod model;
 pub mod protocol;
+pub mod store;
+pub mod transport;
 pub mod wire;

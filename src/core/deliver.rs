@@ -103,7 +103,8 @@ impl Core {
             .filter_map(|id| running.missing.get(id))
             .max()
             .map(|since| since.plus(limits::ABSENCE_MS));
-        let (idle, finding) = (!running.busy, running.finding);
+        let idle = !running.busy;
+        let finding = running.finding || running.retry_at.is_some_and(|at| at > step.now);
         match (self.ready_child_of(name), again_at) {
             _ if finding => {}
             (None, _) => {}

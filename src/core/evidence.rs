@@ -203,6 +203,16 @@ impl Core {
         self.touch(name);
     }
 
+    /// Nothing was learned; the claims stay in doubt and are looked for again later.
+    pub(super) fn on_history_unread(&mut self, step: &mut Step, name: &Name, why: &str) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.finding = false;
+            running.reason = Some(format!("the child's history could not be read: {why}"));
+        }
+        self.back_off(step, name);
+        self.touch(name);
+    }
+
     /// Whether absence proves that the child never took the claim: at once when the child that got it is dead, else when it
     /// has lasted long enough with no turn running.
     fn absence_is_proof(&mut self, now: Millis, name: &Name, claim: ClaimId, busy: bool) -> bool {

@@ -178,6 +178,13 @@ pub enum ChildEvent {
         /// Whether a turn was running when the history was read.
         busy: bool,
     },
+    /// The history could not be read; nothing was learned about the claims.
+    HistoryUnread {
+        /// The session.
+        session: Name,
+        /// The child's words.
+        why: String,
+    },
     /// The child asks a person.
     ApprovalAsked(ApprovalAsked),
     /// An approval was settled: by us, in a pane, or by the turn's end.

@@ -1,0 +1,140 @@
+//! Writes one record into the open transaction; the twin of `Ledger::apply`.
+
+use rusqlite::{Connection, params};
+
+use super::sql::Col;
+use crate::core::record::Record;
+use crate::model::clock::Millis;
+use crate::model::id::{ClaimId, TurnId};
+use crate::model::mail::{DeliveryState, Mail};
+use crate::model::name::Name;
+use crate::model::session::Session;
+
+pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
+    match record {
+        Record::SessionSpawned(session) => spawn_session(db, session),
+        Record::SessionWanted { name, wanted } => {
+            run(db, "UPDATE sessions SET wanted = ?2 WHERE name = ?1", params![name.as_str(), wanted.as_str()])
+        }
+        Record::ThreadBound { name, thread } => {
+            run(db, "UPDATE sessions SET thread = ?2 WHERE name = ?1", params![name.as_str(), &**thread])
+        }
+        Record::SessionRemoved { name } => run(db, "DELETE FROM sessions WHERE name = ?1", params![name.as_str()]),
+        Record::MailAccepted { mail, deliveries } => {
+            insert_mail(db, mail)?;
+            for (id, to) in deliveries {
+                let state = Col(DeliveryState::Queued);
+                let sql = "INSERT INTO deliveries (id, mail, recipient, state) VALUES (?1, ?2, ?3, ?4)";
+                run(db, sql, params![id.0, Col(mail.id), to.as_str(), state])?;
+                insert_transition(db, id.0, DeliveryState::Queued, mail.sent_at, None, None)?;
+            }
+            Ok(())
+        }
+        Record::DeliveryMoved { delivery, to, at, turn, note } => {
+            let (turn, note) = (turn.as_deref(), note.as_deref());
+            let sql = "UPDATE deliveries SET state = ?2, turn = coalesce(?3, turn), note = ?4 WHERE id = ?1";
+            run(db, sql, params![delivery.0, Col(*to), turn, note])?;
+            insert_transition(db, delivery.0, *to, *at, turn, note)
+        }
+        Record::ClaimOpened { claim, session, child, deliveries, at } => {
+            let sql = "INSERT INTO claims (id, session, child, opened_at) VALUES (?1, ?2, ?3, ?4)";
+            run(db, sql, params![Col(*claim), session.as_str(), child.map(Col), at.0])?;
+            for (position, delivery) in deliveries.iter().enumerate() {
+                let sql = "INSERT INTO claim_mails (claim, position, delivery) VALUES (?1, ?2, ?3)";
+                run(db, sql, params![Col(*claim), position as i64, delivery.0])?;
+            }
+            Ok(())
+        }
+        Record::ClaimNoted { claim, at, turn, note } => note_claim(db, *claim, *at, turn.as_ref(), note),
+        Record::ClaimEnded { claim, at } => {
+            run(db, "UPDATE claims SET ended_at = ?2 WHERE id = ?1", params![Col(*claim), at.0])
+        }
+        Record::ChildIntended(child) => {
+            let sql = "INSERT INTO children (nonce, key, slot, pid, since) VALUES (?1, ?2, ?3, ?4, ?5)";
+            run(db, sql, params![Col(child.nonce), child.key.0 as i64, child.slot, child.pid, child.since.0])
+        }
+        Record::ChildStarted { nonce, pid } => {
+            run(db, "UPDATE children SET pid = ?2 WHERE nonce = ?1", params![Col(*nonce), pid])
+        }
+        Record::ChildEnded { nonce, at, why } => {
+            run(db, "UPDATE children SET ended_at = ?2, why = ?3 WHERE nonce = ?1", params![Col(*nonce), at.0, why])
+        }
+        Record::ApprovalAsked { session, key, kind, summary, at } => {
+            let sql = "INSERT INTO approvals (key, session, kind, summary, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+            run(db, sql, params![key, session.as_str(), kind, summary, at.0])
+        }
+        Record::ApprovalSettled { key, decision, reason, at, .. } => {
+            let sql = "UPDATE approvals SET settled_at = ?2, decision = ?3, reason = ?4 WHERE key = ?1 AND settled_at IS NULL";
+            run(db, sql, params![key, at.0, decision, reason])
+        }
+    }
+}
+
+fn run(db: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::Result<()> {
+    db.prepare_cached(sql)?.execute(params).map(|_| ())
+}
+
+fn spawn_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
+    let setup = &session.setup;
+    run(
+        db,
+        "INSERT INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        params![
+            session.name.as_str(),
+            session.coder.as_str(),
+            session.program,
+            session.child_key.0 as i64,
+            setup.dir,
+            setup.instructions,
+            setup.model,
+            setup.sandbox,
+            setup.approval,
+            session.thread.as_deref(),
+            session.wanted.as_str(),
+            session.created_at.0,
+        ],
+    )
+}
+
+fn insert_mail(db: &Connection, mail: &Mail) -> rusqlite::Result<()> {
+    run(
+        db,
+        "INSERT INTO mails (id, sender, sender_kind, recipients, subject, body, reply_to, thread, priority, key, expires_at, sent_at, tag)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        params![
+            Col(mail.id),
+            mail.from.as_str(),
+            Col(mail.from_kind),
+            mail.to.iter().map(Name::as_str).collect::<Vec<_>>().join(" "),
+            mail.subject,
+            mail.body,
+            mail.reply_to.map(Col),
+            Col(mail.thread),
+            Col(mail.priority),
+            mail.key,
+            mail.expires_at.map(|at| at.0),
+            mail.sent_at.0,
+            mail.tag,
+        ],
+    )
+}
+
+fn insert_transition(
+    db: &Connection,
+    delivery: i64,
+    state: DeliveryState,
+    at: Millis,
+    turn: Option<&str>,
+    note: Option<&str>,
+) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO transitions (delivery, state, at, turn, note) VALUES (?1, ?2, ?3, ?4, ?5)";
+    run(db, sql, params![delivery, Col(state), at.0, turn, note])
+}
+
+/// Notes stand in the history of every mail of the claim, beside the state that it is in.
+fn note_claim(db: &Connection, claim: ClaimId, at: Millis, turn: Option<&TurnId>, note: &str) -> rusqlite::Result<()> {
+    let sql = "INSERT INTO transitions (delivery, state, at, turn, note)
+               SELECT d.id, d.state, ?2, ?3, ?4 FROM claim_mails c JOIN deliveries d ON d.id = c.delivery WHERE c.claim = ?1";
+    run(db, sql, params![Col(claim), at.0, turn.map(|turn| &**turn), note])
+}

@@ -1,0 +1,121 @@
+//! Answers to read-only questions, after the commit: listings, one mail, a mail's history, counts.
+
+use rusqlite::{Row, params};
+
+use super::sql::Col;
+use super::{Store, StoreError};
+use crate::model::clock::Millis;
+use crate::model::id::MailId;
+use crate::model::limits;
+use crate::model::mail::DeliveryState;
+use crate::model::name::Name;
+use crate::protocol::answer::{MailInfo, Mails, OneMail, Trace, TracedDelivery, Transition};
+
+impl Store {
+    /// A recipient's mail, newest first. Bodies are not listed; `read` shows them.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn inbox(&self, name: &Name, unread: bool, limit: u32, now: Millis) -> Result<Mails, StoreError> {
+        let filter = if unread { "AND d.state IN ('queued', 'claimed', 'submitted', 'unknown')" } else { "" };
+        let sql = format!(
+            "SELECT m.*, d.state AS delivery_state FROM deliveries d JOIN mails m ON m.id = d.mail
+             WHERE d.recipient = ?1 {filter} ORDER BY d.id DESC LIMIT ?2"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let mut rows = statement.query(params![name.as_str(), limit])?;
+        let mut mails = Vec::new();
+        while let Some(row) = rows.next()? {
+            mails.push(MailInfo { body: None, ..info(row, now)? });
+        }
+        Ok(Mails { mails })
+    }
+
+    /// One mail whole, seen by `reader`: its own delivery's state when it has one, else the least advanced one.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn read(&self, id: MailId, reader: &Name, now: Millis) -> Result<Option<OneMail>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT m.*, d.state AS delivery_state FROM deliveries d JOIN mails m ON m.id = d.mail
+             WHERE d.mail = ?1 ORDER BY d.recipient = ?2 DESC, d.id LIMIT 1",
+        )?;
+        let mut rows = statement.query(params![Col(id), reader.as_str()])?;
+        Ok(match rows.next()? {
+            Some(row) => Some(OneMail { mail: info(row, now)? }),
+            None => None,
+        })
+    }
+
+    /// Where a mail is, and every step it took.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn trace(&self, id: MailId, reasons: &[(Name, String)]) -> Result<Option<Trace>, StoreError> {
+        let mut by_id = self.db.prepare_cached("SELECT * FROM mails WHERE id = ?1")?;
+        let mut rows = by_id.query([Col(id)])?;
+        let Some(row) = rows.next()? else { return Ok(None) };
+        let mail = super::lookup::mail(row)?;
+        let sql = "SELECT id, recipient, state, note, turn FROM deliveries WHERE mail = ?1 ORDER BY id";
+        let mut by_mail = self.db.prepare_cached(sql)?;
+        let mut rows = by_mail.query([Col(id)])?;
+        let mut deliveries = Vec::new();
+        while let Some(row) = rows.next()? {
+            let to = row.get::<_, Col<Name>>(1)?.0;
+            let reason = reasons.iter().find(|(name, _)| *name == to).map(|(_, why)| why.clone());
+            deliveries.push(TracedDelivery {
+                state: row.get::<_, Col<_>>(2)?.0,
+                reason: reason.or(row.get(3)?),
+                turn_id: row.get(4)?,
+                transitions: self.transitions(row.get(0)?)?,
+                to,
+            });
+        }
+        Ok(Some(Trace { id, from: mail.from, subject: mail.subject, sent_at: mail.sent_at, deliveries }))
+    }
+
+    fn transitions(&self, delivery: i64) -> Result<Vec<Transition>, StoreError> {
+        let sql = "SELECT state, at, turn, note FROM transitions WHERE delivery = ?1 ORDER BY rowid LIMIT ?2";
+        let mut statement = self.db.prepare_cached(sql)?;
+        let transition = |row: &Row<'_>| {
+            Ok(Transition {
+                state: row.get::<_, Col<DeliveryState>>(0)?.0,
+                at: row.get::<_, Col<_>>(1)?.0,
+                turn_id: row.get(2)?,
+                note: row.get(3)?,
+            })
+        };
+        let rows = statement.query_map(params![delivery, limits::LIST_ROWS_MAX], transition)?;
+        rows.collect::<Result<_, _>>().map_err(StoreError::from)
+    }
+
+    /// How many deliveries have expired or failed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn dead_count(&self) -> Result<u64, StoreError> {
+        let sql = "SELECT count(*) FROM deliveries WHERE state IN ('expired', 'failed')";
+        let count: i64 = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
+        Ok(count.unsigned_abs())
+    }
+}
+
+fn info(row: &Row<'_>, now: Millis) -> rusqlite::Result<MailInfo> {
+    let mail = super::lookup::mail(row)?;
+    let state: DeliveryState = row.get::<_, Col<_>>("delivery_state")?.0;
+    Ok(MailInfo {
+        id: mail.id,
+        from: mail.from,
+        from_kind: mail.from_kind,
+        to: mail.to,
+        subject: mail.subject,
+        body: Some(mail.body),
+        thread: mail.thread,
+        reply_to: mail.reply_to,
+        priority: mail.priority,
+        sent_at: mail.sent_at,
+        age_ms: now.since(mail.sent_at),
+        state,
+        unread: state.is_open(),
+    })
+}

@@ -1,0 +1,137 @@
+//! The history of a thread: looking for our claims, and reading the last items for a person.
+//!
+//! **Invariant:** a claim is reported absent only after the whole history was read, or as much as was allowed.
+
+use serde_json::{Value, json};
+
+use super::{Call, Codex};
+use crate::model::child::{ChildEvent, Item};
+use crate::model::clock::Millis;
+use crate::model::id::{CLAIM_PREFIX, ClaimId, TurnId};
+use crate::model::limits;
+use crate::model::name::Name;
+use crate::wire::rpc::RpcError;
+
+/// One search under way.
+#[derive(Debug)]
+pub(super) struct Find {
+    session: Name,
+    missing: Vec<ClaimId>,
+    present: Vec<(ClaimId, TurnId)>,
+    pages: u32,
+}
+
+impl Codex {
+    pub(super) fn find_claims(&mut self, session: Name, claims: Vec<ClaimId>) {
+        self.find_next(Find { session, missing: claims, present: Vec::new(), pages: 0 }, None);
+    }
+
+    fn find_next(&mut self, find: Find, cursor: Option<&str>) {
+        let Some(thread) = self.threads.get(&find.session) else {
+            let why = "the thread is not open".to_owned();
+            return self.events.push_back(ChildEvent::HistoryUnread { session: find.session, why });
+        };
+        let mut params = json!({"threadId": &*thread.id, "limit": limits::HISTORY_PAGE_ITEMS, "sortDirection": "desc"});
+        if let Some(cursor) = cursor {
+            params["cursor"] = json!(cursor);
+        }
+        self.call("thread/items/list", params, Call::Find(find));
+    }
+
+    pub(super) fn on_history_page(&mut self, mut find: Find, answer: Result<Value, RpcError>) {
+        let page = match answer {
+            Ok(page) => page,
+            Err(error) => {
+                let event = ChildEvent::HistoryUnread { session: find.session, why: error.message };
+                return self.events.push_back(event);
+            }
+        };
+        find.pages += 1;
+        for row in page["data"].as_array().into_iter().flatten() {
+            let claim = row["item"]["clientId"].as_str().and_then(ClaimId::parse);
+            let (Some(claim), Some(turn)) = (claim, super::notice::turn_id(&row["turnId"])) else { continue };
+            if let Some(at) = find.missing.iter().position(|missing| *missing == claim) {
+                find.missing.remove(at);
+                find.present.push((claim, turn));
+            }
+        }
+        match page["nextCursor"].as_str() {
+            Some(cursor) if !find.missing.is_empty() && find.pages < limits::HISTORY_PAGES_MAX => {
+                self.find_next(find, Some(cursor));
+            }
+            _ => {
+                let busy = self.threads.get(&find.session).is_none_or(|thread| thread.busy || thread.turn.is_some());
+                let event = ChildEvent::ClaimsFound { session: find.session, present: find.present, absent: find.missing, busy };
+                self.events.push_back(event);
+            }
+        }
+    }
+
+    pub(super) fn read_items(&mut self, session: &Name, token: u64, limit: u32) {
+        let Some(thread) = self.threads.get(session) else {
+            let items = Err("the thread is not open".to_owned());
+            return self.events.push_back(ChildEvent::ItemsRead { token, items });
+        };
+        let params = json!({"threadId": &*thread.id, "limit": limit, "sortDirection": "desc"});
+        self.call("thread/items/list", params, Call::Look { token });
+    }
+}
+
+/// A page of the history as readable items, oldest first.
+pub(super) fn items(page: &Value) -> Vec<Item> {
+    page["data"].as_array().into_iter().flatten().rev().map(item).collect()
+}
+
+fn item(row: &Value) -> Item {
+    let item = &row["item"];
+    let at = row["startedAtMs"].as_i64().or(item["startedAtMs"].as_i64()).map(Millis);
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let (kind, source, text) = match item["type"].as_str().unwrap_or("item") {
+        "userMessage" => ("message", source(&item["clientId"]), content(&item["content"])),
+        "agentMessage" => ("answer", "agent", text(&item["text"])),
+        "commandExecution" => ("command", "agent", command(item)),
+        "fileChange" => ("change", "agent", paths(&item["changes"])),
+        "mcpToolCall" => ("tool", "agent", format!("{}.{}", text(&item["server"]), text(&item["tool"]))),
+        "reasoning" => ("reasoning", "agent", item["summary"].as_array().map_or(String::new(), |s| join(s))),
+        other => (other, "agent", text(&item["text"])),
+    };
+    Item { at, kind: kind.to_owned(), source: source.to_owned(), text }
+}
+
+/// Ours by its claim, a person's by any other id, and a program's without one.
+fn source(client_id: &Value) -> &'static str {
+    match client_id.as_str() {
+        Some(id) if id.starts_with(CLAIM_PREFIX) => "mail",
+        Some(_) => "operator",
+        None => "prompt",
+    }
+}
+
+fn content(parts: &Value) -> String {
+    let texts = parts.as_array().into_iter().flatten().map(|part| match part["text"].as_str() {
+        Some(text) => text.to_owned(),
+        None => format!("[{}]", part["type"].as_str().unwrap_or("attachment")),
+    });
+    texts.collect::<Vec<_>>().join("\n")
+}
+
+fn command(item: &Value) -> String {
+    let mut text = item["command"].as_str().unwrap_or_default().to_owned();
+    if let Some(code) = item["exitCode"].as_i64() {
+        text.push_str(&format!("\nexit code {code}"));
+    }
+    if let Some(output) = item["aggregatedOutput"].as_str().filter(|output| !output.is_empty()) {
+        text.push('\n');
+        text.push_str(output.trim_end());
+    }
+    text
+}
+
+fn paths(changes: &Value) -> String {
+    let of = |change: &Value| change["path"].as_str().map(str::to_owned);
+    changes.as_array().into_iter().flatten().filter_map(of).collect::<Vec<_>>().join(", ")
+}
+
+fn join(parts: &[Value]) -> String {
+    parts.iter().filter_map(Value::as_str).collect::<Vec<_>>().join("\n")
+}

@@ -1,0 +1,283 @@
+//! Codex: `codex app-server`, many threads in one child, JSON-RPC without the version field.
+//!
+//! | Command | Requests, in order |
+//! | --- | --- |
+//! | (open) | `initialize`, `initialized` |
+//! | `OpenThread`, new | `thread/start`, `thread/inject_items` (makes it durable), `thread/name/set`, `skills/list` |
+//! | `OpenThread`, known | `thread/resume`, `skills/list` |
+//! | `StartTurn` | `turn/start` with the claim as `clientUserMessageId` |
+//! | `FindClaims` | `thread/items/list`, newest first, page by page |
+//! | `CloseThread` | `turn/interrupt` if a turn runs, `thread/unsubscribe` |
+//!
+//! **Invariant:** evidence is `item/completed` of a `userMessage`, never the answer to `turn/start` (measured: 14 of 45 kills
+//! after that answer lost the message; after the item none did).
+//! **Invariant:** every request of the child gets an answer: approvals when the core says so, all others an error at once.
+
+mod ask;
+mod history;
+mod notice;
+
+use std::collections::{BTreeMap, VecDeque};
+
+use serde_json::{Value, json};
+
+use super::Transport;
+use crate::model::child::{ChildCommand, ChildEvent};
+use crate::model::id::{ClaimId, ThreadId, TurnId};
+use crate::model::name::Name;
+use crate::model::session::ThreadSetup;
+use crate::wire::rpc::{self, Id, Message, RpcError};
+
+/// One connection to `codex app-server`, and what is known of its threads.
+#[derive(Debug, Default)]
+pub struct Codex {
+    last_id: i64,
+    calls: BTreeMap<i64, Call>,
+    threads: BTreeMap<Name, Thread>,
+    /// Questions of the child that wait for the core: request id as text, and how to decline.
+    asks: BTreeMap<String, ask::Ask>,
+    out: VecDeque<String>,
+    events: VecDeque<ChildEvent>,
+}
+
+/// A thread of ours.
+#[derive(Debug)]
+struct Thread {
+    id: ThreadId,
+    /// The turn that runs, as far as the child has told.
+    turn: Option<TurnId>,
+    /// Whether it was busy when it was resumed, with a turn whose id we have not heard.
+    busy: bool,
+}
+
+/// A request of ours that waits for its answer.
+#[derive(Debug)]
+enum Call {
+    Initialize,
+    StartThread { session: Name, welcome: String },
+    Inject { session: Name, thread: ThreadId },
+    Name { session: Name, thread: ThreadId },
+    Resume { session: Name, thread: ThreadId },
+    Skills { session: Name },
+    Turn { session: Name, claim: ClaimId },
+    Find(history::Find),
+    Look { token: u64 },
+    Unsubscribe { session: Name },
+    /// Answers that change nothing: interrupt.
+    Plain,
+}
+
+impl Transport for Codex {
+    fn on_open(&mut self) {
+        *self = Codex { last_id: self.last_id, events: std::mem::take(&mut self.events), ..Codex::default() };
+        let client = json!({"name": "agentmux", "title": "agentmux", "version": env!("CARGO_PKG_VERSION")});
+        self.call("initialize", json!({ "clientInfo": client }), Call::Initialize);
+    }
+
+    fn on_message(&mut self, text: &str) {
+        match rpc::parse(text.as_bytes(), false) {
+            Ok(Message::Response { id: Id::Number(id), result }) => {
+                if let Some(call) = self.calls.remove(&id) {
+                    self.on_answer(call, result);
+                }
+            }
+            Ok(Message::Response { .. }) => {}
+            Ok(Message::Notification { method, params }) => self.on_notice(&method, &params),
+            Ok(Message::Request { id, method, params }) => self.on_ask(&id, &method, &params),
+            Err(bad) => self.events.push_back(ChildEvent::Unusable { why: format!("it sent garbage: {}", bad.fault) }),
+        }
+    }
+
+    fn command(&mut self, command: ChildCommand) {
+        match command {
+            ChildCommand::OpenThread { session, thread, setup, welcome, shell_env } => {
+                self.open_thread(session, thread, &setup, welcome, &shell_env);
+            }
+            ChildCommand::CloseThread { session } => self.close_thread(session),
+            ChildCommand::StartTurn { session, claim, text } => self.start_turn(session, claim, &text),
+            ChildCommand::FindClaims { session, claims } => self.find_claims(session, claims),
+            ChildCommand::Decline { key } => self.decline(&key),
+            ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
+        }
+    }
+
+    fn next_message(&mut self) -> Option<String> {
+        self.out.pop_front()
+    }
+
+    fn next_event(&mut self) -> Option<ChildEvent> {
+        self.events.pop_front()
+    }
+}
+
+impl Codex {
+    fn call(&mut self, method: &str, params: Value, call: Call) {
+        self.last_id += 1;
+        self.calls.insert(self.last_id, call);
+        self.send(&json!({"id": self.last_id, "method": method, "params": params}));
+    }
+
+    fn send(&mut self, message: &Value) {
+        self.out.push_back(message.to_string());
+    }
+
+    fn open_thread(
+        &mut self,
+        session: Name,
+        thread: Option<ThreadId>,
+        setup: &ThreadSetup,
+        welcome: String,
+        shell_env: &[(String, String)],
+    ) {
+        let mut params = thread_params(setup, shell_env);
+        match thread {
+            Some(thread) => {
+                params["threadId"] = json!(&*thread);
+                params["excludeTurns"] = json!(true);
+                self.call("thread/resume", params, Call::Resume { session, thread });
+            }
+            None => self.call("thread/start", params, Call::StartThread { session, welcome }),
+        }
+    }
+
+    fn close_thread(&mut self, session: Name) {
+        let Some(thread) = self.threads.get(&session) else {
+            return self.events.push_back(ChildEvent::ThreadGone { session });
+        };
+        let id = thread.id.clone();
+        if let Some(turn) = thread.turn.clone() {
+            self.call("turn/interrupt", json!({"threadId": &*id, "turnId": &*turn}), Call::Plain);
+        }
+        self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Unsubscribe { session });
+    }
+
+    fn start_turn(&mut self, session: Name, claim: ClaimId, text: &str) {
+        let Some(thread) = self.threads.get(&session) else {
+            let why = "the thread is not open".to_owned();
+            return self.events.push_back(ChildEvent::TurnRefused { session, claim, temporary: true, why });
+        };
+        let params = json!({
+            "threadId": &*thread.id,
+            "input": [{"type": "text", "text": text}],
+            "clientUserMessageId": claim.to_string(),
+        });
+        self.call("turn/start", params, Call::Turn { session, claim });
+    }
+
+    fn on_answer(&mut self, call: Call, result: Result<Value, RpcError>) {
+        match (call, result) {
+            (Call::Initialize, Ok(answer)) => self.on_initialized(&answer),
+            (Call::Initialize, Err(error)) => {
+                self.events.push_back(ChildEvent::Unusable { why: format!("it refused initialize: {}", error.message) });
+            }
+            (Call::StartThread { session, welcome }, Ok(answer)) => self.on_thread_started(session, &welcome, &answer),
+            (Call::Inject { session, thread }, Ok(_)) => {
+                let params = json!({"threadId": &*thread, "name": session.as_str()});
+                self.call("thread/name/set", params, Call::Name { session, thread });
+            }
+            // A name is a convenience; a thread without one works.
+            (Call::Name { session, thread }, _) => self.on_thread_open(session, thread, false),
+            (Call::Resume { session, thread }, Ok(answer)) => {
+                let busy = answer["thread"]["status"]["type"] == "active";
+                self.on_thread_open(session, thread, busy);
+            }
+            (Call::StartThread { session, .. } | Call::Inject { session, .. } | Call::Resume { session, .. }, Err(error)) => {
+                let (temporary, why) = (is_temporary(&error), error.message);
+                self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
+            }
+            (Call::Skills { session }, Ok(answer)) => {
+                let names = skill_names(&answer);
+                self.events.push_back(ChildEvent::SkillsListed { session, names });
+            }
+            (Call::Turn { session, claim }, Ok(answer)) => match answer["turn"]["id"].as_str() {
+                Some(turn) => self.events.push_back(ChildEvent::TurnAccepted { session, claim, turn: turn.into() }),
+                None => self.events.push_back(ChildEvent::Unusable { why: "it answered turn/start without a turn".into() }),
+            },
+            (Call::Turn { session, claim }, Err(error)) => self.on_turn_refused(session, claim, error),
+            (Call::Find(find), answer) => self.on_history_page(find, answer),
+            (Call::Look { token }, Ok(answer)) => {
+                let items = Ok(history::items(&answer));
+                self.events.push_back(ChildEvent::ItemsRead { token, items });
+            }
+            (Call::Look { token }, Err(error)) => {
+                self.events.push_back(ChildEvent::ItemsRead { token, items: Err(error.message) });
+            }
+            (Call::Unsubscribe { session }, _) => {
+                self.threads.remove(&session);
+                self.events.push_back(ChildEvent::ThreadGone { session });
+            }
+            (Call::Skills { .. }, Err(_)) | (Call::Plain, _) => {}
+        }
+    }
+
+    fn on_initialized(&mut self, answer: &Value) {
+        self.send(&json!({"method": "initialized"}));
+        let agent = answer["userAgent"].as_str().unwrap_or_default();
+        let version = agent.split_once('/').map_or("", |(_, rest)| rest.split(' ').next().unwrap_or_default());
+        self.events.push_back(ChildEvent::Ready { version: version.to_owned() });
+    }
+
+    fn on_thread_started(&mut self, session: Name, welcome: &str, answer: &Value) {
+        let Some(id) = answer["thread"]["id"].as_str() else {
+            let why = "it answered thread/start without a thread".to_owned();
+            return self.events.push_back(ChildEvent::ThreadFailed { session, temporary: false, why });
+        };
+        let thread: ThreadId = id.into();
+        let content = json!([{"type": "input_text", "text": welcome}]);
+        let item = json!({"type": "message", "role": "developer", "content": content});
+        let params = json!({"threadId": &*thread, "items": [item]});
+        self.call("thread/inject_items", params, Call::Inject { session, thread });
+    }
+
+    fn on_thread_open(&mut self, session: Name, id: ThreadId, busy: bool) {
+        self.threads.insert(session.clone(), Thread { id: id.clone(), turn: None, busy });
+        self.call("skills/list", json!({}), Call::Skills { session: session.clone() });
+        self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });
+    }
+
+    fn on_turn_refused(&mut self, session: Name, claim: ClaimId, error: RpcError) {
+        let unloaded = error.message.starts_with("thread not found");
+        let (temporary, why) = (unloaded || is_temporary(&error), error.message);
+        self.events.push_back(ChildEvent::TurnRefused { session: session.clone(), claim, temporary, why });
+        if unloaded {
+            self.threads.remove(&session);
+            self.events.push_back(ChildEvent::ThreadGone { session });
+        }
+    }
+
+    fn session_of(&self, thread: &str) -> Option<Name> {
+        self.threads.iter().find(|(_, known)| &*known.id == thread).map(|(name, _)| name.clone())
+    }
+}
+
+/// What start and resume have in common: equal configuration at every opening.
+fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)]) -> Value {
+    let set: serde_json::Map<String, Value> = shell_env.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut params = json!({"cwd": setup.dir, "config": {"shell_environment_policy": {"set": set}}});
+    let settings = [
+        ("developerInstructions", &setup.instructions),
+        ("model", &setup.model),
+        ("sandbox", &setup.sandbox),
+        ("approvalPolicy", &setup.approval),
+    ];
+    for (key, value) in settings {
+        if let Some(value) = value {
+            params[key] = json!(value);
+        }
+    }
+    params
+}
+
+/// Whether trying again may help: overload, and a writer that has yet to let go.
+fn is_temporary(error: &RpcError) -> bool {
+    error.code == -32_001
+}
+
+fn skill_names(answer: &Value) -> Vec<String> {
+    let entries = answer["data"].as_array().into_iter().flatten().flat_map(|entry| entry["skills"].as_array().into_iter().flatten());
+    let enabled = entries.filter(|skill| skill["enabled"] != json!(false));
+    let mut names: Vec<String> = enabled.filter_map(|skill| skill["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,90 @@
+//! Notifications of Codex: which of them mean something to us. All others are tolerated in silence.
+
+use serde_json::Value;
+
+use super::Codex;
+use crate::model::child::{ChildEvent, TurnOutcome};
+use crate::model::id::{ClaimId, TurnId};
+use crate::model::name::Name;
+
+impl Codex {
+    pub(super) fn on_notice(&mut self, method: &str, params: &Value) {
+        if method == "skills/changed" {
+            return self.list_skills_again();
+        }
+        let Some(session) = params["threadId"].as_str().and_then(|thread| self.session_of(thread)) else { return };
+        match method {
+            "turn/started" => self.on_turn_started(session, params),
+            "turn/completed" => self.on_turn_completed(session, params),
+            "item/completed" => self.on_item_completed(session, params),
+            "thread/closed" => self.on_thread_closed(session),
+            "thread/status/changed" if params["status"]["type"] == "notLoaded" => self.on_thread_closed(session),
+            "serverRequest/resolved" => {
+                let key = params["requestId"].to_string();
+                if self.asks.remove(&key).is_some() {
+                    self.events.push_back(ChildEvent::ApprovalResolved { key });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn on_turn_started(&mut self, session: Name, params: &Value) {
+        let Some(turn) = turn_id(&params["turn"]["id"]) else { return };
+        if let Some(thread) = self.threads.get_mut(&session) {
+            thread.turn = Some(turn.clone());
+        }
+        self.events.push_back(ChildEvent::TurnStarted { session, turn });
+    }
+
+    fn on_turn_completed(&mut self, session: Name, params: &Value) {
+        let Some(turn) = turn_id(&params["turn"]["id"]) else { return };
+        if let Some(thread) = self.threads.get_mut(&session) {
+            thread.turn = None;
+            thread.busy = false;
+        }
+        let outcome = match params["turn"]["status"].as_str() {
+            Some("failed") => TurnOutcome::Failed(failure(&params["turn"]["error"])),
+            Some("interrupted") => TurnOutcome::Interrupted,
+            _ => TurnOutcome::Completed,
+        };
+        self.events.push_back(ChildEvent::TurnEnded { session, turn, outcome });
+    }
+
+    /// The one place where evidence is made.
+    fn on_item_completed(&mut self, session: Name, params: &Value) {
+        let item = &params["item"];
+        if item["type"] != "userMessage" {
+            return;
+        }
+        let Some(turn) = turn_id(&params["turnId"]) else { return };
+        let claim = item["clientId"].as_str().and_then(ClaimId::parse);
+        self.events.push_back(ChildEvent::InputTaken { session, claim, turn });
+    }
+
+    fn on_thread_closed(&mut self, session: Name) {
+        if self.threads.remove(&session).is_some() {
+            self.events.push_back(ChildEvent::ThreadGone { session });
+        }
+    }
+
+    fn list_skills_again(&mut self) {
+        for session in self.threads.keys().cloned().collect::<Vec<Name>>() {
+            self.call("skills/list", serde_json::json!({}), super::Call::Skills { session });
+        }
+    }
+}
+
+pub(super) fn turn_id(value: &Value) -> Option<TurnId> {
+    value.as_str().map(Into::into)
+}
+
+/// The words of a failed turn: what kind, then what happened.
+fn failure(error: &Value) -> String {
+    let message = error["message"].as_str().unwrap_or("no reason given");
+    match &error["codexErrorInfo"] {
+        Value::String(kind) if kind != "other" => format!("{kind}: {message}"),
+        Value::Object(kinds) => kinds.keys().next().map_or(message.to_owned(), |kind| format!("{kind}: {message}")),
+        _ => message.to_owned(),
+    }
+}
