@@ -170,6 +170,10 @@ fn read_rule(value: &Value) -> Result<Rule, String> {
 
 fn read_step(rule: Rule, value: &Value) -> Result<Rule, String> {
     let mut keys = Keys::of(value)?;
+    let rule = match keys.text("beginning")? {
+        Some(text) => rule.beginning(&text),
+        None => rule,
+    };
     let rule = if let Some(reply) = keys.take("reply") {
         match reply {
             Value::String(text) => rule.reply(&text),
@@ -209,10 +213,6 @@ fn read_step(rule: Rule, value: &Value) -> Result<Rule, String> {
     };
     let rule = match keys.text("heldBy")? {
         Some(name) => rule.held_by(&name),
-        None => rule,
-    };
-    let rule = match keys.text("beginning")? {
-        Some(text) => rule.beginning(&text),
         None => rule,
     };
     keys.finish()?;

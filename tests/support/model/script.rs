@@ -19,6 +19,8 @@ pub struct Rule {
     input: Vec<String>,
     output: Option<String>,
     uses_left: Option<usize>,
+    /// Of the step that comes next.
+    beginning: Option<String>,
     steps: Vec<Step>,
 }
 
@@ -135,18 +137,21 @@ impl Rule {
         self.change(|step| step.held_by = Some(name.to_owned()))
     }
 
-    /// Streams this as the beginning of the last step's message, before its hold, its drop or its failure.
-    pub fn beginning(self, text: &str) -> Rule {
-        self.change(|step| step.beginning = Some(text.to_owned()))
+    /// Streams this first in the next step, before its hold, its drop, its failure or the rest of its reply.
+    pub fn beginning(mut self, text: &str) -> Rule {
+        self.beginning = Some(text.to_owned());
+        self
     }
 
     fn new(when: When) -> Rule {
-        Rule { when, user: None, input: Vec::new(), output: None, uses_left: None, steps: Vec::new() }
+        let (user, input, output, steps) = (None, Vec::new(), None, Vec::new());
+        Rule { when, user, input, output, uses_left: None, beginning: None, steps }
     }
 
-    fn step(mut self, step: Step) -> Rule {
+    fn step(mut self, mut step: Step) -> Rule {
         let continues = self.steps.last().is_none_or(|last| matches!(last.answer, Answer::Call { .. }));
         assert!(continues, "only a call comes back, so nothing can follow {:?}", self.steps.last());
+        step.beginning = self.beginning.take();
         self.steps.push(step);
         self
     }
