@@ -352,34 +352,69 @@ fn a_dropped_house_leaves_neither_processes_nor_files() {
 }
 
 /// The test process killed with -9 runs no destructor; the janitor must notice by the end of its pipe alone.
+///
+/// The helper leaves what a real test would: a stray, a screen, an app-server on the relay's socket path (whose real
+/// socket and lock lie outside the house), and a Codex in the middle of a turn, whose command runs in a session of its own.
 #[test]
 fn nothing_is_left_behind_when_the_test_process_is_killed_with_nine() {
     let house = House::new();
     let mut helper = house.command(std::env::current_exe().expect("this program"));
     helper.args(["--exact", "helper_that_is_killed", "--ignored", "--nocapture"]);
-    let mut helper = house.call_of(helper).spawn();
+    let mut helper =
+        house.call_of(helper).env("AGENTMUX_CODEX", codex_program().to_str().expect("UTF-8")).spawn();
     helper.wait_for_stdout("ready\n", SOON);
     let said = helper.stdout();
-    let word = |name: &str| {
+    let words = |name: &str| -> Vec<String> {
         let line = said.lines().find_map(|line| line.strip_prefix(name));
-        line.unwrap_or_else(|| panic!("no {name} in {said}")).to_owned()
+        line.unwrap_or_else(|| panic!("no {name} in {said}")).split_whitespace().map(str::to_owned).collect()
     };
-    let (dir, stray) = (word("house "), word("stray "));
-    assert!(Path::new(&dir).is_dir());
+    let (paths, processes) = (words("paths "), words("processes "));
+    assert!(paths.iter().all(|path| Path::new(path).exists()) && processes.len() >= 5, "{said}");
     helper.kill();
-    house.poll("the janitor to remove the killed process's house", SOON, || {
-        if Path::new(&dir).exists() { Err(format!("{dir} is still there")) } else { Ok(()) }
+    let left = || {
+        let paths = paths.iter().filter(|path| Path::new(path).exists());
+        let runs =
+            |pid: &&String| Path::new("/proc").join(pid).exists() && !is_zombie(pid.parse().expect("a pid"));
+        paths.chain(processes.iter().filter(runs)).cloned().collect::<Vec<_>>()
+    };
+    house.poll("the killed process's house to be gone", SOON, || match left() {
+        left if left.is_empty() => Ok(()),
+        left => Err(format!("{left:?} are still there")),
     });
-    let stray = stray.parse().expect("a pid");
-    assert!(!Path::new(&format!("/proc/{stray}/cmdline")).exists() || is_zombie(stray), "{stray} still runs");
 }
 
 #[test]
 #[ignore = "run and killed by nothing_is_left_behind_when_the_test_process_is_killed_with_nine"]
 fn helper_that_is_killed() {
-    let house = House::new();
+    let model = ScriptedModel::start();
+    model.script([Rule::user("work").exec("echo $$ > shell.pid; sleep 1000")]);
+    let house = House::real(&model);
     let stray = start_stray(&house);
-    println!("\nhouse {}\nstray {stray}\nready", house.dir().display());
+    let pane = Pane::start(&house, (80, 24), &["sh", "-c", "echo shown; exec sleep 1000"]);
+    pane.wait_for("shown", SOON);
+    let socket = house.bundle_dir().join("codex.sock");
+    std::fs::create_dir_all(house.bundle_dir()).expect("the house is writable"); // Codex makes one level only
+    let mut server = house.command(house.codex());
+    server.args(["app-server", "--listen", &format!("unix://{}", socket.display())]);
+    let server = house.call_of(server).spawn();
+    let mut codex = house.command(house.codex());
+    codex.args(["exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "work"]);
+    let mut codex = house.call_of(codex).spawn();
+    drop(codex.stdin.take()); // Codex reads a prompt's continuation from it first
+    let shell = house.poll("the scripted command to run", SOON, || {
+        let text = std::fs::read_to_string(house.project().join("shell.pid")).unwrap_or_default();
+        text.trim().parse::<i32>().map_err(|_| format!("{text:?}; {}", codex.stderr()))
+    });
+    let real = house
+        .poll("the app-server's socket", SOON, || std::fs::read_link(&socket).map_err(|e| e.to_string()));
+    let processes = house.processes();
+    assert!(
+        [stray, server.id(), codex.id(), shell].iter().all(|pid| processes.contains(pid)),
+        "{processes:?}"
+    );
+    let processes: Vec<String> = processes.iter().map(i32::to_string).collect();
+    println!("\npaths {} {} {}.lock", house.dir().display(), real.display(), real.display());
+    println!("processes {}\nready", processes.join(" "));
     std::thread::park_timeout(SOON);
 }
 
