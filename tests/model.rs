@@ -308,6 +308,23 @@ fn the_screens_title_request_is_not_an_agents_turn() {
     assert_eq!((model.title_requests().len(), model.requests().len()), (1, 1), "{}", model.transcript());
 }
 
+#[test]
+fn an_interrupt_in_the_real_screen_is_seen_as_a_client_that_went_away() {
+    let model = ScriptedModel::start();
+    model.script([Rule::user("bees").beginning("Once upon ").reply("never").held_by("gate")]);
+    let house = House::real(&model);
+    let codex = codex_program();
+    let pane = Pane::start(&house, (100, 30), &[codex.to_str().expect("UTF-8"), "--no-daemon"]);
+    pane.wait_for("mock-model", SOON);
+    pane.type_text("tell me about bees");
+    pane.wait_for("tell me about bees", SOON);
+    pane.send_keys(&["Enter"]);
+    pane.wait_for("Once upon", SOON);
+    pane.send_keys(&["Escape"]);
+    model.wait_for("the interrupt", SOON, |requests| requests[0].outcome == Outcome::ClientGone);
+    pane.wait_for("interrupted", SOON);
+}
+
 // ---- the house ----
 
 #[test]
@@ -349,6 +366,25 @@ fn a_dropped_house_leaves_neither_processes_nor_files() {
     drop(house);
     assert!(!dir.exists());
     assert!(!Path::new(&format!("/proc/{stray}/cmdline")).exists() || is_zombie(stray), "{stray} still runs");
+}
+
+/// A pid in a file may long belong to somebody else. Only the process's own environment or command line counts.
+#[test]
+fn the_janitor_spares_a_stranger_whose_pid_is_recorded() {
+    let strangers_house = House::new();
+    let mut stranger = strangers_house.command("sleep");
+    stranger.arg("1000");
+    let stranger = strangers_house.call_of(stranger).spawn();
+    let house = House::new();
+    std::fs::create_dir_all(house.bundle_dir().join("children")).expect("the house is writable");
+    let pid = format!("pid={}\n", stranger.id());
+    std::fs::write(house.bundle_dir().join("relay.lock"), &pid).expect("the house is writable");
+    std::fs::write(house.bundle_dir().join("children/1"), &pid).expect("the house is writable");
+    assert_eq!(house.relay_pid(), Some(stranger.id()));
+    let stray = start_stray(&house); // so that the janitor has something to kill
+    drop(house);
+    assert!(!Path::new(&format!("/proc/{stray}/cmdline")).exists() || is_zombie(stray), "{stray} still runs");
+    assert!(!stranger.has_exited() && strangers_house.processes().contains(&stranger.id()));
 }
 
 /// The test process killed with -9 runs no destructor; the janitor must notice by the end of its pipe alone.
