@@ -3,6 +3,7 @@
 //! Start with `src/README.md`: the floors, the lap, the state table and the guarantees are on its first page.
 #![doc = include_str!("README.md")]
 
+pub mod boot;
 pub mod core;
 pub mod model;
 pub mod protocol;

@@ -22,9 +22,7 @@ use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::model::session::{Child, ChildKey, SessionState};
-
-/// Oldest Codex that we drive: client ids, reconnecting screens, recognisable operator messages.
-const CODEX_VERSION_MIN: [u32; 3] = [0, 157, 0];
+use crate::model::version;
 
 /// All children of one key, one after the other.
 #[derive(Debug, Default)]
@@ -329,7 +327,7 @@ impl Core {
     }
 
     fn on_child_ready(&mut self, step: &mut Step, key: ChildKey, version: String) {
-        if let Some(why) = too_old(&version) {
+        if let Some(why) = version::codex_too_old(&version) {
             return self.give_up_child(step, key, &why);
         }
         let Some(run) = self.children.get_mut(&key).and_then(|children| children.run.as_mut()) else {
@@ -425,27 +423,5 @@ impl Core {
         let key = self.ledger.sessions.get(name)?.child_key;
         let run = self.children.get(&key)?.run.as_ref()?;
         (run.published && self.shown_state(name) != SessionState::Starting).then_some(run.slot)
-    }
-}
-
-/// The sentence for a version that is too old to drive; `None` for one that is new enough or does not say.
-fn too_old(version: &str) -> Option<String> {
-    let numbers: Vec<u32> = version.split(['.', '-']).map_while(|part| part.parse().ok()).take(3).collect();
-    let [a, b, c] = CODEX_VERSION_MIN;
-    (!numbers.is_empty() && numbers[..] < CODEX_VERSION_MIN[..])
-        .then(|| format!("found Codex {version}, agentmux needs {a}.{b}.{c} or newer"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::too_old;
-
-    #[test]
-    fn versions_are_compared_by_number() {
-        assert!(too_old("0.156.9").is_some_and(|why| why.contains("0.157.0 or newer")));
-        assert!(too_old("0.99.0").is_some());
-        for fine in ["0.157.0", "0.169.0", "1.0.0", "0.200.0-alpha.3", ""] {
-            assert_eq!(too_old(fine), None, "{fine}");
-        }
     }
 }

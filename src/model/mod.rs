@@ -13,3 +13,4 @@ pub mod limits;
 pub mod mail;
 pub mod name;
 pub mod session;
+pub mod version;

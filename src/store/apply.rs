@@ -13,13 +13,17 @@ use crate::model::session::Session;
 pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
         Record::SessionSpawned(session) => spawn_session(db, session),
-        Record::SessionWanted { name, wanted } => {
-            run(db, "UPDATE sessions SET wanted = ?2 WHERE name = ?1", params![name.as_str(), wanted.as_str()])
-        }
+        Record::SessionWanted { name, wanted } => run(
+            db,
+            "UPDATE sessions SET wanted = ?2 WHERE name = ?1",
+            params![name.as_str(), wanted.as_str()],
+        ),
         Record::ThreadBound { name, thread } => {
             run(db, "UPDATE sessions SET thread = ?2 WHERE name = ?1", params![name.as_str(), &**thread])
         }
-        Record::SessionRemoved { name } => run(db, "DELETE FROM sessions WHERE name = ?1", params![name.as_str()]),
+        Record::SessionRemoved { name } => {
+            run(db, "DELETE FROM sessions WHERE name = ?1", params![name.as_str()])
+        }
         Record::MailAccepted { mail, deliveries } => {
             insert_mail(db, mail)?;
             for (id, to) in deliveries {
@@ -56,11 +60,14 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         Record::ChildStarted { nonce, pid } => {
             run(db, "UPDATE children SET pid = ?2 WHERE nonce = ?1", params![Col(*nonce), pid])
         }
-        Record::ChildEnded { nonce, at, why } => {
-            run(db, "UPDATE children SET ended_at = ?2, why = ?3 WHERE nonce = ?1", params![Col(*nonce), at.0, why])
-        }
+        Record::ChildEnded { nonce, at, why } => run(
+            db,
+            "UPDATE children SET ended_at = ?2, why = ?3 WHERE nonce = ?1",
+            params![Col(*nonce), at.0, why],
+        ),
         Record::ApprovalAsked { session, key, kind, summary, at } => {
-            let sql = "INSERT INTO approvals (key, session, kind, summary, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+            let sql =
+                "INSERT INTO approvals (key, session, kind, summary, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)";
             run(db, sql, params![key, session.as_str(), kind, summary, at.0])
         }
         Record::ApprovalSettled { key, decision, reason, at, .. } => {
@@ -133,7 +140,13 @@ fn insert_transition(
 }
 
 /// Notes stand in the history of every mail of the claim, beside the state that it is in.
-fn note_claim(db: &Connection, claim: ClaimId, at: Millis, turn: Option<&TurnId>, note: &str) -> rusqlite::Result<()> {
+fn note_claim(
+    db: &Connection,
+    claim: ClaimId,
+    at: Millis,
+    turn: Option<&TurnId>,
+    note: &str,
+) -> rusqlite::Result<()> {
     let sql = "INSERT INTO transitions (delivery, state, at, turn, note)
                SELECT d.id, d.state, ?2, ?3, ?4 FROM claim_mails c JOIN deliveries d ON d.id = c.delivery WHERE c.claim = ?1";
     run(db, sql, params![Col(claim), at.0, turn.map(|turn| &**turn), note])

@@ -40,7 +40,9 @@ impl Store {
             Ok(())
         })?;
         self.load_claims(&mut ledger)?;
-        let last = self.db.query_row("SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'", [], |row| row.get(0));
+        let last =
+            self.db
+                .query_row("SELECT seq FROM sqlite_sequence WHERE name = 'deliveries'", [], |row| row.get(0));
         ledger.last_delivery = last.optional()?.unwrap_or(0);
         Ok(ledger)
     }
@@ -58,7 +60,8 @@ impl Store {
 
     /// Claims that are open, or have a mail that is.
     fn load_claims(&self, ledger: &mut Ledger) -> Result<(), StoreError> {
-        let sql = "SELECT id, session, child, opened_at, ended_at FROM claims WHERE ended_at IS NULL OR id IN (
+        let sql =
+            "SELECT id, session, child, opened_at, ended_at FROM claims WHERE ended_at IS NULL OR id IN (
                        SELECT l.claim FROM claim_mails l JOIN deliveries d ON d.id = l.delivery
                        WHERE d.state IN ('queued', 'claimed', 'submitted', 'unknown'))";
         let mut claims = Vec::new();
@@ -74,15 +77,21 @@ impl Store {
             claims.push((id, claim));
             Ok(())
         })?;
-        let mut mails = self.db.prepare("SELECT delivery FROM claim_mails WHERE claim = ?1 ORDER BY position")?;
+        let mut mails =
+            self.db.prepare("SELECT delivery FROM claim_mails WHERE claim = ?1 ORDER BY position")?;
         for (id, mut claim) in claims {
-            claim.deliveries = mails.query_map([Col(id)], |row| row.get(0).map(DeliveryId))?.collect::<Result<_, _>>()?;
+            claim.deliveries =
+                mails.query_map([Col(id)], |row| row.get(0).map(DeliveryId))?.collect::<Result<_, _>>()?;
             ledger.claims.insert(id, claim);
         }
         Ok(())
     }
 
-    fn each(&self, sql: &str, mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<()>) -> Result<(), StoreError> {
+    fn each(
+        &self,
+        sql: &str,
+        mut each: impl FnMut(&Row<'_>) -> rusqlite::Result<()>,
+    ) -> Result<(), StoreError> {
         let mut statement = self.db.prepare(sql)?;
         let mut rows = statement.query([])?;
         while let Some(row) = rows.next()? {

@@ -42,7 +42,8 @@ impl Store {
     /// When SQLite fails.
     pub fn keyed(&self, sender: &Name, key: &str) -> Result<Option<Box<Known>>, StoreError> {
         let mut by_key = self.db.prepare_cached("SELECT id FROM mails WHERE sender = ?1 AND key = ?2")?;
-        let id = by_key.query_row(params![sender.as_str(), key], |row| row.get::<_, Col<MailId>>(0)).optional()?;
+        let id =
+            by_key.query_row(params![sender.as_str(), key], |row| row.get::<_, Col<MailId>>(0)).optional()?;
         Ok(match id {
             Some(id) => self.known(id.0)?.map(Box::new),
             None => None,
@@ -54,7 +55,9 @@ impl Store {
     /// # Errors
     /// When SQLite fails.
     pub fn mails_of(&self, deliveries: &[DeliveryId]) -> Result<Vec<Mail>, StoreError> {
-        let mut by_delivery = self.db.prepare_cached("SELECT m.* FROM deliveries d JOIN mails m ON m.id = d.mail WHERE d.id = ?1")?;
+        let mut by_delivery = self
+            .db
+            .prepare_cached("SELECT m.* FROM deliveries d JOIN mails m ON m.id = d.mail WHERE d.id = ?1")?;
         let load = |id: &DeliveryId| by_delivery.query_row([id.0], mail).map_err(StoreError::from);
         deliveries.iter().map(load).collect()
     }
@@ -62,8 +65,9 @@ impl Store {
     fn known(&self, id: MailId) -> Result<Option<Known>, StoreError> {
         let mut by_id = self.db.prepare_cached("SELECT * FROM mails WHERE id = ?1")?;
         let Some(mail) = by_id.query_row([Col(id)], mail).optional()? else { return Ok(None) };
-        let mut deliveries =
-            self.db.prepare_cached("SELECT recipient, state, note, turn FROM deliveries WHERE mail = ?1 ORDER BY id")?;
+        let mut deliveries = self.db.prepare_cached(
+            "SELECT recipient, state, note, turn FROM deliveries WHERE mail = ?1 ORDER BY id",
+        )?;
         let delivery = |row: &Row<'_>| {
             Ok(KnownDelivery {
                 to: row.get::<_, Col<Name>>(0)?.0,
@@ -74,7 +78,8 @@ impl Store {
         };
         let deliveries = deliveries.query_map([Col(id)], delivery)?.collect::<Result<_, _>>()?;
         let mut answer = self.db.prepare_cached("SELECT min(id) FROM mails WHERE reply_to = ?1")?;
-        let answered_by = answer.query_row([Col(id)], |row| row.get::<_, Option<Col<MailId>>>(0))?.map(|id| id.0);
+        let answered_by =
+            answer.query_row([Col(id)], |row| row.get::<_, Option<Col<MailId>>>(0))?.map(|id| id.0);
         Ok(Some(Known { mail, deliveries, answered_by }))
     }
 

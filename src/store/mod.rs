@@ -55,7 +55,9 @@ impl Store {
         db.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         let mode: String = db.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))?;
         if mode != "wal" {
-            return Err(StoreError(format!("its file system cannot keep a write-ahead log (journal mode {mode})")));
+            return Err(StoreError(format!(
+                "its file system cannot keep a write-ahead log (journal mode {mode})"
+            )));
         }
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "foreign_keys", "ON")?;

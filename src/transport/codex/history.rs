@@ -31,7 +31,8 @@ impl Codex {
             let why = "the thread is not open".to_owned();
             return self.events.push_back(ChildEvent::HistoryUnread { session: find.session, why });
         };
-        let mut params = json!({"threadId": &*thread.id, "limit": limits::HISTORY_PAGE_ITEMS, "sortDirection": "desc"});
+        let mut params =
+            json!({"threadId": &*thread.id, "limit": limits::HISTORY_PAGE_ITEMS, "sortDirection": "desc"});
         if let Some(cursor) = cursor {
             params["cursor"] = json!(cursor);
         }
@@ -60,8 +61,14 @@ impl Codex {
                 self.find_next(find, Some(cursor));
             }
             _ => {
-                let busy = self.threads.get(&find.session).is_none_or(|thread| thread.busy || thread.turn.is_some());
-                let event = ChildEvent::ClaimsFound { session: find.session, present: find.present, absent: find.missing, busy };
+                let busy =
+                    self.threads.get(&find.session).is_none_or(|thread| thread.busy || thread.turn.is_some());
+                let event = ChildEvent::ClaimsFound {
+                    session: find.session,
+                    present: find.present,
+                    absent: find.missing,
+                    busy,
+                };
                 self.events.push_back(event);
             }
         }

@@ -54,15 +54,36 @@ struct Thread {
 #[derive(Debug)]
 enum Call {
     Initialize,
-    StartThread { session: Name, welcome: String },
-    Inject { session: Name, thread: ThreadId },
-    Name { session: Name, thread: ThreadId },
-    Resume { session: Name, thread: ThreadId },
-    Skills { session: Name },
-    Turn { session: Name, claim: ClaimId },
+    StartThread {
+        session: Name,
+        welcome: String,
+    },
+    Inject {
+        session: Name,
+        thread: ThreadId,
+    },
+    Name {
+        session: Name,
+        thread: ThreadId,
+    },
+    Resume {
+        session: Name,
+        thread: ThreadId,
+    },
+    Skills {
+        session: Name,
+    },
+    Turn {
+        session: Name,
+        claim: ClaimId,
+    },
     Find(history::Find),
-    Look { token: u64 },
-    Unsubscribe { session: Name },
+    Look {
+        token: u64,
+    },
+    Unsubscribe {
+        session: Name,
+    },
     /// Answers that change nothing: interrupt.
     Plain,
 }
@@ -84,7 +105,9 @@ impl Transport for Codex {
             Ok(Message::Response { .. }) => {}
             Ok(Message::Notification { method, params }) => self.on_notice(&method, &params),
             Ok(Message::Request { id, method, params }) => self.on_ask(&id, &method, &params),
-            Err(bad) => self.events.push_back(ChildEvent::Unusable { why: format!("it sent garbage: {}", bad.fault) }),
+            Err(bad) => {
+                self.events.push_back(ChildEvent::Unusable { why: format!("it sent garbage: {}", bad.fault) })
+            }
         }
     }
 
@@ -168,9 +191,13 @@ impl Codex {
         match (call, result) {
             (Call::Initialize, Ok(answer)) => self.on_initialized(&answer),
             (Call::Initialize, Err(error)) => {
-                self.events.push_back(ChildEvent::Unusable { why: format!("it refused initialize: {}", error.message) });
+                self.events.push_back(ChildEvent::Unusable {
+                    why: format!("it refused initialize: {}", error.message),
+                });
             }
-            (Call::StartThread { session, welcome }, Ok(answer)) => self.on_thread_started(session, &welcome, &answer),
+            (Call::StartThread { session, welcome }, Ok(answer)) => {
+                self.on_thread_started(session, &welcome, &answer)
+            }
             (Call::Inject { session, thread }, Ok(_)) => {
                 let params = json!({"threadId": &*thread, "name": session.as_str()});
                 self.call("thread/name/set", params, Call::Name { session, thread });
@@ -181,7 +208,12 @@ impl Codex {
                 let busy = answer["thread"]["status"]["type"] == "active";
                 self.on_thread_open(session, thread, busy);
             }
-            (Call::StartThread { session, .. } | Call::Inject { session, .. } | Call::Resume { session, .. }, Err(error)) => {
+            (
+                Call::StartThread { session, .. }
+                | Call::Inject { session, .. }
+                | Call::Resume { session, .. },
+                Err(error),
+            ) => {
                 let (temporary, why) = (is_temporary(&error), error.message);
                 self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
             }
@@ -190,8 +222,12 @@ impl Codex {
                 self.events.push_back(ChildEvent::SkillsListed { session, names });
             }
             (Call::Turn { session, claim }, Ok(answer)) => match answer["turn"]["id"].as_str() {
-                Some(turn) => self.events.push_back(ChildEvent::TurnAccepted { session, claim, turn: turn.into() }),
-                None => self.events.push_back(ChildEvent::Unusable { why: "it answered turn/start without a turn".into() }),
+                Some(turn) => {
+                    self.events.push_back(ChildEvent::TurnAccepted { session, claim, turn: turn.into() })
+                }
+                None => self
+                    .events
+                    .push_back(ChildEvent::Unusable { why: "it answered turn/start without a turn".into() }),
             },
             (Call::Turn { session, claim }, Err(error)) => self.on_turn_refused(session, claim, error),
             (Call::Find(find), answer) => self.on_history_page(find, answer),
@@ -213,7 +249,8 @@ impl Codex {
     fn on_initialized(&mut self, answer: &Value) {
         self.send(&json!({"method": "initialized"}));
         let agent = answer["userAgent"].as_str().unwrap_or_default();
-        let version = agent.split_once('/').map_or("", |(_, rest)| rest.split(' ').next().unwrap_or_default());
+        let version =
+            agent.split_once('/').map_or("", |(_, rest)| rest.split(' ').next().unwrap_or_default());
         self.events.push_back(ChildEvent::Ready { version: version.to_owned() });
     }
 
@@ -252,7 +289,8 @@ impl Codex {
 
 /// What start and resume have in common: equal configuration at every opening.
 fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)]) -> Value {
-    let set: serde_json::Map<String, Value> = shell_env.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let set: serde_json::Map<String, Value> =
+        shell_env.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let mut params = json!({"cwd": setup.dir, "config": {"shell_environment_policy": {"set": set}}});
     let settings = [
         ("developerInstructions", &setup.instructions),
@@ -274,9 +312,14 @@ fn is_temporary(error: &RpcError) -> bool {
 }
 
 fn skill_names(answer: &Value) -> Vec<String> {
-    let entries = answer["data"].as_array().into_iter().flatten().flat_map(|entry| entry["skills"].as_array().into_iter().flatten());
+    let entries = answer["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|entry| entry["skills"].as_array().into_iter().flatten());
     let enabled = entries.filter(|skill| skill["enabled"] != json!(false));
-    let mut names: Vec<String> = enabled.filter_map(|skill| skill["name"].as_str().map(str::to_owned)).collect();
+    let mut names: Vec<String> =
+        enabled.filter_map(|skill| skill["name"].as_str().map(str::to_owned)).collect();
     names.sort();
     names.dedup();
     names

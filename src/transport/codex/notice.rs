@@ -12,13 +12,17 @@ impl Codex {
         if method == "skills/changed" {
             return self.list_skills_again();
         }
-        let Some(session) = params["threadId"].as_str().and_then(|thread| self.session_of(thread)) else { return };
+        let Some(session) = params["threadId"].as_str().and_then(|thread| self.session_of(thread)) else {
+            return;
+        };
         match method {
             "turn/started" => self.on_turn_started(session, params),
             "turn/completed" => self.on_turn_completed(session, params),
             "item/completed" => self.on_item_completed(session, params),
             "thread/closed" => self.on_thread_closed(session),
-            "thread/status/changed" if params["status"]["type"] == "notLoaded" => self.on_thread_closed(session),
+            "thread/status/changed" if params["status"]["type"] == "notLoaded" => {
+                self.on_thread_closed(session)
+            }
             "serverRequest/resolved" => {
                 let key = params["requestId"].to_string();
                 if self.asks.remove(&key).is_some() {
@@ -84,7 +88,9 @@ fn failure(error: &Value) -> String {
     let message = error["message"].as_str().unwrap_or("no reason given");
     match &error["codexErrorInfo"] {
         Value::String(kind) if kind != "other" => format!("{kind}: {message}"),
-        Value::Object(kinds) => kinds.keys().next().map_or(message.to_owned(), |kind| format!("{kind}: {message}")),
+        Value::Object(kinds) => {
+            kinds.keys().next().map_or(message.to_owned(), |kind| format!("{kind}: {message}"))
+        }
         _ => message.to_owned(),
     }
 }

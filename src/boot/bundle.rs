@@ -1,0 +1,143 @@
+//! Which bundle a command means, where its state is, and which rule said so.
+//!
+//! `--bundle` > `AGENTMUX_BUNDLE` > nearest `agentmux.toml` upwards > the git repository (all worktrees share one) > the current
+//! directory. State: `--state-dir` > `AGENTMUX_STATE_DIR` > `$XDG_STATE_HOME/agentmux` > `~/.local/state/agentmux`.
+//!
+//! **Invariant:** the answer depends on the account and the project only, never on a temporary or runtime directory.
+
+use std::path::{Path, PathBuf};
+
+use super::config::{PROJECT_FILE, ProjectConfig};
+use crate::model::fault::Fault;
+use crate::model::name::BundleName;
+
+/// A bundle, and why this one.
+#[derive(Debug, Clone)]
+pub struct Bundle {
+    /// Its name.
+    pub name: BundleName,
+    /// The project's root, by its real path.
+    pub root: PathBuf,
+    /// The rule that chose it.
+    pub rule: &'static str,
+}
+
+/// Finds the bundle for a command run in `dir`.
+///
+/// # Errors
+/// `usage` when a given name is outside the grammar or a file does not parse.
+pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Result<Bundle, Fault> {
+    let dir = std::fs::canonicalize(dir).map_err(|error| {
+        Fault::usage(format!("directory refused: {} cannot be used: {error}", dir.display()))
+    })?;
+    let repository = dir.ancestors().find_map(repository_at);
+    let root = repository.clone().unwrap_or_else(|| dir.clone());
+    if let Some(name) = flag {
+        return Ok(Bundle { name: given(name)?, root, rule: "--bundle" });
+    }
+    if let Some(name) = variable.filter(|name| !name.is_empty()) {
+        return Ok(Bundle { name: given(name)?, root, rule: "AGENTMUX_BUNDLE" });
+    }
+    if let Some(file) = dir.ancestors().map(|dir| dir.join(PROJECT_FILE)).find(|file| file.is_file()) {
+        let place = file.parent().unwrap_or(&dir).to_owned();
+        let name = match ProjectConfig::read(&file)?.bundle {
+            Some(name) => given(&name)?,
+            None => BundleName::derive(&place.to_string_lossy()),
+        };
+        return Ok(Bundle { name, root: repository.unwrap_or(place), rule: PROJECT_FILE });
+    }
+    let rule = if repository.is_some() { "git repository" } else { "directory" };
+    Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule })
+}
+
+/// Where all bundles of this account keep their state.
+///
+/// # Errors
+/// `usage` when there is neither a variable nor a home.
+pub fn state_root(flag: Option<&Path>) -> Result<PathBuf, Fault> {
+    let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let named = flag.map(Path::to_owned).or_else(|| set("AGENTMUX_STATE_DIR"));
+    let root = match named {
+        Some(root) => Some(root),
+        None => {
+            let base = set("XDG_STATE_HOME").or_else(|| home().map(|home| home.join(".local/state")));
+            base.map(|base| base.join("agentmux"))
+        }
+    };
+    let root = root.ok_or_else(|| {
+        Fault::usage("state directory not found: this account has no home").hint("name one: --state-dir DIR")
+    })?;
+    std::path::absolute(&root).map_err(|error| Fault::usage(format!("state directory refused: {error}")))
+}
+
+/// The account's home: `$HOME`, else the one of the passwd entry.
+pub fn home() -> Option<PathBuf> {
+    let set = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    set.or_else(|| nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir))
+}
+
+fn given(name: &str) -> Result<BundleName, Fault> {
+    BundleName::parse_any(name).ok_or_else(|| {
+        let quoted: String = name.chars().take(40).flat_map(char::escape_debug).collect();
+        Fault::usage(format!("bundle refused: `{quoted}` is not a bundle name"))
+            .hint("a name is a lower-case letter or digit, then up to 63 lower-case letters, digits, `.`, `_` or `-`")
+    })
+}
+
+/// The main checkout of the repository whose work tree begins at `dir`; follows the `.git` file of a linked worktree.
+fn repository_at(dir: &Path) -> Option<PathBuf> {
+    let git = dir.join(".git");
+    if git.is_dir() {
+        return git.join("HEAD").exists().then(|| dir.to_owned());
+    }
+    let text = std::fs::read_to_string(&git).ok()?;
+    let git_dir = dir.join(text.strip_prefix("gitdir:")?.trim());
+    let common = match std::fs::read_to_string(git_dir.join("commondir")) {
+        Ok(common) => git_dir.join(common.trim()),
+        Err(_) => git_dir,
+    };
+    let common = std::fs::canonicalize(common).ok()?;
+    if common.file_name().is_some_and(|name| name == ".git") {
+        common.parent().map(Path::to_owned)
+    } else {
+        Some(common)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_linked_worktree_shares_the_bundle_of_its_repository() {
+        let root = tempfile::tempdir().unwrap();
+        let (main, tree) = (root.path().join("main"), root.path().join("tree"));
+        std::fs::create_dir_all(main.join(".git/worktrees/tree")).unwrap();
+        std::fs::create_dir_all(tree.join("deep")).unwrap();
+        std::fs::write(main.join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+        std::fs::write(main.join(".git/worktrees/tree/commondir"), "../..\n").unwrap();
+        std::fs::write(
+            tree.join(".git"),
+            format!("gitdir: {}\n", main.join(".git/worktrees/tree").display()),
+        )
+        .unwrap();
+        let (a, b) =
+            (discover(None, None, &main).unwrap(), discover(None, None, &tree.join("deep")).unwrap());
+        assert_eq!((a.name.as_str(), a.rule), (b.name.as_str(), "git repository"));
+        assert!(a.name.as_str().starts_with("main~"));
+    }
+
+    #[test]
+    fn the_nearest_rule_wins() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(discover(None, None, root.path()).unwrap().rule, "directory");
+        std::fs::write(root.path().join(PROJECT_FILE), "bundle = \"web\"\n").unwrap();
+        let found = discover(None, None, root.path()).unwrap();
+        assert_eq!((found.name.as_str(), found.rule), ("web", PROJECT_FILE));
+        assert_eq!(discover(None, Some("env"), root.path()).unwrap().rule, "AGENTMUX_BUNDLE");
+        assert_eq!(discover(Some("flag"), Some("env"), root.path()).unwrap().rule, "--bundle");
+        std::fs::write(root.path().join(PROJECT_FILE), "bundle = = 1\n").unwrap();
+        let fault = discover(None, None, root.path()).unwrap_err();
+        assert!(fault.message.contains("line 1: `bundle = = 1`"), "{fault:?}");
+    }
+}

@@ -1,0 +1,91 @@
+//! Configuration files: `agentmux.toml` in the project, `config.toml` for the person. Neither has to exist.
+//!
+//! **Invariant:** a file that does not parse changes nothing: every command that would read it fails first, with the line.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use crate::model::clock::parse_duration;
+use crate::model::fault::Fault;
+use crate::model::limits;
+
+/// The project's file.
+pub const PROJECT_FILE: &str = "agentmux.toml";
+
+/// What the project's file may say. It names no program, so it needs no trust.
+#[derive(Debug, Default, Deserialize)]
+pub struct ProjectConfig {
+    /// The bundle's name.
+    pub bundle: Option<String>,
+}
+
+/// What the person's file may say.
+#[derive(Debug, Default, Deserialize)]
+pub struct UserConfig {
+    /// After how long without anything to do the relay leaves: a duration, or `0` for never.
+    pub idle_exit: Option<toml::Value>,
+}
+
+impl ProjectConfig {
+    /// Reads the project's file.
+    ///
+    /// # Errors
+    /// `usage` when it cannot be read or does not parse, quoting the line.
+    pub fn read(path: &Path) -> Result<ProjectConfig, Fault> {
+        parse(path)
+    }
+}
+
+impl UserConfig {
+    /// Reads the person's file in `dir`, if there is one.
+    ///
+    /// # Errors
+    /// `usage` when it cannot be read or does not parse, quoting the line.
+    pub fn read(dir: &Path) -> Result<UserConfig, Fault> {
+        let path = dir.join("config.toml");
+        if path.exists() { parse(&path) } else { Ok(UserConfig::default()) }
+    }
+
+    /// After how long the relay leaves; `None` for never.
+    ///
+    /// # Errors
+    /// `usage` when it is not a duration.
+    pub fn idle_exit_ms(&self) -> Result<Option<i64>, Fault> {
+        let ms = match &self.idle_exit {
+            None => return Ok(Some(limits::IDLE_EXIT_MS)),
+            Some(toml::Value::Integer(0)) => return Ok(None),
+            Some(toml::Value::String(text)) if text == "0" => return Ok(None),
+            Some(toml::Value::String(text)) => parse_duration(text),
+            Some(_) => None,
+        };
+        let bad = || {
+            Fault::usage("configuration refused: `idle_exit` is not a duration")
+                .hint("write it as \"30m\", or \"0\" for never")
+        };
+        ms.and_then(|ms| i64::try_from(ms).ok()).map(Some).ok_or_else(bad)
+    }
+}
+
+/// The person's configuration directory.
+pub fn user_dir(named: Option<&Path>) -> Option<PathBuf> {
+    if let Some(dir) = named {
+        return Some(dir.to_owned());
+    }
+    let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let base = set("XDG_CONFIG_HOME").or_else(|| super::bundle::home().map(|home| home.join(".config")))?;
+    Some(base.join("agentmux"))
+}
+
+fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Fault> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        Fault::usage(format!("configuration refused: {} cannot be read: {error}", path.display()))
+    })?;
+    toml::from_str(&text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start.min(text.len()));
+        let number = text[..at].matches('\n').count() + 1;
+        let line = text.lines().nth(number - 1).unwrap_or_default().trim();
+        let why = error.message().lines().next().unwrap_or("it does not parse").to_owned();
+        Fault::usage(format!("configuration refused: {} line {number}: `{line}`: {why}", path.display()))
+    })
+}

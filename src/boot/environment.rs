@@ -1,0 +1,114 @@
+//! The environment that a session's child gets: an allow-list of the spawning command's, and nothing else.
+//!
+//! **Invariant:** no mark of an agent and no token of ours ever passes (users ask: no `CODEX_THREAD_ID` leaks).
+
+use std::collections::BTreeMap;
+
+/// Variables that pass by their whole name.
+const NAMES: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TERM",
+    "COLORTERM",
+    "TMPDIR",
+    "EDITOR",
+    "VISUAL",
+    "CODEX_HOME",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "CURL_CA_BUNDLE",
+    "REQUESTS_CA_BUNDLE",
+    "NODE_EXTRA_CA_CERTS",
+    "GIT_SSL_CAINFO",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "ALL_PROXY",
+    "NO_PROXY",
+    "http_proxy",
+    "https_proxy",
+    "all_proxy",
+    "no_proxy",
+    "CARGO_HOME",
+    "RUSTUP_HOME",
+    "GOPATH",
+    "GOROOT",
+    "JAVA_HOME",
+    "NVM_DIR",
+    "PYENV_ROOT",
+    "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+    "DATABASE_URL",
+    "KUBECONFIG",
+    "DOCKER_HOST",
+    "AWS_PROFILE",
+    "AWS_REGION",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+];
+
+/// Variables that pass by how their name begins.
+const PREFIXES: &[&str] = &["LC_", "XDG_", "OPENAI_", "AZURE_OPENAI_", "CODEX_API_"];
+
+/// Variables that tell that a command was started by an agent.
+const MARKS: &[&str] = &["AGENTMUX_SESSION", "CODEX_THREAD_ID", "CLAUDECODE"];
+/// How such variables begin.
+const MARK_PREFIXES: &[&str] = &["CODEX_SANDBOX"];
+
+/// Keeps what may pass to a child.
+pub fn allowed(environment: impl Iterator<Item = (String, String)>) -> BTreeMap<String, String> {
+    environment.filter(|(key, _)| is_allowed(key)).collect()
+}
+
+fn is_allowed(key: &str) -> bool {
+    NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+}
+
+/// The first mark of an agent in this process's environment.
+pub fn agent_mark() -> Option<String> {
+    let is_mark =
+        |key: &str| MARKS.contains(&key) || MARK_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+    std::env::vars_os().filter_map(|(key, _)| key.into_string().ok()).find(|key| is_mark(key))
+}
+
+/// The environment that a relay runs with: enough to find programs, its home and the time zone.
+pub fn for_relay() -> Vec<(String, String)> {
+    const KEPT: &[&str] = &[
+        "PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "LANG",
+        "TZ",
+        "TMPDIR",
+        "AGENTMUX_LOG",
+        "AGENTMUX_CONFIG_DIR",
+        "XDG_CONFIG_HOME",
+    ];
+    std::env::vars().filter(|(key, _)| KEPT.contains(&key.as_str()) || key.starts_with("LC_")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_and_tokens_do_not_pass() {
+        let all = [
+            "PATH",
+            "CODEX_HOME",
+            "LC_ALL",
+            "OPENAI_API_KEY",
+            "CODEX_THREAD_ID",
+            "CLAUDECODE",
+            "AGENTMUX_TOKEN",
+            "PWD",
+        ];
+        let kept = allowed(all.iter().map(|key| ((*key).to_owned(), "x".to_owned())));
+        assert_eq!(kept.keys().collect::<Vec<_>>(), ["CODEX_HOME", "LC_ALL", "OPENAI_API_KEY", "PATH"]);
+    }
+}

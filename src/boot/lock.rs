@@ -1,0 +1,161 @@
+//! Flocks: taken once, held by the kernel, gone with their holder.
+//!
+//! **Invariant:** after locking, the inode is compared with what has the name now, so that a removed lock file never lets two
+//! holders in (BS-14). A lock's text is for people and is truncated before the lock is released (BS-7).
+//!
+//! Deliberately absent: any way to ask whether a lock is held. Asking by taking is how relays refuse each other (BS-3).
+
+use std::fs::File;
+use std::io::{Seek, Write};
+use std::sync::mpsc;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg, OFlag};
+
+use super::statedir::{StateDir, is_same_file, refused};
+use crate::model::fault::Fault;
+
+/// A lock that is held.
+#[derive(Debug)]
+pub struct Lock {
+    file: Flock<File>,
+}
+
+/// What came of trying to take a lock.
+#[derive(Debug)]
+pub enum Taken {
+    /// It is ours.
+    Ours(Lock),
+    /// Somebody else has it.
+    Held,
+}
+
+impl Lock {
+    /// Takes a lock if nobody has it.
+    ///
+    /// # Errors
+    /// `io` when its file is not a plain file of ours.
+    pub fn try_take(dir: &StateDir, name: &str) -> Result<Taken, Fault> {
+        loop {
+            let file = open(dir, name)?;
+            let locked = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+                Ok(locked) => locked,
+                Err((_, nix::Error::EWOULDBLOCK)) => return Ok(Taken::Held),
+                Err((_, error)) => return Err(refused(&dir.path().join(name), &error.to_string())),
+            };
+            if is_current(dir, name, &locked)? {
+                return Ok(Taken::Ours(Lock { file: locked }));
+            }
+        }
+    }
+
+    /// Takes a lock, waiting up to `patience`; `Held` when the time is over. The kernel wakes the waiter, nobody polls: a
+    /// thread blocks in `flock`, and when the time is over it is left behind, to let the lock go as soon as it gets it.
+    ///
+    /// # Errors
+    /// `io` when its file is not a plain file of ours.
+    pub fn take(dir: &StateDir, name: &str, patience: Duration) -> Result<Taken, Fault> {
+        let deadline = std::time::Instant::now() + patience;
+        loop {
+            if let Taken::Ours(lock) = Lock::try_take(dir, name)? {
+                return Ok(Taken::Ours(lock));
+            }
+            let file = open(dir, name)?;
+            let (sender, receiver) = mpsc::channel();
+            std::thread::spawn(move || {
+                let _ = sender.send(Flock::lock(file, FlockArg::LockExclusive));
+            });
+            let left = deadline.saturating_duration_since(std::time::Instant::now());
+            match receiver.recv_timeout(left) {
+                Ok(Ok(locked)) if is_current(dir, name, &locked)? => {
+                    return Ok(Taken::Ours(Lock { file: locked }));
+                }
+                Ok(Ok(_)) => {}
+                Ok(Err((_, error))) => return Err(refused(&dir.path().join(name), &error.to_string())),
+                Err(_) => return Ok(Taken::Held),
+            }
+        }
+    }
+
+    /// Writes what people may want to know of the holder.
+    ///
+    /// # Errors
+    /// What the file system says.
+    pub fn write_text(&mut self, text: &str) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(text.as_bytes())
+    }
+
+    /// Whether the lock's file still has its name; a holder for life links it again when it does not.
+    ///
+    /// # Errors
+    /// `io` when it cannot be told.
+    pub fn has_its_name(&self, dir: &StateDir, name: &str) -> Result<bool, Fault> {
+        is_current(dir, name, &self.file)
+    }
+
+    /// Erases the text, then lets the lock go.
+    pub fn release(self) {
+        if let Err(error) = self.file.set_len(0) {
+            log::warn!("erasing a lock's text failed: {error}");
+        }
+    }
+}
+
+fn open(dir: &StateDir, name: &str) -> Result<File, Fault> {
+    Ok(dir.file(name, OFlag::O_RDWR, true)?.expect("created if missing"))
+}
+
+fn is_current(dir: &StateDir, name: &str, file: &File) -> Result<bool, Fault> {
+    Ok(dir.stat(name)?.is_some_and(|stat| is_same_file(file, &stat)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::name::BundleName;
+
+    fn dir(root: &tempfile::TempDir) -> StateDir {
+        StateDir::create(root.path(), &BundleName::parse("b").unwrap()).unwrap()
+    }
+
+    /// BS-14: a cleaner removes the lock file while it is held; the next taker gets a lock of its own file, and the first
+    /// holder can tell that its file has lost its name.
+    #[test]
+    fn a_removed_lock_file_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = dir(&root);
+        let Taken::Ours(first) = Lock::try_take(&dir, "x.lock").unwrap() else { panic!("free") };
+        assert!(matches!(Lock::try_take(&dir, "x.lock").unwrap(), Taken::Held));
+        assert!(first.has_its_name(&dir, "x.lock").unwrap());
+        std::fs::remove_file(dir.path().join("x.lock")).unwrap();
+        assert!(!first.has_its_name(&dir, "x.lock").unwrap());
+    }
+
+    /// PX-1, BS-1: a waiter is woken by the kernel when the holder is gone.
+    #[test]
+    fn a_waiter_gets_the_lock_when_its_holder_lets_go() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = dir(&root);
+        let Taken::Ours(first) = Lock::try_take(&dir, "x.lock").unwrap() else { panic!("free") };
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| Lock::take(&dir, "x.lock", Duration::from_secs(30)).unwrap());
+            first.release();
+            assert!(matches!(waiter.join().unwrap(), Taken::Ours(_)));
+        });
+    }
+
+    /// BS-5: a link at the lock's name is refused and its target is left as it is.
+    #[test]
+    fn a_link_in_the_place_of_a_lock_is_refused_and_not_followed() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = dir(&root);
+        let victim = root.path().join("victim");
+        std::fs::write(&victim, "mine").unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join("x.lock")).unwrap();
+        let fault = Lock::try_take(&dir, "x.lock").unwrap_err();
+        assert!(fault.message.contains("symbolic link") && fault.code.exit() == 74, "{fault:?}");
+        assert_eq!(std::fs::read_to_string(&victim).unwrap(), "mine");
+    }
+}

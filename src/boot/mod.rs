@@ -1,0 +1,14 @@
+//! Starting: which bundle, where its files are, the two locks, how a process is started detached, and who is who in `/proc`.
+//!
+//! Plain blocking code, used by the relay and by its clients.
+//!
+//! **Invariant:** nobody probes a lock by taking it, and nothing is decided by a pid alone.
+
+pub mod bundle;
+pub mod config;
+pub mod environment;
+pub mod lock;
+pub mod process;
+pub mod program;
+pub mod spawn;
+pub mod statedir;

@@ -1,0 +1,119 @@
+//! Processes as `/proc` shows them: descent, the nonce that ours carry, memory, start times.
+//!
+//! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
+
+use std::os::fd::{FromRawFd, OwnedFd};
+
+use crate::model::id::Nonce;
+
+/// The variable in which a child, and every shell that its models start, carries its nonce.
+pub const NONCE_VARIABLE: &str = "AGENTMUX_CHILD";
+
+/// Whether the process carries `nonce` in its environment.
+pub fn carries(pid: u32, nonce: Nonce) -> bool {
+    let wanted = format!("{NONCE_VARIABLE}={nonce}");
+    environment_of(pid).split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+}
+
+/// Every process of this user that carries one of `nonces`, with the nonce.
+pub fn carriers(nonces: &[Nonce]) -> Vec<(u32, Nonce)> {
+    let prefix = format!("{NONCE_VARIABLE}=");
+    let nonce_of = |pid: u32| {
+        let environment = environment_of(pid);
+        let entry =
+            environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()))?;
+        Nonce::parse(std::str::from_utf8(entry).ok()?)
+    };
+    all_pids()
+        .filter_map(|pid| Some((pid, nonce_of(pid)?)))
+        .filter(|(_, nonce)| nonces.contains(nonce))
+        .collect()
+}
+
+/// Whether the process or one of its ancestors is in `ancestors`.
+pub fn descends_from(pid: u32, ancestors: &[u32]) -> bool {
+    let mut at = pid;
+    for _ in 0..64 {
+        if ancestors.contains(&at) {
+            return true;
+        }
+        match parent_of(at) {
+            Some(parent) if parent > 1 && parent != at => at = parent,
+            _ => return false,
+        }
+    }
+    false
+}
+
+/// Resident memory of a process, in bytes.
+pub fn rss_bytes(pid: u32) -> Option<u64> {
+    let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
+    let pages: u64 = statm.split(' ').nth(1)?.parse().ok()?;
+    let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok()??;
+    Some(pages * page as u64)
+}
+
+/// When a process was started, in clock ticks since boot; with the boot id this names a process for ever.
+pub fn start_ticks(pid: u32) -> Option<u64> {
+    stat_field(pid, 19)
+}
+
+/// This boot of the machine.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
+        .map(|id| id.trim().to_owned())
+        .unwrap_or_default()
+}
+
+/// A descriptor that becomes readable when the process ends; refers to that very process even if its pid is used again.
+///
+/// # Errors
+/// What the kernel says; `ESRCH` when there is no such process.
+#[allow(unsafe_code, reason = "pidfd_open has no wrapper in nix; the call takes and returns plain integers")]
+pub fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
+    // SAFETY: the call has no memory arguments, and a non-negative result is a new descriptor that nobody else owns.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
+    // SAFETY: as above.
+    nix::Error::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+fn all_pids() -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}
+
+fn environment_of(pid: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
+}
+
+fn parent_of(pid: u32) -> Option<u32> {
+    stat_field(pid, 1).map(|parent| parent as u32)
+}
+
+/// The number at `index` behind the program's name in `/proc/PID/stat` (the name may contain blanks and brackets).
+fn stat_field(pid: u32, index: usize) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat[stat.rfind(')')? + 2..].split(' ').nth(index)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn this_process_has_a_parent_memory_and_a_start() {
+        let me = std::process::id();
+        assert!(descends_from(me, &[me]) && descends_from(me, &[parent_of(me).unwrap()]));
+        assert!(!descends_from(me, &[u32::MAX]));
+        assert!(rss_bytes(me).unwrap() > 100_000 && start_ticks(me).unwrap() > 0);
+        assert!(!carries(me, Nonce(7)));
+    }
+
+    /// LK-6, PX-5: pids 0 and u32::MAX name no process of ours.
+    #[test]
+    fn impossible_pids_are_nobody() {
+        for pid in [0, u32::MAX] {
+            assert!(!carries(pid, Nonce(7)) && rss_bytes(pid).is_none());
+        }
+    }
+}

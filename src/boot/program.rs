@@ -1,0 +1,108 @@
+//! The Codex program: found on PATH or as named, its version, and the native binary behind npm's wrapper.
+//!
+//! **Invariant:** what is stored is the launcher as the user has it; the native binary is looked for again at each start,
+//! because an upgrade moves it.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::model::fault::Fault;
+use crate::model::version::{self, CODEX_MIN};
+
+/// Finds the launcher: what `named` says, else `codex` on PATH.
+///
+/// # Errors
+/// `refused` when there is none.
+pub fn find(named: Option<&str>) -> Result<PathBuf, Fault> {
+    let wanted = named.unwrap_or("codex");
+    let found = if wanted.contains('/') {
+        Some(PathBuf::from(wanted)).filter(|path| is_executable(path))
+    } else {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        std::env::split_paths(&path).map(|dir| dir.join(wanted)).find(|path| is_executable(path))
+    };
+    let missing = || {
+        let where_to = if named.is_some() { "AGENTMUX_CODEX names it" } else { "it is not on PATH" };
+        Fault::refused(format!("codex not found: there is no program `{wanted}` ({where_to})"))
+            .hint(format!("install Codex {CODEX_MIN} or newer: npm install -g @openai/codex"))
+    };
+    let found = found.ok_or_else(missing)?;
+    std::path::absolute(&found).map_err(|_| missing())
+}
+
+/// Runs the program behind the launcher for its version and refuses one that is too old.
+///
+/// # Errors
+/// `refused`, naming what was found and what is needed.
+pub fn check_version(launcher: &Path) -> Result<String, Fault> {
+    let native = native_behind(launcher);
+    let failed = |why: String| {
+        Fault::refused(format!("codex refused: {} does not tell its version: {why}", launcher.display()))
+            .hint(format!("agentmux needs Codex {CODEX_MIN} or newer: npm install -g @openai/codex"))
+    };
+    let output = Command::new(&native)
+        .arg("--version")
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|e| failed(e.to_string()))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    let version = text.split_whitespace().last().unwrap_or_default().to_owned();
+    if !output.status.success() || version::numbers(&version).is_none() {
+        return Err(failed(format!("it printed `{}`", text.trim().chars().take(80).collect::<String>())));
+    }
+    if let Some(why) = version::codex_too_old(&version) {
+        return Err(Fault::refused(format!("codex refused: {why}"))
+            .hint("upgrade it: npm install -g @openai/codex@latest"));
+    }
+    Ok(version)
+}
+
+/// The native binary that npm's wrapper would run; the launcher itself when it is not that wrapper.
+pub fn native_behind(launcher: &Path) -> PathBuf {
+    let native = || -> Option<PathBuf> {
+        let script = std::fs::canonicalize(launcher).ok()?;
+        if script.extension()? != "js" {
+            return None;
+        }
+        let package = script.parent()?.parent()?;
+        let platform = format!("codex-{}-{}", npm_os(), npm_arch());
+        let roots = [
+            package.join("node_modules/@openai").join(&platform),
+            package.parent()?.join(&platform),
+            package.to_owned(),
+        ];
+        roots.iter().find_map(|root| binary_below(&root.join("vendor")))
+    };
+    native().unwrap_or_else(|| launcher.to_owned())
+}
+
+/// `vendor/<target>/{bin,codex}/codex`, whichever this release of the package has.
+fn binary_below(vendor: &Path) -> Option<PathBuf> {
+    let targets = std::fs::read_dir(vendor).ok()?.flatten();
+    let of_target = |target: std::fs::DirEntry| {
+        ["bin/codex", "codex/codex"]
+            .iter()
+            .map(|place| target.path().join(place))
+            .find(|path| is_executable(path))
+    };
+    targets
+        .filter(|target| target.file_name().to_string_lossy().contains(std::env::consts::ARCH))
+        .find_map(of_target)
+}
+
+fn npm_os() -> &'static str {
+    if std::env::consts::OS == "macos" { "darwin" } else { std::env::consts::OS }
+}
+
+fn npm_arch() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "x64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}
+
+fn is_executable(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_file() && meta.permissions().mode() & 0o111 != 0)
+}
