@@ -1,5 +1,7 @@
 //! The one binary. Calls the command line and nothing else.
 
-fn main() {
-    println!("agentmux");
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    agentmux::cli::main()
 }

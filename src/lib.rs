@@ -4,9 +4,12 @@
 #![doc = include_str!("README.md")]
 
 pub mod boot;
+pub mod cli;
+pub mod client;
 pub mod core;
 pub mod model;
 pub mod protocol;
+pub mod relay;
 pub mod store;
 pub mod transport;
 pub mod wire;

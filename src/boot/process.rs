@@ -2,7 +2,8 @@
 //!
 //! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
 
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::Path;
 
 use crate::model::id::Nonce;
 
@@ -11,23 +12,12 @@ pub const NONCE_VARIABLE: &str = "AGENTMUX_CHILD";
 
 /// Whether the process carries `nonce` in its environment.
 pub fn carries(pid: u32, nonce: Nonce) -> bool {
-    let wanted = format!("{NONCE_VARIABLE}={nonce}");
-    environment_of(pid).split(|byte| *byte == 0).any(|entry| entry == wanted.as_bytes())
+    nonce_of(pid) == Some(nonce)
 }
 
-/// Every process of this user that carries one of `nonces`, with the nonce.
-pub fn carriers(nonces: &[Nonce]) -> Vec<(u32, Nonce)> {
-    let prefix = format!("{NONCE_VARIABLE}=");
-    let nonce_of = |pid: u32| {
-        let environment = environment_of(pid);
-        let entry =
-            environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()))?;
-        Nonce::parse(std::str::from_utf8(entry).ok()?)
-    };
-    all_pids()
-        .filter_map(|pid| Some((pid, nonce_of(pid)?)))
-        .filter(|(_, nonce)| nonces.contains(nonce))
-        .collect()
+/// Every process of this user that carries `nonce`.
+pub fn carriers(nonce: Nonce) -> impl Iterator<Item = u32> {
+    all_pids().filter(move |pid| nonce_of(*pid) == Some(nonce))
 }
 
 /// Whether the process or one of its ancestors is in `ancestors`.
@@ -75,6 +65,43 @@ pub fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     // SAFETY: as above.
     nix::Error::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Signals the process that a pidfd refers to.
+///
+/// # Errors
+/// What the kernel says; `ESRCH` when it has ended.
+#[allow(
+    unsafe_code,
+    reason = "pidfd_send_signal has no wrapper in nix; the call takes plain integers and a null pointer"
+)]
+pub fn signal(pidfd: &OwnedFd, signal: i32) -> nix::Result<()> {
+    let no_info = std::ptr::null::<libc::siginfo_t>();
+    // SAFETY: the descriptor is open for the length of the call, and a null `siginfo_t` is allowed.
+    let result = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, no_info, 0) };
+    nix::Error::result(result).map(|_| ())
+}
+
+/// Processes of this user that carry a nonce and serve a socket in `dir`: children of that bundle.
+pub fn serving(dir: &Path) -> impl Iterator<Item = (u32, Nonce)> {
+    let ours = format!("unix://{}/", dir.display());
+    let serves = move |pid: u32| arguments(pid).iter().any(|argument| argument.starts_with(&ours));
+    all_pids().filter_map(|pid| Some((pid, nonce_of(pid)?))).filter(move |(pid, _)| serves(*pid))
+}
+
+/// The nonce that a process carries.
+fn nonce_of(pid: u32) -> Option<Nonce> {
+    let prefix = format!("{NONCE_VARIABLE}=");
+    let environment = environment_of(pid);
+    let entry =
+        environment.split(|byte| *byte == 0).find_map(|entry| entry.strip_prefix(prefix.as_bytes()))?;
+    Nonce::parse(std::str::from_utf8(entry).ok()?)
+}
+
+/// The arguments of a process.
+fn arguments(pid: u32) -> Vec<String> {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    line.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
 }
 
 fn all_pids() -> impl Iterator<Item = u32> {

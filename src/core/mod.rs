@@ -122,6 +122,11 @@ impl Core {
         &self.ledger
     }
 
+    /// Who a connection speaks as, once it has said hello.
+    pub fn speaker(&self, conn: ConnId) -> Option<Name> {
+        self.conns.get(&conn)?.identity.as_ref().map(|identity| identity.name.clone())
+    }
+
     /// When the core wants to be woken with [`Input::Tick`] at the latest.
     pub fn deadline(&self) -> Option<Millis> {
         self.timers.next()

@@ -89,6 +89,18 @@ impl Store {
         rows.collect::<Result<_, _>>().map_err(StoreError::from)
     }
 
+    /// Counts of sessions, open deliveries and living children, to be compared with the ledger's.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn open_counts(&self) -> Result<[usize; 3], StoreError> {
+        let sql = "SELECT (SELECT count(*) FROM sessions),
+                          (SELECT count(*) FROM deliveries WHERE state IN ('queued', 'claimed', 'submitted', 'unknown')),
+                          (SELECT count(*) FROM children WHERE ended_at IS NULL)";
+        let counts = |row: &Row<'_>| Ok([row.get::<_, i64>(0)?, row.get(1)?, row.get(2)?]);
+        Ok(self.db.prepare_cached(sql)?.query_row([], counts)?.map(|count| count as usize))
+    }
+
     /// How many deliveries have expired or failed.
     ///
     /// # Errors

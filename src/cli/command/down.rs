@@ -1,0 +1,66 @@
+//! `agentmux down [NAME…]`: stops sessions; without names all of them and the relay.
+
+use clap::Args;
+
+use crate::boot::process;
+use crate::cli::context::Context;
+use crate::model::fault::{Code, Fault};
+use crate::model::session::SessionState;
+use crate::protocol::answer::States;
+use crate::protocol::request::{Down as Request, check_name};
+
+/// Arguments of `down`.
+#[derive(Debug, Args)]
+pub struct Down {
+    /// The sessions; all of them and the relay without names
+    names: Vec<String>,
+    /// Give running turns 2 s instead of 10 s
+    #[arg(long)]
+    now: bool,
+}
+
+pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
+    args.names.iter().try_for_each(|name| check_name(name))?;
+    let everything = args.names.is_empty();
+    let connection = match context.connect_if_running()? {
+        Some(connection) => Some(connection),
+        // Stopping one session has to be stored; ending children that a crashed relay left behind takes a relay, too.
+        None if !everything || child_left_behind(context) => Some(context.connect()?),
+        None => None,
+    };
+    let Some(mut connection) = connection else {
+        context.print(&States { sessions: Vec::new() }, |_| String::new());
+        context.tell("no relay is running; nothing to stop");
+        return Ok(0);
+    };
+    let answer: States = connection.call("session/down", &Request { names: args.names, now: args.now })?;
+    if everything {
+        // The answer is the relay's last word; it has left when the connection ends.
+        while connection.next_notification().is_some() {}
+    }
+    context.print(&answer, words);
+    match answer.sessions.iter().find(|session| session.state != SessionState::Stopped) {
+        Some(session) if !everything => Err(Fault::new(
+            Code::Timeout,
+            format!("stopping timed out: {} is still {}", session.name, session.state.as_str()),
+        )),
+        _ => Ok(0),
+    }
+}
+
+/// Whether a child of this bundle runs although no relay does.
+fn child_left_behind(context: &Context) -> bool {
+    process::serving(&context.target.dir()).next().is_some()
+}
+
+/// One line per session.
+pub fn words(answer: &States) -> String {
+    let line = |session: &crate::protocol::answer::NamedState| {
+        let reason = session.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let resume = session.thread_id.as_deref().filter(|_| session.state == SessionState::Stopped);
+        let resume =
+            resume.map(|thread| format!("; outside agentmux: codex resume {thread}")).unwrap_or_default();
+        format!("{} is {}{reason}{resume}\n", session.name, session.state.as_str())
+    };
+    answer.sessions.iter().map(line).collect()
+}

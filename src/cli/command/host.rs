@@ -1,0 +1,34 @@
+//! `agentmux host relay`: the relay itself, in the foreground; clients start it with `--spawned`, detached.
+
+use clap::{Args, Subcommand};
+
+use crate::cli::context::Context;
+use crate::model::fault::Fault;
+use crate::relay::{self, Options};
+
+/// What to host.
+#[derive(Debug, Subcommand)]
+pub enum Host {
+    /// Run the relay of the bundle in the foreground, logging to stderr
+    Relay(Relay),
+}
+
+/// Arguments of `host relay`.
+#[derive(Debug, Args)]
+pub struct Relay {
+    /// A client started this and waits for a word at descriptor 3
+    #[arg(long, hide = true)]
+    spawned: bool,
+}
+
+pub fn run(context: &Context, host: &Host) -> Result<u8, Fault> {
+    let Host::Relay(args) = host;
+    let options = Options {
+        bundle: context.target.bundle.name.clone(),
+        state_root: context.target.state_root.clone(),
+        config_dir: context.config_dir.clone(),
+        spawned: args.spawned,
+    };
+    relay::run(&options)?;
+    Ok(0)
+}

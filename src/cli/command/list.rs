@@ -1,0 +1,50 @@
+//! `agentmux list`: the sessions and what they are doing. Never starts a relay.
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::print;
+use crate::model::clock::age;
+use crate::model::fault::Fault;
+use crate::protocol::answer::{SessionInfo, Sessions};
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct List {}
+
+pub fn run(context: &Context) -> Result<u8, Fault> {
+    let answer: Sessions = match context.connect_if_running()? {
+        Some(mut connection) => connection.call("session/list", &serde_json::json!({}))?,
+        None => Sessions { bundle: context.target.bundle.name.clone(), sessions: None },
+    };
+    context.print(&answer, |answer| match &answer.sessions {
+        Some(sessions) => table(sessions, context.color),
+        None => String::new(),
+    });
+    if answer.sessions.is_none() {
+        context.tell(&format!("no relay of bundle {} is running\nhint: any command that needs one starts it, such as `agentmux up`", answer.bundle));
+    }
+    Ok(0)
+}
+
+/// The sessions as a table.
+pub fn table(sessions: &[SessionInfo], color: bool) -> String {
+    if sessions.is_empty() {
+        return "no sessions; create one: agentmux spawn NAME\n".to_owned();
+    }
+    let head =
+        ["NAME", "STATE", "SINCE", "PENDING", "OLDEST", "PANES", "CODER", "WHY"].map(str::to_owned).to_vec();
+    let row = |session: &SessionInfo| {
+        vec![
+            session.name.to_string(),
+            print::state(session.state, color),
+            session.since.map(print::moment).unwrap_or_default(),
+            session.pending.to_string(),
+            session.oldest_pending_ms.map_or("-".to_owned(), age),
+            session.attached.to_string(),
+            session.coder.as_str().to_owned(),
+            session.reason.as_deref().map(|why| print::first_line(why, 80)).unwrap_or_default(),
+        ]
+    };
+    print::table(&[vec![head], sessions.iter().map(row).collect()].concat())
+}

@@ -1,0 +1,31 @@
+//! `agentmux remove NAME`: removes a session.
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::model::fault::Fault;
+use crate::protocol::answer::States;
+use crate::protocol::request::{One, check_name};
+
+/// Arguments of `remove`.
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// The session
+    name: String,
+}
+
+pub fn run(context: &Context, args: Remove) -> Result<u8, Fault> {
+    check_name(&args.name)?;
+    let mut connection = context.connect()?;
+    let answer: States = connection.call("session/remove", &One { name: args.name })?;
+    context.print(&answer, |answer| {
+        let line = |session: &crate::protocol::answer::NamedState| {
+            let thread = session.thread_id.as_deref();
+            let thread =
+                thread.map(|thread| format!("; its thread stays: codex resume {thread}")).unwrap_or_default();
+            format!("{} is removed{thread}\n", session.name)
+        };
+        answer.sessions.iter().map(line).collect()
+    });
+    Ok(0)
+}

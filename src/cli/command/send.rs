@@ -1,0 +1,267 @@
+//! `agentmux send TO… TEXT`: sends mail, and waits for it if asked to.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+
+use crate::cli::context::Context;
+use crate::cli::print;
+use crate::client::{Connection, catch_interrupt, params};
+use crate::model::clock::parse_duration;
+use crate::model::fault::{Code, Fault};
+use crate::model::limits;
+use crate::model::mail::{DeliveryState, Priority as MailPriority};
+use crate::protocol::answer::{Delivery, Sent, Waited};
+use crate::protocol::request::{self, Send as Request, Until as WaitUntil, Wait as WaitRequest};
+
+/// Arguments of `send`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "The text is best given on stdin, so that the shell leaves it alone:\n\n  agentmux send reviewer - <<'EOF'\n  run `make test` and look at $PATH\n  EOF"
+)]
+pub struct Send {
+    /// Recipients, then the text; `-` reads the text from stdin
+    #[arg(required = true, value_name = "TO… TEXT")]
+    words: Vec<String>,
+    /// Read the text from this file; then all words are recipients
+    #[arg(long, value_name = "FILE")]
+    body_file: Option<PathBuf>,
+    #[command(flatten)]
+    options: MailOptions,
+    /// The mail that this one answers
+    #[arg(long, value_name = "ID")]
+    reply_to: Option<String>,
+    /// When it is no longer wanted, such as 30m
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    expires: Option<u64>,
+    /// How it may interrupt: at the next turn is what is supported
+    #[arg(long, value_enum, default_value_t)]
+    when: When,
+}
+
+/// Flags that `send` and `reply` share.
+#[derive(Debug, Args)]
+pub struct MailOptions {
+    /// The subject
+    #[arg(long)]
+    pub subject: Option<String>,
+    /// How soon it matters
+    #[arg(long, value_enum, default_value_t)]
+    pub priority: Priority,
+    /// A key that makes sending it again harmless
+    #[arg(long, value_name = "IDEMPOTENCY-KEY")]
+    pub key: Option<String>,
+    /// Wait until it is submitted, consumed (without a value) or answered
+    #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "consumed")]
+    wait: Option<Until>,
+    /// How long to wait at most
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    timeout: Option<u64>,
+}
+
+/// How soon a mail matters.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Priority {
+    /// Goes before normal mail
+    Urgent,
+    /// Waits for an idle session
+    #[default]
+    Normal,
+    /// Never starts a turn
+    Fyi,
+}
+
+/// When mail may reach a busy session.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum When {
+    /// When the session is idle
+    #[default]
+    Idle,
+    /// At the next boundary of a running turn
+    Boundary,
+    /// At once, by interrupting
+    Now,
+}
+
+/// How far to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Until {
+    /// The agent program has it
+    Submitted,
+    /// The agent program states that it is inside a turn
+    Consumed,
+    /// Somebody answered it
+    Reply,
+}
+
+impl Priority {
+    pub fn of_mail(self) -> MailPriority {
+        match self {
+            Priority::Urgent => MailPriority::Urgent,
+            Priority::Normal => MailPriority::Normal,
+            Priority::Fyi => MailPriority::Fyi,
+        }
+    }
+}
+
+pub fn run(context: &Context, args: Send) -> Result<u8, Fault> {
+    let (to, body) = split(args.words, args.body_file.as_deref(), &context.dir)?;
+    if args.when != When::Idle {
+        return Err(Fault::refused("send refused: mail cannot reach a running turn yet")
+            .hint("leave --when away, or say --when idle"));
+    }
+    to.iter().try_for_each(|to| request::check_recipient(to))?;
+    request::check_mail(&body, args.options.subject.as_deref(), args.options.key.as_deref())?;
+    let request = Request {
+        to,
+        body,
+        subject: args.options.subject.clone(),
+        priority: args.options.priority.of_mail(),
+        reply_to: args.reply_to,
+        expires_ms: args.expires,
+        key: args.options.key.clone(),
+    };
+    let mut connection = context.connect()?;
+    let sent: Sent = connection.call("mail/send", &request)?;
+    finish(context, &mut connection, sent, &args.options)
+}
+
+/// Prints what became of a mail, after waiting for it if that was asked for.
+pub fn finish(
+    context: &Context,
+    connection: &mut Connection,
+    sent: Sent,
+    options: &MailOptions,
+) -> Result<u8, Fault> {
+    let Some(until) = options.wait else {
+        print_sent(context, &sent);
+        return Ok(0);
+    };
+    catch_interrupt();
+    let timeout_ms = options.timeout.unwrap_or(limits::WAIT_DEFAULT_MS);
+    let deadline = std::time::Instant::now() + std::time::Duration::from_millis(timeout_ms);
+    let request = || {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        params(&WaitRequest {
+            id: sent.id.to_string(),
+            until: until.of_wait(),
+            timeout_ms: left.as_millis() as u64,
+        })
+    };
+    let waited: Waited = match context.target.call_again(connection, "mail/wait", request) {
+        Ok(waited) => waited,
+        Err(error) => {
+            print_sent(context, &sent);
+            let mut fault = Fault::from(error);
+            if fault.code == Code::Interrupted {
+                fault.message =
+                    format!("interrupted; mail {} goes on its way, do not send it again", sent.id);
+            }
+            return Err(fault);
+        }
+    };
+    print_waited(context, &waited);
+    let ended = waited
+        .sent
+        .deliveries
+        .iter()
+        .find(|delivery| !delivery.state.is_open() && !delivery.state.is_delivered());
+    match ended {
+        _ if waited.reached => Ok(0),
+        Some(delivery) => Err(Fault::refused(format!(
+            "mail {} to {} ended as {}",
+            sent.id,
+            delivery.to,
+            delivery.state.as_str()
+        ))),
+        None => {
+            let states: Vec<String> =
+                waited.sent.deliveries.iter().map(|d| format!("{} to {}", d.state.as_str(), d.to)).collect();
+            let fault = Fault::timeout(format!("not there yet: mail {} is {}", sent.id, states.join(", ")));
+            Err(fault.hint(format!("it stays on its way, do not send it again; agentmux trace {}", sent.id)))
+        }
+    }
+}
+
+impl Until {
+    fn of_wait(self) -> WaitUntil {
+        match self {
+            Until::Submitted => WaitUntil::Submitted,
+            Until::Consumed => WaitUntil::Consumed,
+            Until::Reply => WaitUntil::Reply,
+        }
+    }
+}
+
+/// Tells recipients and text apart.
+fn split(
+    mut words: Vec<String>,
+    body_file: Option<&Path>,
+    dir: &Path,
+) -> Result<(Vec<String>, String), Fault> {
+    if let Some(file) = body_file {
+        let body = if file.as_os_str() == "-" { read_stdin()? } else { read_file(&dir.join(file))? };
+        return Ok((words, body));
+    }
+    let text = words.pop().unwrap_or_default();
+    if words.is_empty() {
+        let fault = Fault::usage(format!("send refused: `{}` has no text", text.escape_debug()));
+        return Err(fault.hint("give it: agentmux send NAME TEXT, or `-` to read it from stdin"));
+    }
+    let body = if text == "-" { read_stdin()? } else { text };
+    Ok((words, body))
+}
+
+/// Reads a body from stdin, which is touched only when asked for.
+pub fn read_stdin() -> Result<String, Fault> {
+    read_body(&mut std::io::stdin().lock(), "stdin")
+}
+
+fn read_file(path: &Path) -> Result<String, Fault> {
+    let mut file = std::fs::File::open(path)
+        .map_err(|error| Fault::usage(format!("body refused: {} cannot be read: {error}", path.display())))?;
+    read_body(&mut file, &path.display().to_string())
+}
+
+fn read_body(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
+    let mut bytes = Vec::new();
+    source
+        .take(limits::BODY_BYTES_MAX as u64 * 2)
+        .read_to_end(&mut bytes)
+        .map_err(|error| Fault::usage(format!("body refused: {name} cannot be read: {error}")))?;
+    String::from_utf8(bytes).map_err(|_| {
+        Fault::usage(format!("body refused: {name} is not UTF-8")).hint("send the path of a file")
+    })
+}
+
+fn print_sent(context: &Context, sent: &Sent) {
+    context.print(sent, |sent| format!("{}\n", sent.id));
+    sent.deliveries.iter().for_each(|delivery| tell(context, delivery));
+}
+
+fn print_waited(context: &Context, waited: &Waited) {
+    context.print(waited, |waited| format!("{}\n", waited.sent.id));
+    waited.sent.deliveries.iter().for_each(|delivery| tell(context, delivery));
+}
+
+/// The state for people, beside the id: the word "delivered" only for what has evidence.
+fn tell(context: &Context, delivery: &Delivery) {
+    let reason = delivery
+        .reason
+        .as_deref()
+        .map(|why| format!(" ({})", print::first_line(why, 120)))
+        .unwrap_or_default();
+    let turn = delivery.turn_id.as_deref().map(|turn| format!(" in turn {turn}")).unwrap_or_default();
+    let word = match delivery.state {
+        DeliveryState::Consumed => "delivered",
+        DeliveryState::Claimed => "queued",
+        other => other.as_str(),
+    };
+    context.tell(&format!("{word}: {}{turn}{reason}", delivery.to));
+}
+
+/// Reads a duration of the command line.
+pub fn duration(text: &str) -> Result<u64, String> {
+    parse_duration(text).ok_or_else(|| "a duration is a whole number with ms, s, m, h or d".to_owned())
+}

@@ -1,0 +1,101 @@
+//! `agentmux status`: bundle, relay, children, sessions and mail. Never starts a relay.
+
+use clap::Args;
+
+use crate::cli::context::Context;
+use crate::cli::print;
+use crate::model::fault::Fault;
+use crate::protocol::VERSION;
+use crate::protocol::answer::{BundleInfo, RelayInfo, Status as Answer};
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct Status {}
+
+pub fn run(context: &Context) -> Result<u8, Fault> {
+    let bundle = &context.target.bundle;
+    let mut answer: Answer = match context.connect_if_running()? {
+        Some(mut connection) => connection.call("relay/status", &serde_json::json!({}))?,
+        None => stopped(context),
+    };
+    answer.bundle = BundleInfo {
+        name: bundle.name.clone(),
+        root: answer.bundle.root.or_else(|| Some(bundle.root.display().to_string())),
+        rule: Some(bundle.rule.to_owned()),
+    };
+    context.print(&answer, |answer| words(answer, context.color));
+    if !answer.relay.running {
+        context.tell("hint: any command that needs the relay starts it, such as `agentmux up`");
+    } else if answer.relay.version.as_deref() != Some(VERSION) {
+        context.tell(&format!(
+            "hint: this program is {VERSION}; the relay goes on with its own version until it is stopped"
+        ));
+    }
+    Ok(0)
+}
+
+fn stopped(context: &Context) -> Answer {
+    let bundle = &context.target.bundle;
+    Answer {
+        bundle: BundleInfo { name: bundle.name.clone(), root: None, rule: None },
+        relay: RelayInfo {
+            running: false,
+            pid: None,
+            version: None,
+            protocol: None,
+            started_at: None,
+            state_dir: context.target.dir().display().to_string(),
+        },
+        children: Vec::new(),
+        sessions: None,
+        mail: None,
+        approvals: 0,
+        clients: 0,
+    }
+}
+
+fn words(answer: &Answer, color: bool) -> String {
+    let (bundle, relay) = (&answer.bundle, &answer.relay);
+    let mut text = format!(
+        "bundle  {} at {} (by {})\n",
+        bundle.name,
+        bundle.root.as_deref().unwrap_or("an unknown root"),
+        bundle.rule.as_deref().unwrap_or("an unknown rule")
+    );
+    match (relay.pid, &relay.version, relay.started_at) {
+        (Some(pid), Some(version), Some(at)) => {
+            let protocol = relay.protocol.unwrap_or_default();
+            text.push_str(&format!(
+                "relay   pid {pid}, version {version}, protocol {protocol}, since {}\n",
+                print::moment(at)
+            ));
+        }
+        _ => text.push_str("relay   not running\n"),
+    }
+    text.push_str(&format!("state   {}\n", relay.state_dir));
+    for child in &answer.children {
+        let pid = child.pid.map_or("starting".to_owned(), |pid| format!("pid {pid}"));
+        let version = child.version.as_deref().unwrap_or("?");
+        let mib = child.rss_bytes.map_or(0, |bytes| bytes / 1024 / 1024);
+        text.push_str(&format!(
+            "child   {} {version}, {pid}, {mib} MiB, since {}\n",
+            child.coder.as_str(),
+            print::moment(child.started_at)
+        ));
+    }
+    if let Some(mail) = answer.mail {
+        let (queued, claimed, unknown, dead) = (mail.queued, mail.claimed, mail.unknown, mail.dead);
+        text.push_str(&format!(
+            "mail    {queued} queued, {claimed} on its way, {unknown} unknown, {dead} dead\n"
+        ));
+        text.push_str(&format!(
+            "waits   {} approvals; {} clients connected\n",
+            answer.approvals, answer.clients
+        ));
+    }
+    if let Some(sessions) = &answer.sessions {
+        text.push('\n');
+        text.push_str(&super::list::table(sessions, color));
+    }
+    text
+}

@@ -1,0 +1,99 @@
+//! What every verb needs: which bundle and relay, and how to print.
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::args::{Color, Globals};
+use super::print;
+use crate::boot::bundle::{self, Bundle};
+use crate::boot::config::{self, UserConfig};
+use crate::client::{Connection, Reached, Target};
+use crate::model::fault::Fault;
+use crate::model::id::MailId;
+
+/// See the header of this file.
+#[derive(Debug)]
+pub struct Context {
+    /// The relay that the command means.
+    pub target: Target,
+    /// The directory that the command acts in.
+    pub dir: PathBuf,
+    /// The person's configuration, if it is not where it usually is.
+    pub config_dir: Option<PathBuf>,
+    /// Whether to print JSON.
+    pub json: bool,
+    /// Whether to print only what was asked for.
+    pub quiet: bool,
+    /// Whether tables show ids whole.
+    pub verbose: bool,
+    /// Whether to colour stdout.
+    pub color: bool,
+}
+
+impl Context {
+    /// Resolves the global flags; fails before anything on disk is changed.
+    pub fn new(globals: Globals) -> Result<Context, Fault> {
+        let here = std::env::current_dir()
+            .map_err(|error| Fault::usage(format!("directory refused: the current one is gone: {error}")))?;
+        let dir = globals.directory.map_or(here.clone(), |dir| here.join(dir));
+        let variable = std::env::var("AGENTMUX_BUNDLE").ok();
+        let bundle: Bundle = bundle::discover(globals.bundle.as_deref(), variable.as_deref(), &dir)?;
+        let state_root = bundle::state_root(globals.state_dir.as_deref())?;
+        if let Some(config_dir) = config::user_dir(globals.config_dir.as_deref()) {
+            UserConfig::read(&config_dir)?.idle_exit_ms()?;
+        }
+        let forbidden =
+            std::env::var_os("AGENTMUX_NO_START").is_some_and(|value| !value.is_empty() && value != "0");
+        let color = match globals.color {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => {
+                let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+                std::io::stdout().is_terminal()
+                    && !no_color
+                    && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+            }
+        };
+        Ok(Context {
+            target: Target { bundle, state_root, no_start: globals.no_start || forbidden },
+            dir,
+            config_dir: globals.config_dir,
+            json: globals.json,
+            quiet: globals.quiet,
+            verbose: globals.verbose > 0,
+            color,
+        })
+    }
+
+    /// Connects, starting the relay if nobody has.
+    pub fn connect(&self) -> Result<Connection, Fault> {
+        self.target.reach_or_start()
+    }
+
+    /// Connects if a relay runs; never starts one.
+    pub fn connect_if_running(&self) -> Result<Option<Connection>, Fault> {
+        Ok(match self.target.reach()? {
+            Reached::Relay(connection) => Some(*connection),
+            Reached::Nobody => None,
+        })
+    }
+
+    /// Prints an answer: as JSON when asked for, else with `words`.
+    pub fn print<T: Serialize>(&self, answer: &T, words: impl FnOnce(&T) -> String) {
+        if self.json { print::json(answer) } else { print::data(&words(answer)) }
+    }
+
+    /// A mail id as tables show it: its last digits, whole when asked for or when nobody looks.
+    pub fn id(&self, id: MailId) -> String {
+        if self.verbose || !std::io::stdout().is_terminal() { id.to_string() } else { id.short() }
+    }
+
+    /// Tells the person something beside the data, unless that is not wanted.
+    pub fn tell(&self, line: &str) {
+        if !self.quiet && !self.json {
+            print::errors(&format!("{line}\n"));
+        }
+    }
+}

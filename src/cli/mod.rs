@@ -1,0 +1,102 @@
+//! The command line: words in, words and exit codes out.
+//!
+//! **Invariant:** stdout carries data only; a failure is one place's business (`main`), printed once, with the exit code of its
+//! kind.
+
+mod args;
+mod command;
+mod context;
+mod print;
+
+use std::process::ExitCode;
+
+use clap::error::ErrorKind;
+use clap::{CommandFactory, FromArgMatches};
+
+use crate::model::fault::{Code, Fault};
+use crate::protocol::verb::VERBS;
+use args::Cli;
+use context::Context;
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let words: Vec<String> = match std::env::args_os().map(|word| word.into_string()).collect() {
+        Ok(words) => words,
+        Err(word) => return fail(false, &Fault::usage(format!("argument refused: {word:?} is not UTF-8"))),
+    };
+    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let cli = match grammar().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches))
+    {
+        Ok(cli) => cli,
+        Err(error) => return usage(json, &error),
+    };
+    match Context::new(cli.globals).and_then(|context| command::run(&context, cli.command)) {
+        Ok(code) => ExitCode::from(code),
+        Err(fault) => fail(json, &fault),
+    }
+}
+
+/// The grammar, with each verb's help from the verb table.
+pub(crate) fn grammar() -> clap::Command {
+    VERBS
+        .iter()
+        .fold(Cli::command(), |grammar, verb| grammar.mut_subcommand(verb.name, |sub| sub.about(verb.help)))
+}
+
+/// Help and version go to stdout with exit 0; everything else is a usage fault with exit 2.
+fn usage(json: bool, error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        print::data(&error.to_string());
+        return ExitCode::SUCCESS;
+    }
+    let text = error.to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("usage").trim_start_matches("error: ").to_owned();
+    let rest: Vec<&str> = lines
+        .filter(|line| !line.starts_with("For more information") && !line.starts_with("Usage:"))
+        .collect();
+    let message = if rest.is_empty() { first } else { format!("{first} {}", rest.join(" ")) };
+    let message = message
+        .chars()
+        .enumerate()
+        .map(|(i, c)| if i == 0 { c.to_ascii_lowercase() } else { c })
+        .collect::<String>();
+    fail(
+        json,
+        &Fault::usage(message).hint("`agentmux --help` lists the verbs, `agentmux VERB --help` its flags"),
+    )
+}
+
+/// Prints a failure to stderr; the only place that does.
+fn fail(json: bool, fault: &Fault) -> ExitCode {
+    if json {
+        let error = serde_json::json!({
+            "code": fault.code, "message": fault.message, "hint": fault.hint, "exit": fault.code.exit(),
+        });
+        print::errors(&format!("{}\n", serde_json::json!({"schemaVersion": 1, "error": error})));
+    } else {
+        print::errors(&format!("error: {}\n", fault.message));
+        if let Some(hint) = &fault.hint {
+            print::errors(&format!("hint: {hint}\n"));
+        }
+    }
+    ExitCode::from(fault.code.exit())
+}
+
+impl From<crate::client::CallError> for Fault {
+    fn from(error: crate::client::CallError) -> Fault {
+        use crate::client::CallError;
+        match error {
+            CallError::Refused(fault) => fault,
+            CallError::Lost { stopping: true } => {
+                Fault::timeout("the relay was stopped while this command waited")
+            }
+            CallError::Lost { stopping: false } => {
+                Fault::busy("the relay went away while this command waited")
+                    .hint("`agentmux status` shows what became of it")
+            }
+            CallError::TimedOut => Fault::busy("the relay did not answer in time"),
+            CallError::Interrupted => Fault::new(Code::Interrupted, "interrupted"),
+        }
+    }
+}

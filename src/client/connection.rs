@@ -1,0 +1,246 @@
+//! One connection to the relay: hello, then requests and their answers, one at a time.
+//!
+//! **Invariant:** connecting and hello have a deadline; a relay that accepts and does not answer is "busy", never "gone" (BS-4).
+
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::sys::time::TimeVal;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::boot::environment;
+use crate::model::fault::{Code, Fault};
+use crate::model::limits;
+use crate::protocol::answer::Welcome;
+use crate::protocol::request::Hello;
+use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION};
+use crate::wire::lines::Lines;
+use crate::wire::rpc::{self, Id, Message};
+
+/// A connection that has said hello.
+#[derive(Debug)]
+pub struct Connection {
+    stream: UnixStream,
+    lines: Lines,
+    last_id: i64,
+    /// What the relay said of itself and of us.
+    pub welcome: Welcome,
+    /// Whether the relay has told that it is being stopped.
+    pub stopping: bool,
+}
+
+/// Why a call did not bring an answer.
+#[derive(Debug)]
+pub enum CallError {
+    /// The relay refused it.
+    Refused(Fault),
+    /// The connection is gone; `stopping` when the relay had said that it was being stopped.
+    Lost {
+        /// See above.
+        stopping: bool,
+    },
+    /// The deadline passed.
+    TimedOut,
+    /// The person pressed ^C.
+    Interrupted,
+}
+
+/// What came of connecting.
+#[derive(Debug)]
+pub enum Connected {
+    /// A stream to a listening socket.
+    Stream(UnixStream),
+    /// Nobody listens.
+    Nobody,
+}
+
+impl Connection {
+    /// Connects to a socket, if anybody listens.
+    ///
+    /// # Errors
+    /// `sandbox` when a sandbox forbids it, `busy` when the relay does not take connections, `io` for anything else.
+    pub fn open(path: &Path) -> Result<Connected, Fault> {
+        let failed =
+            |error: nix::Error| Fault::io(format!("connecting to {} failed: {error}", path.display()));
+        let flags = SockFlag::SOCK_CLOEXEC;
+        let fd: OwnedFd = match socket(AddressFamily::Unix, SockType::Stream, flags, None) {
+            Ok(fd) => fd,
+            Err(error) => return Err(sandboxed(path, error).unwrap_or_else(|| failed(error))),
+        };
+        // A full backlog blocks connect for as long as a send may block.
+        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new((limits::HELLO_ANSWER_MS / 1000) as _, 0))
+            .map_err(failed)?;
+        let address = UnixAddr::new(path).map_err(failed)?;
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => Ok(Connected::Stream(UnixStream::from(fd))),
+            Err(nix::Error::ENOENT | nix::Error::ECONNREFUSED) => Ok(Connected::Nobody),
+            Err(nix::Error::EAGAIN) => {
+                Err(Fault::busy(format!("the relay is busy: {} takes no more connections", path.display())))
+            }
+            Err(error) => Err(sandboxed(path, error).unwrap_or_else(|| failed(error))),
+        }
+    }
+
+    /// Says hello on a stream.
+    ///
+    /// # Errors
+    /// What the relay refuses; `Lost` when it goes away, `TimedOut` when it does not answer.
+    pub fn hello(stream: UnixStream) -> Result<Connection, CallError> {
+        check_peer(&stream).map_err(CallError::Refused)?;
+        let nobody = crate::model::name::Name::operator();
+        let welcome = Welcome {
+            version: String::new(),
+            protocol_min: 0,
+            protocol_max: 0,
+            protocol: 0,
+            pid: 0,
+            bundle: crate::model::name::BundleName::derive("/"),
+            name: nobody,
+            kind: crate::model::mail::FromKind::Outside,
+        };
+        let lines = Lines::new(limits::CLIENT_OUT_BYTES_MAX);
+        let mut connection = Connection { stream, lines, last_id: 0, welcome, stopping: false };
+        let hello = Hello {
+            client: "cli".to_owned(),
+            version: VERSION.to_owned(),
+            protocol_min: PROTOCOL_MIN,
+            protocol_max: PROTOCOL_MAX,
+            agent_mark: environment::agent_mark(),
+        };
+        let deadline = Instant::now() + Duration::from_millis(limits::HELLO_ANSWER_MS);
+        connection.welcome = connection.call_until("hello", &hello, Some(deadline))?;
+        Ok(connection)
+    }
+
+    /// Asks the relay for something and waits for the answer.
+    ///
+    /// # Errors
+    /// What the relay refuses; `Lost` when it goes away.
+    pub fn call<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: &impl Serialize,
+    ) -> Result<T, CallError> {
+        self.call_until(method, params, None)
+    }
+
+    fn call_until<T: DeserializeOwned>(
+        &mut self,
+        method: &str,
+        params: &impl Serialize,
+        deadline: Option<Instant>,
+    ) -> Result<T, CallError> {
+        self.last_id += 1;
+        let id = Id::Number(self.last_id);
+        let line = rpc::request(&id, method, params);
+        if self.stream.write_all(line.as_bytes()).is_err() {
+            // A refusal may have been sent before the relay closed.
+            log::debug!("the relay no longer reads");
+        }
+        loop {
+            match self.next_message(deadline)? {
+                Message::Response { id: answered, result } if answered == id => {
+                    let value = result.map_err(|error| CallError::Refused(error.fault()))?;
+                    return read_answer(method, value);
+                }
+                Message::Notification { method, .. } if method == "relay/stopping" => self.stopping = true,
+                _ => {}
+            }
+        }
+    }
+
+    /// Waits for the next notification; `None` when the connection has ended.
+    pub fn next_notification(&mut self) -> Option<String> {
+        loop {
+            match self.next_message(None) {
+                Ok(Message::Notification { method, .. }) => {
+                    self.stopping |= method == "relay/stopping";
+                    return Some(method);
+                }
+                Ok(_) => {}
+                Err(_) => return None,
+            }
+        }
+    }
+
+    fn next_message(&mut self, deadline: Option<Instant>) -> Result<Message, CallError> {
+        loop {
+            if let Some(line) = self.lines.next_line() {
+                let line =
+                    line.map_err(|_| CallError::Refused(Fault::bug("the relay's answer is too long")))?;
+                match rpc::parse(line, true) {
+                    Ok(message) => return Ok(message),
+                    // A refusal of a line that could not be read carries no id.
+                    Err(_) => return Err(unaddressed(line)),
+                }
+            }
+            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+            if left.is_some_and(|left| left.is_zero()) {
+                return Err(CallError::TimedOut);
+            }
+            let lost = CallError::Lost { stopping: self.stopping };
+            if self.stream.set_read_timeout(left).is_err() {
+                return Err(lost);
+            }
+            let mut buffer = [0; 64 * 1024];
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return Err(lost),
+                Ok(count) => self.lines.push(&buffer[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+                    if crate::client::start::interrupted() {
+                        return Err(CallError::Interrupted);
+                    }
+                }
+                Err(_) => return Err(lost),
+            }
+        }
+    }
+}
+
+fn read_answer<T: DeserializeOwned>(method: &str, value: Value) -> Result<T, CallError> {
+    serde_json::from_value(value).map_err(|error| {
+        let fault =
+            Fault::new(Code::Version, format!("the relay's answer to {method} is not understood: {error}"));
+        CallError::Refused(fault.hint("replace the relay: agentmux down, then run the command again"))
+    })
+}
+
+/// A refusal without an id: of the connection as a whole.
+fn unaddressed(line: &[u8]) -> CallError {
+    let value: Value = serde_json::from_slice(line).unwrap_or_default();
+    match serde_json::from_value::<rpc::RpcError>(value["error"].clone()) {
+        Ok(error) => CallError::Refused(error.fault()),
+        Err(_) => CallError::Refused(Fault::bug("the relay sent something that is no message")),
+    }
+}
+
+/// The process at the other end must be this user's.
+fn check_peer(stream: &UnixStream) -> Result<(), Fault> {
+    let peer = nix::sys::socket::getsockopt(stream, sockopt::PeerCredentials);
+    let ours = nix::unistd::geteuid().as_raw();
+    match peer {
+        Ok(peer) if peer.uid() == ours => Ok(()),
+        Ok(peer) => {
+            Err(Fault::io(format!("relay refused: it belongs to user {}, not to {ours}", peer.uid())))
+        }
+        Err(error) => Err(Fault::io(format!("relay refused: its user cannot be told: {error}"))),
+    }
+}
+
+/// The sentence for a socket that a sandbox forbids; `None` when there is no sign of a sandbox.
+fn sandboxed(path: &Path, error: nix::Error) -> Option<Fault> {
+    let forbidden = matches!(error, nix::Error::EPERM | nix::Error::EACCES);
+    let mark = environment::agent_mark().filter(|_| forbidden)?;
+    let fault = Fault::new(
+        Code::Sandbox,
+        format!("connecting to {} failed: the sandbox ({mark}) forbids it: {error}", path.display()),
+    );
+    Some(fault.hint("run the command outside the sandbox, or allow this socket's directory in the agent's sandbox settings"))
+}

@@ -1,0 +1,327 @@
+//! Reaching the relay: connect; if nobody listens and we may, take `spawn.lock`, connect again, start one, wait for its word.
+//!
+//! **Invariant:** the starter waits on the pipe of that child, never on a path (PX-7); whoever waited for a failed attempt
+//! quotes its reason instead of starting the next failing one.
+
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::connection::{CallError, Connected, Connection};
+use crate::boot::bundle::Bundle;
+use crate::boot::environment;
+use crate::boot::lock::{Lock, Taken};
+use crate::boot::spawn::{Program, spawn_detached};
+use crate::boot::statedir::StateDir;
+use crate::model::fault::{Code, Fault};
+use crate::model::limits;
+
+const SOCKET: &str = "relay.sock";
+const SPAWN_LOCK: &str = "spawn.lock";
+const ROOT: &str = "root";
+
+/// Which relay a command means, and whether it may start it.
+#[derive(Debug, Clone)]
+pub struct Target {
+    /// The bundle.
+    pub bundle: Bundle,
+    /// Where all bundles keep their state.
+    pub state_root: PathBuf,
+    /// Whether starts are forbidden (`--no-start`, `AGENTMUX_NO_START`).
+    pub no_start: bool,
+}
+
+/// A relay that was reached, or not.
+#[derive(Debug)]
+pub enum Reached {
+    /// A connection.
+    Relay(Box<Connection>),
+    /// No relay runs.
+    Nobody,
+}
+
+/// One attempt to start a relay, as `spawn.lock` remembers it.
+#[derive(Debug, Default, PartialEq)]
+struct Attempt {
+    number: u64,
+    fault: Option<Fault>,
+}
+
+impl Target {
+    /// The bundle's directory.
+    pub fn dir(&self) -> PathBuf {
+        StateDir::path_of(&self.state_root, &self.bundle.name)
+    }
+
+    /// Connects to the relay if one runs.
+    ///
+    /// # Errors
+    /// `busy` when it does not answer, `version` when it speaks another protocol, `io` and `sandbox` as they come.
+    pub fn reach(&self) -> Result<Reached, Fault> {
+        match StateDir::open(&self.state_root, &self.bundle.name)? {
+            Some(dir) => self.reach_in(&dir),
+            None => Ok(Reached::Nobody),
+        }
+    }
+
+    /// Connects to the relay, starting it first if nobody has and we may.
+    ///
+    /// # Errors
+    /// `no_relay` when we may not; what the new relay says when it cannot start; else as [`Target::reach`].
+    pub fn reach_or_start(&self) -> Result<Connection, Fault> {
+        if let Reached::Relay(connection) = self.reach()? {
+            return Ok(*connection);
+        }
+        if self.no_start {
+            let fault = Fault::new(
+                Code::NoRelay,
+                format!("no relay of bundle {} is running, and starting one is forbidden", self.bundle.name),
+            );
+            return Err(
+                fault.hint("run without --no-start (or AGENTMUX_NO_START), or start it: agentmux host relay")
+            );
+        }
+        let deadline = Instant::now() + Duration::from_millis(limits::START_MS);
+        let dir = StateDir::create(&self.state_root, &self.bundle.name)?;
+        self.check_root(&dir)?;
+        loop {
+            self.start_or_wait(&dir, deadline)?;
+            if let Reached::Relay(connection) = self.reach_in(&dir)? {
+                return Ok(*connection);
+            }
+            if Instant::now() >= deadline {
+                return Err(Fault::io("start failed: relays come up and leave at once").hint(self.see_log()));
+            }
+        }
+    }
+
+    /// Makes a call that survives the loss of its connection: it is made again on the next one.
+    ///
+    /// # Errors
+    /// What the relay refuses; `timeout` when the relay was stopped by a person meanwhile.
+    pub fn call_again<T: DeserializeOwned>(
+        &self,
+        connection: &mut Connection,
+        method: &str,
+        params: impl Fn() -> serde_json::Value,
+    ) -> Result<T, CallError> {
+        loop {
+            match connection.call(method, &params()) {
+                Err(CallError::Lost { stopping: false }) => {
+                    *connection = self.reach_or_start().map_err(CallError::Refused)?;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
+        let stream = match Connection::open(&dir.socket_path(SOCKET)) {
+            Ok(Connected::Stream(stream)) => stream,
+            Ok(Connected::Nobody) => return Ok(Reached::Nobody),
+            Err(fault) if fault.code == Code::Busy => return Err(self.busy(dir)),
+            Err(fault) => return Err(fault),
+        };
+        match Connection::hello(stream) {
+            Ok(connection) => Ok(Reached::Relay(Box::new(connection))),
+            // It left between connect and hello.
+            Err(CallError::Lost { .. }) => Ok(Reached::Nobody),
+            Err(CallError::TimedOut) => Err(self.busy(dir)),
+            Err(CallError::Interrupted) => Err(Fault::new(Code::Interrupted, "interrupted")),
+            Err(CallError::Refused(fault)) => Err(fault),
+        }
+    }
+
+    /// The refusal for a relay that is there and does not answer.
+    fn busy(&self, dir: &StateDir) -> Fault {
+        let text = dir.read("relay.lock").ok().flatten().unwrap_or_default();
+        let line =
+            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown").to_owned();
+        let s = limits::HELLO_ANSWER_MS / 1000;
+        Fault::busy(format!(
+            "the relay is busy: pid {} (running since {}) did not answer within {s} s",
+            line("pid="),
+            line("since=")
+        ))
+        .hint("it may be stopped or overloaded; nothing was changed, try again")
+    }
+
+    /// Two projects that were given one bundle name by their files must not meet by accident.
+    fn check_root(&self, dir: &StateDir) -> Result<(), Fault> {
+        let root = self.bundle.root.display().to_string();
+        match dir.read(ROOT)? {
+            None => dir.write(ROOT, &format!("{root}\n")),
+            Some(known) if known.trim() != root && self.bundle.rule == crate::boot::config::PROJECT_FILE => {
+                let fault = format!("bundle {} belongs to {}, not to {root}", self.bundle.name, known.trim());
+                Err(Fault::conflict(fault)
+                    .hint("give one of the two another name in its agentmux.toml, or use --bundle"))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Under `spawn.lock`: starts a relay unless somebody has in the meantime.
+    fn start_or_wait(&self, dir: &StateDir, deadline: Instant) -> Result<(), Fault> {
+        let before = read_attempt(dir)?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut lock = match Lock::take(dir, SPAWN_LOCK, left)? {
+            Taken::Ours(lock) => lock,
+            Taken::Held => {
+                let s = limits::START_MS / 1000;
+                return Err(Fault::busy(format!("start failed: another start has been under way for {s} s"))
+                    .hint(self.see_log()));
+            }
+        };
+        if let Connected::Stream(_) = Connection::open(&dir.socket_path(SOCKET))? {
+            return Ok(());
+        }
+        let now = read_attempt(dir)?;
+        if let Some(fault) = now.fault.filter(|_| now.number > before.number) {
+            return Err(fault);
+        }
+        let started = self.start(dir, deadline);
+        let attempt = Attempt { number: now.number + 1, fault: started.as_ref().err().cloned() };
+        if let Err(error) = lock.write_text(&attempt.text()) {
+            log::debug!("remembering the attempt failed: {error}");
+        }
+        started
+    }
+
+    /// Starts a relay and waits for its word.
+    fn start(&self, dir: &StateDir, deadline: Instant) -> Result<(), Fault> {
+        let failed = |why: String| Fault::io(format!("start failed: {why}"));
+        let (read, write) =
+            nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| failed(error.to_string()))?;
+        let arguments = [
+            "host",
+            "relay",
+            "--spawned",
+            "--bundle",
+            self.bundle.name.as_str(),
+            "--state-dir",
+            &self.state_root.display().to_string(),
+        ]
+        .map(str::to_owned);
+        let program = Program {
+            path: &own_program(),
+            arguments: &arguments,
+            environment: &environment::for_relay(),
+            stderr: None,
+            third: Some(&write),
+        };
+        let pid = spawn_detached(&program).map_err(failed)?;
+        drop(write);
+        match read_word(&read, deadline) {
+            Word::Said(line) if line == "ready" => Ok(()),
+            Word::Said(line) => Err(serde_json::from_str(&line).unwrap_or_else(|_| failed(line))),
+            Word::Silent => {
+                Err(failed(format!("the relay (pid {pid}) ended without a word{}", last_log_line(dir)))
+                    .hint(self.see_log()))
+            }
+            Word::TimedOut => {
+                let s = limits::START_MS / 1000;
+                Err(Fault::busy(format!("start failed: the relay (pid {pid}) was not ready within {s} s"))
+                    .hint(self.see_log()))
+            }
+        }
+    }
+
+    fn see_log(&self) -> String {
+        format!("see {}", self.dir().join("relay.log").display())
+    }
+}
+
+impl Attempt {
+    fn text(&self) -> String {
+        let fault = self.fault.as_ref().and_then(|fault| serde_json::to_string(fault).ok());
+        format!("attempt={}\nerror={}\n", self.number, fault.unwrap_or_default())
+    }
+}
+
+fn read_attempt(dir: &StateDir) -> Result<Attempt, Fault> {
+    let text = dir.read(SPAWN_LOCK)?.unwrap_or_default();
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let number = value("attempt=").and_then(|number| number.parse().ok()).unwrap_or(0);
+    let fault = value("error=").and_then(|fault| serde_json::from_str(fault).ok());
+    Ok(Attempt { number, fault })
+}
+
+enum Word {
+    Said(String),
+    Silent,
+    TimedOut,
+}
+
+fn read_word(pipe: &OwnedFd, deadline: Instant) -> Word {
+    let mut text = Vec::new();
+    let Ok(clone) = pipe.try_clone() else { return Word::Silent };
+    let mut file = File::from(clone);
+    loop {
+        if let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+            return Word::Said(String::from_utf8_lossy(&text[..end]).into_owned());
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        let mut fds = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, timeout) {
+            Ok(0) => return Word::TimedOut,
+            Ok(_) => {}
+            Err(nix::Error::EINTR) => continue,
+            Err(_) => return Word::Silent,
+        }
+        let mut buffer = [0; 4096];
+        match file.read(&mut buffer) {
+            Ok(0) | Err(_) => return Word::Silent,
+            Ok(count) => text.extend_from_slice(&buffer[..count]),
+        }
+        if text.len() > 64 * 1024 {
+            return Word::Silent;
+        }
+    }
+}
+
+/// This program, also when its file was replaced or deleted while it runs.
+fn own_program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|path| path.exists())
+        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
+}
+
+fn last_log_line(dir: &StateDir) -> String {
+    let text = dir.read("relay.log").ok().flatten().unwrap_or_default();
+    text.lines().next_back().map(|line| format!("; its log ends with: {line}")).unwrap_or_default()
+}
+
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+
+/// Whether the person has pressed ^C since [`catch_interrupt`].
+pub(super) fn interrupted() -> bool {
+    INTERRUPTED.load(Ordering::Relaxed)
+}
+
+/// Turns the first ^C into [`CallError::Interrupted`]; the second one ends the process.
+#[allow(unsafe_code, reason = "sigaction; the handler only stores to an atomic")]
+pub fn catch_interrupt() {
+    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
+    extern "C" fn handler(_: i32) {
+        INTERRUPTED.store(true, Ordering::Relaxed);
+    }
+    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESETHAND, SigSet::empty());
+    // SAFETY: storing to an atomic is async-signal-safe.
+    if let Err(error) = unsafe { sigaction(Signal::SIGINT, &action) } {
+        log::debug!("catching ^C failed: {error}");
+    }
+}
+
+/// Parameters for a call, as JSON.
+pub fn params(params: &impl Serialize) -> serde_json::Value {
+    serde_json::to_value(params).expect("our own parameters have string keys and finite numbers")
+}

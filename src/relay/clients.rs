@@ -1,0 +1,250 @@
+//! Client connections: bytes in, requests out, answers back, all bounded.
+//!
+//! **Invariant:** one client's flood, silence or slowness costs the others nothing but its share of a lap.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{self, Read, Write};
+
+use mio::net::UnixStream;
+use mio::{Interest, Registry, Token};
+
+use crate::model::fault::{Code, Fault};
+use crate::model::id::ConnId;
+use crate::model::limits;
+use crate::protocol::request::Request;
+use crate::wire::lines::Lines;
+use crate::wire::rpc::{self, Id, Message, RpcError};
+
+/// One client.
+#[derive(Debug)]
+struct Client {
+    stream: UnixStream,
+    lines: Lines,
+    out: Vec<u8>,
+    /// How much of `out` is written.
+    written: usize,
+    /// Requests that have no answer yet.
+    owed: usize,
+    /// The peer will send no more.
+    ended: bool,
+    /// Closes once `out` is written.
+    doomed: bool,
+    /// Closes now.
+    gone: bool,
+}
+
+/// A request of a client, read but not resolved.
+#[derive(Debug)]
+pub struct Asked {
+    /// The connection.
+    pub conn: ConnId,
+    /// The request's id.
+    pub id: Id,
+    /// The request.
+    pub request: Request,
+}
+
+/// All clients.
+#[derive(Debug, Default)]
+pub struct Clients {
+    all: BTreeMap<ConnId, Client>,
+    /// Clients with bytes or lines that were left for the next lap.
+    unread: BTreeSet<ConnId>,
+    /// Clients that may have to be written to or closed.
+    dirty: BTreeSet<ConnId>,
+}
+
+impl Clients {
+    /// Takes a new connection.
+    ///
+    /// # Errors
+    /// What the registry says.
+    pub fn add(&mut self, registry: &Registry, mut stream: UnixStream, token: Token) -> io::Result<ConnId> {
+        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        let conn = ConnId(token.0 as u64);
+        let lines = Lines::new(limits::REQUEST_LINE_BYTES_MAX);
+        let client = Client {
+            stream,
+            lines,
+            out: Vec::new(),
+            written: 0,
+            owed: 0,
+            ended: false,
+            doomed: false,
+            gone: false,
+        };
+        self.all.insert(conn, client);
+        Ok(conn)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.all.len()
+    }
+
+    /// Whether something was left for the next lap.
+    pub fn has_unread(&self) -> bool {
+        !self.unread.is_empty()
+    }
+
+    /// Clients with something left from the lap before.
+    pub fn take_unread(&mut self) -> BTreeSet<ConnId> {
+        std::mem::take(&mut self.unread)
+    }
+
+    /// Reads what a client has sent, up to its share of a lap, and appends its requests.
+    pub fn read(&mut self, conn: ConnId, asked: &mut Vec<Asked>) {
+        let Some(client) = self.all.get_mut(&conn) else { return };
+        let more = client.fill();
+        let mut left = limits::REQUESTS_PER_CLIENT_PER_LAP;
+        while left > 0 && !client.doomed {
+            let Some(line) = client.lines.next_line() else { break };
+            left -= 1;
+            let parsed = match line {
+                Ok(b"") => continue,
+                Ok(line) => rpc::parse(line, true),
+                Err(_) => {
+                    let most = limits::REQUEST_LINE_BYTES_MAX;
+                    let fault =
+                        Fault::usage(format!("request refused: the line is longer than {most} bytes"));
+                    Err(rpc::BadLine { id: None, number: -32_600, fault })
+                }
+            };
+            match parsed {
+                Ok(Message::Request { id, method, params }) => match Request::parse(&method, params) {
+                    Ok(request) => {
+                        client.owed += 1;
+                        asked.push(Asked { conn, id, request });
+                    }
+                    Err(fault) => client.push(&rpc::refusal(Some(&id), &RpcError::of(&fault))),
+                },
+                Ok(Message::Notification { .. } | Message::Response { .. }) => {}
+                Err(bad) => {
+                    let error = RpcError { code: bad.number, ..RpcError::of(&bad.fault) };
+                    client.push(&rpc::refusal(bad.id.as_ref(), &error));
+                    client.doomed = true;
+                }
+            }
+        }
+        if more || (client.lines.has_line() && !client.doomed) {
+            self.unread.insert(conn);
+        }
+        self.dirty.insert(conn);
+    }
+
+    /// Queues the line that answers a request.
+    pub fn answer(&mut self, conn: ConnId, line: &str) {
+        if let Some(client) = self.all.get_mut(&conn) {
+            client.owed = client.owed.saturating_sub(1);
+            client.push(line);
+            self.dirty.insert(conn);
+        }
+    }
+
+    /// Queues a line that nobody asked for.
+    pub fn notify(&mut self, conn: ConnId, line: &str) {
+        if let Some(client) = self.all.get_mut(&conn) {
+            client.push(line);
+            self.dirty.insert(conn);
+        }
+    }
+
+    /// Closes a connection once what it is owed is written.
+    pub fn close(&mut self, conn: ConnId) {
+        if let Some(client) = self.all.get_mut(&conn) {
+            client.doomed = true;
+            self.dirty.insert(conn);
+        }
+    }
+
+    /// The peer has closed both directions, or can be written to again.
+    pub fn on_writable(&mut self, conn: ConnId, hung_up: bool) {
+        if let Some(client) = self.all.get_mut(&conn) {
+            client.gone |= hung_up;
+            self.dirty.insert(conn);
+        }
+    }
+
+    /// Writes what can be written and closes whom it is time to close; returns those.
+    pub fn flush(&mut self, registry: &Registry) -> Vec<ConnId> {
+        let mut closed = Vec::new();
+        for conn in std::mem::take(&mut self.dirty) {
+            let Some(client) = self.all.get_mut(&conn) else { continue };
+            client.drain();
+            let finished = client.out.is_empty() && (client.doomed || (client.ended && client.owed == 0));
+            if client.gone || finished {
+                if let Some(mut client) = self.all.remove(&conn) {
+                    let _ = registry.deregister(&mut client.stream);
+                }
+                self.unread.remove(&conn);
+                closed.push(conn);
+            }
+        }
+        closed
+    }
+
+    /// Whether everything queued has been written.
+    pub fn is_flushed(&self) -> bool {
+        self.all.values().all(|client| client.out.is_empty())
+    }
+}
+
+impl Client {
+    /// Reads up to a lap's share; true when there may be more.
+    fn fill(&mut self) -> bool {
+        let mut buffer = [0; 64 * 1024];
+        let mut read = 0;
+        while !self.ended && read < limits::READ_BYTES_PER_LAP {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => self.ended = true,
+                Ok(count) => {
+                    read += count;
+                    if !self.doomed {
+                        self.lines.push(&buffer[..count]);
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.gone = true,
+            }
+            if self.gone {
+                return false;
+            }
+        }
+        !self.ended
+    }
+
+    fn push(&mut self, line: &str) {
+        if self.doomed || self.gone {
+            return;
+        }
+        if self.out.len() - self.written + line.len() > limits::CLIENT_OUT_BYTES_MAX {
+            let most = limits::CLIENT_OUT_BYTES_MAX;
+            log::warn!("a client is closed: it left more than {most} bytes unread");
+            self.gone = true;
+            return;
+        }
+        self.out.extend_from_slice(line.as_bytes());
+    }
+
+    fn drain(&mut self) {
+        while self.written < self.out.len() && !self.gone {
+            match self.stream.write(&self.out[self.written..]) {
+                Ok(count) => self.written += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => self.gone = true,
+            }
+        }
+        self.out.clear();
+        self.written = 0;
+        if self.out.capacity() > limits::READ_BYTES_PER_LAP {
+            self.out = Vec::new();
+        }
+    }
+}
+
+/// The line for a connection that is not taken.
+pub fn turned_away(code: Code, why: &str) -> String {
+    rpc::refusal(None, &RpcError::of(&Fault::new(code, why)))
+}

@@ -1,0 +1,281 @@
+//! One lap of the relay, and the relay as a whole.
+//!
+//! 1 wait for readiness or the earliest deadline; 2 read every ready descriptor, bounded; 3 for each input, with one `now` per
+//! lap: resolve, handle, apply; 4 commit once; 5 release all actions; 6 flush buffers, close the doomed.
+//!
+//! **Invariant:** only step 4 makes anything durable and only step 5 makes anything visible; if the commit fails nothing is
+//! released and the process exits with 74.
+
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use mio::net::{UnixListener, UnixStream};
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signalfd::SignalFd;
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+
+use super::child::{Children, Source};
+use super::clients::{Asked, Clients, turned_away};
+use super::clock::Clock;
+use super::entropy::Entropy;
+use super::perform::Facts;
+use crate::boot::lock::Lock;
+use crate::boot::process;
+use crate::boot::statedir::StateDir;
+use crate::core::Core;
+use crate::core::action::Action;
+use crate::core::input::{Input, Moment};
+use crate::model::fault::Code;
+use crate::model::id::ConnId;
+use crate::model::limits;
+use crate::store::Store;
+
+const LISTENER: Token = Token(0);
+const SIGNALS: Token = Token(1);
+const FIRST_CLIENT: usize = 16;
+
+/// Why the relay must leave at once, with nothing released.
+#[derive(Debug)]
+pub struct Fatal(pub String);
+
+/// A running relay.
+#[derive(Debug)]
+pub struct Relay {
+    pub(super) poll: Poll,
+    pub(super) dir: StateDir,
+    pub(super) store: Store,
+    pub(super) core: Core,
+    pub(super) clients: Clients,
+    pub(super) children: Children,
+    pub(super) facts: Facts,
+    pub(super) listener: UnixListener,
+    /// The inode of the socket's name, to know it again when leaving.
+    pub(super) socket_inode: u64,
+    pub(super) signals: SignalFd,
+    pub(super) lock: Option<Lock>,
+    pub(super) clock: Clock,
+    pub(super) entropy: Entropy,
+    /// What performing actions led to; handled in the next lap.
+    pub(super) inputs: Vec<Input>,
+    pub(super) next_client: usize,
+    pub(super) leaving: bool,
+    /// A descriptor kept for turning a client away when there are no others.
+    pub(super) spare: Option<std::fs::File>,
+}
+
+/// Something to be handled in this lap.
+#[derive(Debug)]
+enum Arrived {
+    Input(Input),
+    Asked(Asked),
+}
+
+impl Relay {
+    /// Registers the descriptors that are there from the start.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn register(&mut self) -> std::io::Result<()> {
+        self.next_client = FIRST_CLIENT;
+        self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
+        self.poll.registry().register(&mut SourceFd(&self.signals.as_raw_fd()), SIGNALS, Interest::READABLE)
+    }
+
+    /// Runs laps until it is time to leave.
+    ///
+    /// # Errors
+    /// [`Fatal`] when the store failed; nothing of that lap was released.
+    pub fn run(&mut self) -> Result<(), Fatal> {
+        let mut events = Events::with_capacity(256);
+        while !self.leaving {
+            let timeout = self.timeout();
+            match self.poll.poll(&mut events, timeout) {
+                Err(error) if error.kind() != std::io::ErrorKind::Interrupted => {
+                    return Err(Fatal(format!("waiting for events failed: {error}")));
+                }
+                _ => {}
+            }
+            let arrived = self.collect(&events);
+            self.lap(arrived)?;
+        }
+        self.farewell();
+        Ok(())
+    }
+
+    /// Handles inputs that come from the start itself, before the first wait.
+    ///
+    /// # Errors
+    /// As [`Relay::run`].
+    pub fn first_lap(&mut self, input: Input) -> Result<(), Fatal> {
+        self.lap(vec![Arrived::Input(input)])
+    }
+
+    /// How long to wait: not at all when something was left over, for ever when nothing is due.
+    fn timeout(&mut self) -> Option<Duration> {
+        if !self.inputs.is_empty() || self.clients.has_unread() || self.children.has_unread() {
+            return Some(Duration::ZERO);
+        }
+        let deadline = [self.core.deadline(), self.children.deadline()].into_iter().flatten().min()?;
+        Some(Duration::from_millis(deadline.since(self.clock.now()) as u64))
+    }
+
+    /// Step 2: reads every ready descriptor, each up to its share.
+    fn collect(&mut self, events: &Events) -> Vec<Arrived> {
+        let now = self.clock.now();
+        let mut inputs = std::mem::take(&mut self.inputs);
+        let mut asked = Vec::new();
+        let mut exits = Vec::new();
+        let mut readable = self.clients.take_unread();
+        for event in events {
+            match event.token() {
+                LISTENER => self.accept(&mut inputs),
+                SIGNALS => self.read_signals(&mut inputs),
+                token => match self.children.source(token) {
+                    Some(Source::Process(nonce)) => exits.push(nonce),
+                    Some(Source::Socket(nonce)) => self.children.on_socket(nonce, now, &mut inputs),
+                    None => {
+                        let conn = ConnId(token.0 as u64);
+                        if event.is_readable() || event.is_read_closed() {
+                            readable.insert(conn);
+                        }
+                        self.clients.on_writable(conn, event.is_write_closed() && event.is_read_closed());
+                    }
+                },
+            }
+        }
+        for conn in readable {
+            self.clients.read(conn, &mut asked);
+        }
+        self.children.advance(self.poll.registry(), &self.dir, now, &mut inputs);
+        for nonce in exits {
+            self.children.on_exit(self.poll.registry(), nonce, &mut inputs);
+        }
+        if self.core.deadline().is_some_and(|at| at <= now) {
+            inputs.push(Input::Tick);
+        }
+        inputs.into_iter().map(Arrived::Input).chain(asked.into_iter().map(Arrived::Asked)).collect()
+    }
+
+    /// Steps 3 to 6.
+    fn lap(&mut self, arrived: Vec<Arrived>) -> Result<(), Fatal> {
+        let now = self.clock.now();
+        let fatal = |error: crate::store::StoreError| Fatal(format!("the store failed: {error}"));
+        let mut actions: Vec<Action> = Vec::new();
+        for arrived in arrived {
+            let input = match arrived {
+                Arrived::Input(input) => input,
+                Arrived::Asked(asked) => self.resolve(asked).map_err(fatal)?,
+            };
+            let seed = self.entropy.draw().map_err(|error| Fatal(format!("no random bits: {error}")))?;
+            let effects = self.core.handle(Moment { now, seed }, input);
+            for record in &effects.records {
+                self.store.apply(record).map_err(fatal)?;
+            }
+            actions.extend(effects.actions);
+        }
+        self.store.commit().map_err(fatal)?;
+        #[cfg(debug_assertions)]
+        self.check_counts();
+        for action in actions {
+            self.perform(action, now);
+        }
+        for conn in self.clients.flush(self.poll.registry()) {
+            self.inputs.push(Input::ConnClosed { conn });
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, inputs: &mut Vec<Input>) {
+        loop {
+            match self.listener.accept() {
+                Ok((stream, _)) => self.welcome(stream, inputs),
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                    if !self.turn_one_away() {
+                        return;
+                    }
+                }
+                Err(error) => log::warn!("accepting a client failed: {error}"),
+            }
+        }
+    }
+
+    fn welcome(&mut self, stream: UnixStream, inputs: &mut Vec<Input>) {
+        let credentials = getsockopt(&stream, PeerCredentials);
+        let own = credentials.is_ok_and(|peer| peer.uid() == nix::unistd::geteuid().as_raw());
+        if !own || self.clients.count() >= limits::CLIENTS_MAX {
+            let line = if own {
+                turned_away(Code::Busy, "connection refused: too many clients are connected")
+            } else {
+                turned_away(Code::Refused, "connection refused: this relay serves another user")
+            };
+            let _ = std::io::Write::write_all(&mut &stream, line.as_bytes());
+            return;
+        }
+        let pid = credentials.ok().and_then(|peer| u32::try_from(peer.pid()).ok());
+        let descends = pid.is_some_and(|pid| process::descends_from(pid, &self.children.pids()));
+        let token = Token(self.next_client);
+        self.next_client += 1;
+        match self.clients.add(self.poll.registry(), stream, token) {
+            Ok(conn) => inputs.push(Input::ConnOpened { conn, descends }),
+            Err(error) => log::warn!("watching a client failed: {error}"),
+        }
+    }
+
+    /// Out of descriptors: gives up the spare one for as long as it takes to turn a client away.
+    fn turn_one_away(&mut self) -> bool {
+        self.spare = None;
+        let accepted = self.listener.accept();
+        if let Ok((stream, _)) = &accepted {
+            let line = turned_away(Code::Busy, "connection refused: the relay is out of descriptors");
+            let _ = std::io::Write::write_all(&mut &*stream, line.as_bytes());
+        }
+        let turned = accepted.is_ok();
+        drop(accepted);
+        self.spare = std::fs::File::open("/dev/null").ok();
+        turned
+    }
+
+    fn read_signals(&mut self, inputs: &mut Vec<Input>) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            let name = nix::sys::signal::Signal::try_from(signal.ssi_signo as i32)
+                .map_or("a signal", |signal| signal.as_str());
+            log::info!("{name} from pid {}", signal.ssi_pid);
+            inputs.push(Input::Leave { why: format!("got {name}") });
+        }
+    }
+
+    /// Writes what clients are still owed, for a short time, and gives the socket and the lock back.
+    fn farewell(&mut self) {
+        let until = self.clock.now().plus(limits::HELLO_MS / 2);
+        let mut events = Events::with_capacity(64);
+        while !self.clients.is_flushed() {
+            let left = until.since(self.clock.now());
+            if left == 0 || self.poll.poll(&mut events, Some(Duration::from_millis(left as u64))).is_err() {
+                break;
+            }
+            for event in &events {
+                self.clients.on_writable(ConnId(event.token().0 as u64), false);
+            }
+            self.clients.flush(self.poll.registry());
+        }
+        super::start::unbind(&self.dir, self.socket_inode);
+        if let Some(lock) = self.lock.take() {
+            lock.release();
+        }
+        log::info!("the relay has left");
+    }
+
+    /// G9, by counts: cheap enough for every lap of a debug build.
+    #[cfg(debug_assertions)]
+    fn check_counts(&self) {
+        let ledger = self.core.ledger();
+        let counts = self.store.open_counts().expect("a debug build can count");
+        assert_eq!(
+            counts,
+            [ledger.sessions.len(), ledger.deliveries.len(), ledger.children.len()],
+            "the store equals the ledger"
+        );
+    }
+}

@@ -1,0 +1,16 @@
+//! The relay: a plain mio shell around the pure core. One thread, one lap after the other (see `lap.rs`).
+//!
+//! **Invariant:** the shell has no policy; what it decides is only whether bytes fit and descriptors are what they must be.
+
+mod child;
+mod clients;
+mod clock;
+mod entropy;
+mod lap;
+mod link;
+mod logfile;
+mod perform;
+mod resolve;
+mod start;
+
+pub use start::{Options, run};

@@ -1,0 +1,197 @@
+//! Performs actions, after the commit of the lap that decided them.
+//!
+//! **Invariant:** nothing here is called before the commit; what performing leads to becomes an input of the next lap.
+
+use std::collections::BTreeMap;
+
+use super::child::{DIRECTORY, sweep, target_of};
+use super::lap::Relay;
+use super::resolve::environment_file;
+use crate::boot::process;
+use crate::core::action::{Action, Deliver, Event, Query};
+use crate::core::envelope;
+use crate::core::input::Input;
+use crate::model::child::ChildCommand;
+use crate::model::clock::Millis;
+use crate::model::fault::Fault;
+use crate::model::id::{ConnId, Nonce};
+use crate::model::name::{BundleName, Name};
+use crate::model::session::{child_socket, panes_socket};
+use crate::protocol::answer::{Answer, BundleInfo, MailCounts, RelayInfo, Status};
+use crate::protocol::{PROTOCOL_MAX, VERSION};
+use crate::store::StoreError;
+use crate::wire::rpc::{self, Id, RpcError};
+
+/// What the shell knows of this relay that does not change.
+#[derive(Debug)]
+pub struct Facts {
+    /// The bundle.
+    pub bundle: BundleName,
+    /// The project's root, if it is known.
+    pub root: Option<String>,
+    /// When the relay started.
+    pub started_at: Millis,
+}
+
+impl Relay {
+    pub(super) fn perform(&mut self, action: Action, now: Millis) {
+        match action {
+            Action::Reply { conn, id, answer } => self.reply(conn, &id, answer),
+            Action::Refuse { conn, id, fault } => {
+                self.clients.answer(conn, &rpc::refusal(Some(&id), &RpcError::of(&fault)))
+            }
+            Action::Query { conn, id, query } => self.query(conn, &id, query),
+            Action::Notify { conn, event } => self.clients.notify(conn, &notice(&event)),
+            Action::Close { conn } => self.clients.close(conn),
+            Action::SpawnChild { nonce, slot, program, environment_of } => {
+                self.spawn_child(nonce, slot, &program, &environment_of);
+            }
+            Action::AdoptChild { nonce, slot, pid } => {
+                if let Err(why) = self.children.adopt(self.poll.registry(), &self.dir, nonce, slot, pid) {
+                    self.inputs.push(Input::ChildExited { nonce, why });
+                }
+            }
+            Action::Command { nonce, command } => {
+                self.children.command(nonce, command, now, &mut self.inputs)
+            }
+            Action::Deliver(deliver) => self.deliver(deliver, now),
+            Action::SignalChild { nonce, signal } => self.children.signal(nonce, signal),
+            Action::SweepChild { nonce } => {
+                sweep(nonce);
+                self.dir.unlink(&format!("{DIRECTORY}/{nonce}.log"));
+            }
+            Action::PublishPanes { slot } => self.publish_panes(slot),
+            Action::WithdrawPanes { slot } => self.dir.unlink(&panes_socket(slot)),
+            Action::ForgetEnvironment { name } => self.dir.unlink(&environment_file(&name)),
+            Action::Exit => self.leaving = true,
+        }
+    }
+
+    fn reply(&mut self, conn: ConnId, id: &Id, answer: Answer) {
+        let answer = match answer {
+            Answer::Attach(mut attached) => {
+                attached.socket = self.dir.path().join(&attached.socket).display().to_string();
+                Answer::Attach(attached)
+            }
+            other => other,
+        };
+        self.clients.answer(conn, &rpc::answer(id, &answer));
+    }
+
+    fn query(&mut self, conn: ConnId, id: &Id, query: Query) {
+        let line = match self.look_up(query) {
+            Ok(Some(answer)) => rpc::answer(id, &answer),
+            Ok(None) => {
+                rpc::refusal(Some(id), &RpcError::of(&Fault::not_found("mail not found: it is gone")))
+            }
+            Err(error) => {
+                log::error!("a look-up failed: {error}");
+                rpc::refusal(Some(id), &RpcError::of(&Fault::io(format!("look-up failed: {error}"))))
+            }
+        };
+        self.clients.answer(conn, &line);
+    }
+
+    fn look_up(&self, query: Query) -> Result<Option<Answer>, StoreError> {
+        Ok(match query {
+            Query::Inbox { name, unread, limit, at } => {
+                Some(Answer::Mails(self.store.inbox(&name, unread, limit, at)?))
+            }
+            Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
+            Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
+            Query::Status {
+                sessions,
+                mut children,
+                approvals,
+                clients,
+                open: [queued, claimed, unknown],
+            } => {
+                for child in &mut children {
+                    child.rss_bytes = child.pid.and_then(process::rss_bytes);
+                }
+                let dead = self.store.dead_count()?;
+                let relay = RelayInfo {
+                    running: true,
+                    pid: Some(std::process::id()),
+                    version: Some(VERSION.to_owned()),
+                    protocol: Some(PROTOCOL_MAX),
+                    started_at: Some(self.facts.started_at),
+                    state_dir: self.dir.path().display().to_string(),
+                };
+                let bundle =
+                    BundleInfo { name: self.facts.bundle.clone(), root: self.facts.root.clone(), rule: None };
+                let mail = Some(MailCounts { queued, claimed, unknown, dead });
+                let sessions = Some(sessions);
+                Some(Answer::Status(Box::new(Status {
+                    bundle,
+                    relay,
+                    children,
+                    sessions,
+                    mail,
+                    approvals,
+                    clients,
+                })))
+            }
+        })
+    }
+
+    fn spawn_child(&mut self, nonce: Nonce, slot: u32, program: &str, environment_of: &Name) {
+        let spawned = self.environment_of(environment_of).and_then(|environment| {
+            self.children.spawn(self.poll.registry(), &self.dir, nonce, slot, program, environment)
+        });
+        self.inputs.push(match spawned {
+            Ok(pid) => Input::ChildSpawned { nonce, pid },
+            Err(why) => Input::ChildNotSpawned { nonce, why },
+        });
+    }
+
+    fn environment_of(&self, name: &Name) -> Result<Vec<(String, String)>, String> {
+        let text = self.dir.read(&environment_file(name)).map_err(|fault| fault.message)?;
+        let text = text.ok_or_else(|| {
+            format!("the stored environment of {name} is missing; remove and spawn the session")
+        })?;
+        let environment: BTreeMap<String, String> =
+            serde_json::from_str(&text).map_err(|error| error.to_string())?;
+        Ok(environment.into_iter().collect())
+    }
+
+    /// Loads a claim's mails, writes their envelopes and hands them to the child.
+    fn deliver(&mut self, deliver: Deliver, now: Millis) {
+        let Deliver { nonce, session, claim, deliveries, skills, at } = deliver;
+        match self.store.mails_of(&deliveries) {
+            Ok(mails) => {
+                let text = envelope::render(&mails, &session, &self.facts.bundle, at);
+                let (text, inert) = envelope::inert_skills(&text, &skills);
+                if inert > 0 {
+                    let note = format!("{inert} `$` before the name of a skill made inert by U+2060");
+                    self.inputs.push(Input::Rendered { claim, note });
+                }
+                self.children.command(
+                    nonce,
+                    ChildCommand::StartTurn { session, claim, text },
+                    now,
+                    &mut self.inputs,
+                );
+            }
+            // The claim stays open and its lease ends: nothing is lost, and the failing disk shows itself at the next commit.
+            Err(error) => log::error!("loading the mails of {claim} failed: {error}"),
+        }
+    }
+
+    fn publish_panes(&self, slot: u32) {
+        let Some(target) = target_of(&self.dir, &child_socket(slot)) else { return };
+        if let Err(fault) = self.dir.link(&target, &panes_socket(slot)) {
+            log::error!("publishing the socket for panes failed: {fault}");
+        }
+    }
+}
+
+/// What a client is told without having asked.
+fn notice(event: &Event) -> String {
+    match event {
+        Event::Stopping => rpc::notification("relay/stopping", &serde_json::json!({})),
+        Event::ChildGone { session } => {
+            rpc::notification("session/childGone", &serde_json::json!({"session": session}))
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Resolve: looks up the rows that a request names, in the lap's open transaction, before the core sees it.
+//!
+//! **Invariant:** reads the store and the file system, changes neither, with one exception: the environment of a session that
+//! is about to be spawned is put into its file, so that it is there before anything relies on it.
+
+use super::child::DIRECTORY;
+use super::clients::Asked;
+use super::lap::Relay;
+use crate::boot::environment;
+use crate::core::input::{Input, Resolved};
+use crate::model::fault::Fault;
+use crate::model::limits;
+use crate::model::name::Name;
+use crate::protocol::request::{Request, Spawn};
+use crate::store::StoreError;
+
+impl Relay {
+    /// Completes a request with its rows.
+    pub(super) fn resolve(&mut self, asked: Asked) -> Result<Input, StoreError> {
+        let Asked { conn, id, mut request } = asked;
+        let mut resolved = Resolved::default();
+        let reference = match &request {
+            Request::Send(send) => send.reply_to.as_deref(),
+            Request::Reply(reply) => Some(reply.id.as_str()),
+            Request::Read(mail) | Request::Trace(mail) => Some(mail.id.as_str()),
+            Request::Wait(wait) => Some(wait.id.as_str()),
+            _ => None,
+        };
+        if let Some(reference) = reference {
+            resolved.mail = self.store.lookup(reference)?;
+        }
+        let key = match &request {
+            Request::Send(send) => send.key.as_deref(),
+            Request::Reply(reply) => reply.key.as_deref(),
+            _ => None,
+        };
+        if let (Some(key), Some(sender)) = (key, self.core.speaker(conn)) {
+            resolved.keyed = self.store.keyed(&sender, key)?;
+        }
+        match &mut request {
+            Request::Send(_) | Request::Reply(_) => {
+                resolved.disk_low =
+                    self.dir.free_bytes().is_some_and(|free| free < limits::DISK_FREE_BYTES_MIN);
+            }
+            Request::Spawn(spawn) => resolved.spawn_refused = self.prepare_spawn(spawn).err(),
+            _ => {}
+        }
+        Ok(Input::Asked { conn, id, request: Box::new(request), resolved })
+    }
+
+    /// Checks what a spawn names in the file system, and stores the environment for its child.
+    fn prepare_spawn(&self, spawn: &mut Spawn) -> Result<(), Fault> {
+        if !std::path::Path::new(&spawn.dir).is_absolute()
+            || !std::fs::metadata(&spawn.dir).is_ok_and(|meta| meta.is_dir())
+        {
+            return Err(Fault::usage(format!(
+                "spawn refused: `{}` is not a directory",
+                spawn.dir.escape_debug()
+            )));
+        }
+        if !std::path::Path::new(&spawn.program).is_absolute() {
+            return Err(Fault::usage("spawn refused: the program's path is not absolute"));
+        }
+        spawn.environment = environment::allowed(std::mem::take(&mut spawn.environment).into_iter());
+        let Some(name) = Name::parse(&spawn.name) else { return Ok(()) };
+        if self.core.ledger().sessions.contains_key(&name) {
+            return Ok(());
+        }
+        let text =
+            serde_json::to_string(&spawn.environment).map_err(|error| Fault::bug(error.to_string()))?;
+        self.dir.write(&environment_file(&name), &text)
+    }
+}
+
+/// Where the environment of a session is kept.
+pub(super) fn environment_file(name: &Name) -> String {
+    format!("{DIRECTORY}/{name}.env")
+}

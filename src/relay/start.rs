@@ -1,0 +1,284 @@
+//! The relay's start: its lock, its store, its socket, in that order; and a word to whoever waits for it.
+//!
+//! **Invariant:** the socket's path is touched only by the holder of `relay.lock` (BS-2), and the starter hears `ready` or the
+//! reason why not, never silence (BS-10, PX-7).
+
+use std::io::Write;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use mio::Poll;
+use mio::net::UnixListener;
+use nix::fcntl::OFlag;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::stat::{Mode, SFlag, umask};
+
+use super::child::Children;
+use super::clients::Clients;
+use super::clock::Clock;
+use super::entropy::Entropy;
+use super::lap::{Fatal, Relay};
+use super::perform::Facts;
+use super::{child, logfile};
+use crate::boot::config::{self, UserConfig};
+use crate::boot::lock::{Lock, Taken};
+use crate::boot::process;
+use crate::boot::spawn::THIRD;
+use crate::boot::statedir::{StateDir, kind, refused};
+use crate::core::action::Survivor;
+use crate::core::input::Input;
+use crate::core::{Core, Settings};
+use crate::model::fault::Fault;
+use crate::model::id::Nonce;
+use crate::model::limits;
+use crate::model::name::BundleName;
+use crate::protocol::VERSION;
+use crate::store::Store;
+
+/// The socket's name.
+pub const SOCKET: &str = "relay.sock";
+/// The runtime lock's name.
+pub const LOCK: &str = "relay.lock";
+/// The store's name.
+const STORE: &str = "mail.db";
+/// The file that remembers the project's root.
+const ROOT: &str = "root";
+
+/// How a relay is started.
+#[derive(Debug)]
+pub struct Options {
+    /// The bundle.
+    pub bundle: BundleName,
+    /// Where all bundles keep their state.
+    pub state_root: PathBuf,
+    /// The person's configuration, if it is not where it usually is.
+    pub config_dir: Option<PathBuf>,
+    /// Whether a client started us and waits at descriptor 3.
+    pub spawned: bool,
+}
+
+/// Runs a relay until it leaves.
+///
+/// # Errors
+/// Why it could not start, or that the store failed.
+pub fn run(options: &Options) -> Result<(), Fault> {
+    let signals = block_signals()?;
+    let mut starter = options.spawned.then(detach);
+    let signals = signal_descriptor(&signals)?;
+    match start(options, signals) {
+        Ok(mut relay) => {
+            tell(&mut starter, "ready\n");
+            drop(starter);
+            relay.run().map_err(|Fatal(why)| {
+                log::error!("{why}; leaving, nothing of this lap was released");
+                Fault::io(why)
+            })
+        }
+        Err(fault) => {
+            let line = serde_json::to_string(&fault).unwrap_or_else(|_| fault.message.clone());
+            tell(&mut starter, &format!("{line}\n"));
+            log::error!("start failed: {fault}");
+            Err(fault)
+        }
+    }
+}
+
+fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
+    umask(Mode::from_bits_truncate(0o077));
+    raise_descriptor_limit();
+    let dir = StateDir::create(&options.state_root, &options.bundle)?;
+    logfile::start(&dir, options.spawned)?;
+    std::panic::set_hook(Box::new(|panic| log::error!("a bug in agentmux: {panic}")));
+    let config_dir = config::user_dir(options.config_dir.as_deref());
+    let idle_exit_ms = match config_dir {
+        Some(dir) => UserConfig::read(&dir)?.idle_exit_ms()?,
+        None => Some(limits::IDLE_EXIT_MS),
+    };
+    let mut clock = Clock::new();
+    let started_at = clock.now();
+    let mut lock = take_lock(&dir)?;
+    let text = format!(
+        "pid={}\nstart={}\nboot={}\nhost={}\nversion={VERSION}\nsince={}\n",
+        std::process::id(),
+        process::start_ticks(std::process::id()).unwrap_or(0),
+        process::boot_id(),
+        nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        started_at.rfc3339(),
+    );
+    lock.write_text(&text).map_err(|error| refused(&dir.path().join(LOCK), &error.to_string()))?;
+    dir.subdirectory(child::DIRECTORY)?;
+    let store = open_store(&dir)?;
+    let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
+    let (listener, socket_inode) = bind(&dir)?;
+    let survivors = survivors(&dir, &ledger.children.keys().copied().collect::<Vec<Nonce>>());
+    let settings = Settings {
+        bundle: options.bundle.clone(),
+        pid: std::process::id(),
+        state_root: options.state_root.display().to_string(),
+        idle_exit_ms,
+    };
+    let failed = |error: std::io::Error| Fault::io(format!("the relay failed to start: {error}"));
+    let mut relay = Relay {
+        poll: Poll::new().map_err(failed)?,
+        facts: Facts {
+            bundle: options.bundle.clone(),
+            root: dir.read(ROOT)?.map(|root| root.trim().to_owned()),
+            started_at,
+        },
+        dir,
+        store,
+        core: Core::new(ledger, settings),
+        clients: Clients::default(),
+        children: Children::default(),
+        listener,
+        socket_inode,
+        signals,
+        lock: Some(lock),
+        clock,
+        entropy: Entropy::open().map_err(failed)?,
+        inputs: Vec::new(),
+        next_client: 0,
+        leaving: false,
+        spare: std::fs::File::open("/dev/null").ok(),
+    };
+    relay.register().map_err(failed)?;
+    log::info!("relay {VERSION} of bundle {} started, pid {}", options.bundle, std::process::id());
+    relay.first_lap(Input::Started { survivors }).map_err(|Fatal(why)| Fault::io(why))?;
+    Ok(relay)
+}
+
+/// Leaves everything of the starter behind but the pipe: directory, descriptors. The session is new already.
+fn detach() -> std::fs::File {
+    if let Err(error) = std::env::set_current_dir("/") {
+        log::warn!("leaving the directory failed: {error}");
+    }
+    close_from(THIRD + 1);
+    adopt_pipe()
+}
+
+#[allow(
+    unsafe_code,
+    reason = "descriptor 3 was given to this process by its starter and nothing else in it has used it yet"
+)]
+fn adopt_pipe() -> std::fs::File {
+    // SAFETY: `spawn_detached` put the pipe at this number, and no other owner of it exists in this process.
+    let pipe = unsafe { OwnedFd::from_raw_fd(THIRD) };
+    let _ = nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+    std::fs::File::from(pipe)
+}
+
+#[allow(
+    unsafe_code,
+    reason = "close_range has no wrapper; it is called before this process has opened anything above"
+)]
+fn close_from(first: i32) {
+    // SAFETY: only descriptors inherited by accident are above; the signal descriptor is made after this.
+    unsafe { libc::close_range(first as libc::c_uint, libc::c_uint::MAX, 0) };
+}
+
+fn tell(starter: &mut Option<std::fs::File>, line: &str) {
+    if let Some(pipe) = starter {
+        // A starter that died no longer wants to know.
+        let _ = pipe.write_all(line.as_bytes());
+    }
+}
+
+/// SIGTERM, SIGINT and SIGHUP become readable events, from the first instruction on.
+fn block_signals() -> Result<SigSet, Fault> {
+    let mut set = SigSet::empty();
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        set.add(signal);
+    }
+    set.thread_block().map_err(|error| Fault::io(format!("the relay failed to start: signals: {error}")))?;
+    Ok(set)
+}
+
+/// The descriptor that blocked signals are read from; made after inherited descriptors were closed.
+fn signal_descriptor(set: &SigSet) -> Result<SignalFd, Fault> {
+    let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
+    SignalFd::with_flags(set, flags).map_err(|error| Fault::io(format!("the relay failed to start: signals: {error}")))
+}
+
+/// Many clients need many descriptors; the soft limit is often small.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let wanted = hard.min(65_536);
+        if soft < wanted {
+            let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
+        }
+    }
+}
+
+fn take_lock(dir: &StateDir) -> Result<Lock, Fault> {
+    if let Taken::Ours(lock) = Lock::try_take(dir, LOCK)? {
+        return Ok(lock);
+    }
+    // Its holder is a relay that runs, or one that is leaving. Nobody takes this lock only to look.
+    if std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_err()
+        && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS as u64))?
+    {
+        return Ok(lock);
+    }
+    let text = dir.read(LOCK)?.unwrap_or_default();
+    let holder: Vec<&str> = text
+        .lines()
+        .filter(|line| ["pid=", "host=", "since="].iter().any(|key| line.starts_with(key)))
+        .collect();
+    Err(Fault::conflict(format!("start refused: a relay of this bundle is running ({})", holder.join(", "))))
+}
+
+fn open_store(dir: &StateDir) -> Result<Store, Fault> {
+    drop(dir.file(STORE, OFlag::O_RDWR, true)?);
+    for beside in ["mail.db-wal", "mail.db-journal"] {
+        drop(dir.file(beside, OFlag::O_RDWR, false)?);
+    }
+    Store::open(&dir.through_descriptor(STORE)).map_err(|error| store_fault(dir, &error.0))
+}
+
+fn store_fault(dir: &StateDir, why: &str) -> Fault {
+    Fault::io(format!("{} refused: {why}", dir.path().join(STORE).display()))
+}
+
+/// Binds the socket with mode 0600; what a dead relay left at its path is removed, because we hold the lock.
+fn bind(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
+    let path = dir.path().join(SOCKET);
+    if let Some(stat) = dir.stat(SOCKET)? {
+        if kind(&stat) != SFlag::S_IFSOCK || stat.st_uid != nix::unistd::geteuid().as_raw() {
+            return Err(refused(&path, "it is not a socket of this user"));
+        }
+        if std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_ok() {
+            return Err(Fault::conflict(format!(
+                "{} refused: somebody answers there without holding the lock",
+                path.display()
+            )));
+        }
+        dir.unlink(SOCKET);
+    }
+    let before = umask(Mode::from_bits_truncate(0o177));
+    let bound = std::os::unix::net::UnixListener::bind(dir.socket_path(SOCKET));
+    umask(before);
+    let listener = bound.and_then(|listener| listener.set_nonblocking(true).map(|()| listener));
+    let listener = listener.map_err(|error| refused(&path, &format!("it cannot be bound: {error}")))?;
+    let inode = dir.stat(SOCKET)?.map_or(0, |stat| stat.st_ino);
+    Ok((UnixListener::from_std(listener), inode))
+}
+
+/// Removes the socket's name if it still leads to our socket.
+pub(super) fn unbind(dir: &StateDir, inode: u64) {
+    if dir.stat(SOCKET).ok().flatten().is_some_and(|stat| stat.st_ino == inode) {
+        dir.unlink(SOCKET);
+    }
+}
+
+/// Which recorded children are still alive: found by the nonce that they carry and the socket that they serve. Their shells
+/// carry the nonce too, but serve no socket of ours.
+fn survivors(dir: &StateDir, nonces: &[Nonce]) -> Vec<Survivor> {
+    if nonces.is_empty() {
+        return Vec::new();
+    }
+    let recorded = process::serving(dir.path()).filter(|(_, nonce)| nonces.contains(nonce));
+    recorded.map(|(pid, nonce)| Survivor { nonce, pid }).collect()
+}
