@@ -198,7 +198,8 @@ fn block_signals() -> Result<SigSet, Fault> {
 /// The descriptor that blocked signals are read from; made after inherited descriptors were closed.
 fn signal_descriptor(set: &SigSet) -> Result<SignalFd, Fault> {
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-    SignalFd::with_flags(set, flags).map_err(|error| Fault::io(format!("the relay failed to start: signals: {error}")))
+    SignalFd::with_flags(set, flags)
+        .map_err(|error| Fault::io(format!("the relay failed to start: signals: {error}")))
 }
 
 /// Many clients need many descriptors; the soft limit is often small.

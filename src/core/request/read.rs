@@ -16,11 +16,12 @@ impl Core {
         step: &mut Step,
         ask: Ask,
         reader: &Identity,
+        id: &str,
         resolved: Resolved,
     ) {
         let mail = match &resolved.mail {
             Lookup::Found(known) => known.mail.id,
-            other => return step.refuse(ask, lookup_fault("that mail", other)),
+            other => return step.refuse(ask, lookup_fault(id, other)),
         };
         if !self.ledger.sessions.contains_key(&reader.name) && self.hand_over(step, &reader.name, mail) {
             if let Some(conn) = self.conns.get_mut(&ask.conn) {

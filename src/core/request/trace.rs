@@ -9,10 +9,10 @@ use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
 
 impl Core {
-    pub(in crate::core) fn request_trace(&mut self, step: &mut Step, ask: Ask, resolved: Resolved) {
+    pub(in crate::core) fn request_trace(&mut self, step: &mut Step, ask: Ask, id: &str, resolved: Resolved) {
         let known = match &resolved.mail {
             Lookup::Found(known) => known,
-            other => return step.refuse(ask, lookup_fault("that mail", other)),
+            other => return step.refuse(ask, lookup_fault(id, other)),
         };
         let open = known.deliveries.iter().filter(|delivery| delivery.state.is_open());
         let reasons = open
