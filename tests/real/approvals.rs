@@ -1,0 +1,38 @@
+//! Approvals: mail waits behind one and never answers it; a person in the pane does.
+
+use serde_json::json;
+
+use super::support::model::Rule;
+use super::support::tmux::Pane;
+use super::{DEADLINE, house_with_reviewer, state_of, traced};
+
+/// NB-5, users 6: a turn that asks is `waiting`; mail sent meanwhile stays queued and says why; the pane's answer lets both go on.
+#[test]
+fn mail_waits_behind_an_approval_that_the_pane_answers() {
+    let (model, house) = house_with_reviewer();
+    let asks = json!({"cmd": "touch approved-file", "sandbox_permissions": "require_escalated", "justification": "a test"});
+    model.script([Rule::user("ask me").call("exec_command", asks).reply("went on")]);
+    let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
+    pane.wait_for("Ask Codex", DEADLINE);
+    let _ = house.run(&["send", "reviewer", "ask me", "--wait"]).ok();
+    house.poll("the approval", DEADLINE, || match state_of(&house, "reviewer") {
+        state if state == "waiting" => Ok(()),
+        state => Err(state),
+    });
+    let status = house.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["approvals"], 1, "{status}");
+    let behind = house.run(&["send", "reviewer", "behind it"]).ok();
+    let id = behind.stdout.trim().to_owned();
+    let delivery = traced(&house, &id);
+    assert_eq!(delivery["state"], "queued", "{delivery}");
+    assert!(delivery["reason"].as_str().is_some_and(|why| why.contains("waits for an approval")), "{delivery}");
+    assert!(!house.project().join("approved-file").exists(), "mail answers nothing");
+    pane.wait_for("Would you like to run", DEADLINE);
+    pane.send_keys(&["y"]);
+    model.wait_until_read("behind it", DEADLINE);
+    house.poll("the mail to be consumed", DEADLINE, || match traced(&house, &id)["state"].as_str() {
+        Some("consumed") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    assert!(house.project().join("approved-file").exists(), "the person said yes");
+}

@@ -1,0 +1,143 @@
+//! Crashes: `kill -9` of relay, child and both, at bad moments; nothing is lost, and nothing is told twice beyond what nobody
+//! can decide.
+
+use super::support::house::House;
+use super::support::model::{Rule, ScriptedModel};
+use super::{DEADLINE, child_pid, deliver, house_with_reviewer, states, text_of, traced};
+
+fn kill_relay(house: &House) {
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+}
+
+/// BS-1, PX-1: the next command starts a relay without any repair, and it adopts the child: the turn goes on.
+#[test]
+fn a_turn_with_a_tool_running_survives_the_relay() {
+    let (model, house) = house_with_reviewer();
+    model.script([Rule::user("use the tool").exec("touch began; while [ ! -e go ]; do sleep 0.05; done; echo tool-is-done").reply("finished: {output}")]);
+    let child = child_pid(&house);
+    let sent = house.run(&["send", "reviewer", "use the tool", "--wait", "--json"]).ok().json();
+    let began = house.project().join("began");
+    house.poll("the tool to begin", DEADLINE, || if began.exists() { Ok(()) } else { Err("not yet".to_owned()) });
+    kill_relay(&house);
+    assert_eq!(child_pid_after_restart(&house), child, "the child was adopted, not replaced");
+    std::fs::write(house.project().join("go"), "").expect("the project is writable");
+    model.wait_for("the tool's output", DEADLINE, |requests| requests.iter().any(|request| request.contains("tool-is-done")));
+    let id = deliver(&house, "and now?");
+    assert_eq!(model.times_read("use the tool"), 1, "{}", model.transcript());
+    assert_eq!(traced(&house, &text_of(&sent["id"]))["state"], "consumed");
+    assert_eq!(traced(&house, &id)["state"], "consumed");
+}
+
+fn child_pid_after_restart(house: &House) -> i32 {
+    let _ = house.run(&["up"]).ok();
+    child_pid(house)
+}
+
+/// The relay is killed between `turn/start` and evidence, at seeded moments: every mail is consumed, and the model was told
+/// each exactly once (the child lives on, so nothing is undecidable).
+#[test]
+fn mail_in_flight_when_the_relay_dies_is_told_once() {
+    let (model, house) = house_with_reviewer();
+    let rounds = 12;
+    for round in 0..rounds {
+        let sent = house.run(&["send", "reviewer", &format!("round {round} of the storm")]).ok();
+        assert!(!sent.stdout.is_empty());
+        // 0 to 22 ms: from before the request is written to after the evidence.
+        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round * 2);
+        while std::time::Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+        kill_relay(&house);
+    }
+    deliver(&house, "after the storm");
+    house.poll("every mail to be consumed", DEADLINE, || {
+        let status = house.run(&["status", "--json"]).ok().json();
+        let mail = &status["mail"];
+        let open = mail["queued"].as_u64().zip(mail["claimed"].as_u64()).zip(mail["unknown"].as_u64());
+        if open == Some(((0, 0), 0)) { Ok(()) } else { Err(mail.to_string()) }
+    });
+    let inbox = house.run(&["inbox", "reviewer", "-n", "100", "--json"]).ok().json();
+    let consumed = inbox["mails"].as_array().into_iter().flatten().filter(|mail| mail["state"] == "consumed").count();
+    assert_eq!(consumed as u64, rounds + 1, "{inbox}");
+    for round in 0..rounds {
+        let needle = format!("round {round} of the storm");
+        assert_eq!(model.times_read(&needle), 1, "{needle}: {}", model.transcript());
+    }
+}
+
+/// SQ-7, NB-6, NB-8: the child is killed while mail is in flight; the mail goes in again with the same id unless the history has it,
+/// and nothing is called consumed that the model never got.
+#[test]
+fn mail_in_flight_when_the_child_dies_is_not_lost() {
+    let (model, house) = house_with_reviewer();
+    let mut ids = Vec::new();
+    for round in 0..6u64 {
+        let sent = house.run(&["send", "reviewer", &format!("round {round} for a mortal")]).ok();
+        ids.push(sent.stdout.trim().to_owned());
+        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round * 7);
+        while std::time::Instant::now() < moment {
+            std::hint::spin_loop();
+        }
+        house.kill_nine(child_pid(&house));
+    }
+    deliver(&house, "after the deaths");
+    let mut twice = 0;
+    for (round, id) in ids.iter().enumerate() {
+        house.poll("the mail to be consumed", DEADLINE, || match text_of(&traced(&house, id)["state"]) {
+            state if state == "consumed" => Ok(()),
+            state => Err(state),
+        });
+        let times = model.times_read(&format!("round {round} for a mortal"));
+        assert!((1..=2).contains(&times), "told {times} times: {}", model.transcript());
+        twice += usize::from(times == 2);
+    }
+    println!("{} mails in flight at a child's death, {twice} told twice", ids.len());
+}
+
+/// Relay and child die together; the next command brings both back, and the session goes on in its old thread.
+#[test]
+fn relay_and_child_die_together_and_come_back() {
+    let (model, house) = house_with_reviewer();
+    deliver(&house, "remember the word heron");
+    let child = child_pid(&house);
+    kill_relay(&house);
+    house.kill_nine(child);
+    let id = deliver(&house, "which word was it?");
+    model.wait_until_read("which word was it?", DEADLINE);
+    let requests = model.requests();
+    assert!(requests.last().is_some_and(|request| request.contains("heron")), "the thread's history came back");
+    assert_eq!(states(&traced(&house, &id)).last().map(String::as_str), Some("consumed"));
+}
+
+/// PX-12 and users 19: after `down` nothing is left, not even what the model's shell started in a session of its own.
+#[test]
+fn down_leaves_nothing_behind() {
+    let (model, house) = house_with_reviewer();
+    model.script([Rule::user("start something").exec("touch began; setsid sleep 600 & sleep 600").reply("never said")]);
+    let sent = house.run(&["send", "reviewer", "start something"]).ok();
+    assert!(sent.stdout.len() > 30);
+    let began = house.project().join("began");
+    house.poll("the tool to begin", DEADLINE, || if began.exists() { Ok(()) } else { Err("not yet".to_owned()) });
+    let _ = house.run(&["down", "--now"]).ok();
+    house.wait_until_empty(DEADLINE);
+}
+
+/// BS-1, users 9: a relay that is killed while 16 clients start it at once leaves one relay and loses no client.
+#[test]
+fn many_clients_at_once_share_one_relay_and_one_child() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    kill_relay(&house);
+    let clients: Vec<_> = (0..16).map(|n| house.spawn(&["send", "reviewer", &format!("client {n} was here"), "--wait"])).collect();
+    for client in clients {
+        let _ = client.finish(DEADLINE).ok();
+    }
+    for n in 0..16 {
+        model.wait_until_read(&format!("client {n} was here"), DEADLINE);
+        assert_eq!(model.times_read(&format!("client {n} was here")), 1);
+    }
+    let log = house.relay_log();
+    assert_eq!(log.matches("started, pid").count(), 2, "one before and one after the kill: {log}");
+    assert_eq!(log.matches("adopted: pid").count(), 1, "{log}");
+}

@@ -1,0 +1,67 @@
+//! The real Codex against the scripted model, and real tmux: what the model read, what the pane shows, what survives.
+//!
+//! **Invariant:** the only stand-in is the model. Every promise is checked where it is kept: in the requests that the model
+//! got, in the trace, on the screen.
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod approvals;
+mod crash;
+mod failures;
+mod pane;
+mod sessions;
+mod slice;
+
+use std::time::Duration;
+
+use serde_json::Value;
+use support::house::House;
+use support::model::ScriptedModel;
+
+/// How long anything may take before a test fails: long enough for a machine under load, and never waited for.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// A house with a model and one session, `reviewer`.
+pub fn house_with_reviewer() -> (ScriptedModel, House) {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    (model, house)
+}
+
+/// Sends a text to `reviewer`, waits until it is consumed, and returns the mail's id.
+pub fn deliver(house: &House, text: &str) -> String {
+    let sent = house.run_with_stdin(&["send", "reviewer", "-", "--wait", "--json"], text).ok().json();
+    assert_eq!(sent["deliveries"][0]["state"], "consumed", "{sent}");
+    text_of(&sent["id"])
+}
+
+/// The one delivery of a mail, as `trace` shows it.
+pub fn traced(house: &House, id: &str) -> Value {
+    house.run(&["trace", id, "--json"]).ok().json()["deliveries"][0].clone()
+}
+
+/// The states of a delivery in order.
+pub fn states(delivery: &Value) -> Vec<String> {
+    delivery["transitions"].as_array().into_iter().flatten().map(|step| text_of(&step["state"])).collect()
+}
+
+/// The process of the one child.
+pub fn child_pid(house: &House) -> i32 {
+    let status = house.run(&["status", "--json"]).ok().json();
+    let pid = status["children"][0]["pid"].as_i64().unwrap_or_else(|| panic!("a child runs: {status}"));
+    i32::try_from(pid).expect("a pid")
+}
+
+/// The state of a session, as `list` shows it.
+pub fn state_of(house: &House, name: &str) -> String {
+    let list = house.run(&["list", "--json"]).ok().json();
+    let sessions = list["sessions"].as_array().cloned().unwrap_or_default();
+    let session = sessions.iter().find(|session| session["name"] == name);
+    text_of(&session.unwrap_or_else(|| panic!("{name} is listed: {list}"))["state"])
+}
+
+pub fn text_of(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("a text, not {value}")).to_owned()
+}
