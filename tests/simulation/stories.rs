@@ -1,0 +1,1 @@
+//! Stories: placeholder until the worlds run.
