@@ -113,6 +113,7 @@ impl Core {
                 if let Some(running) = self.sessions.get_mut(name) {
                     running.finding = true;
                 }
+                self.timers.set(Timer::Find(name.clone()), step.now.plus(limits::LEASE_MS));
                 let command = ChildCommand::FindClaims { session: name.clone(), claims: doubted };
                 step.act(Action::Command { nonce, command });
             }

@@ -180,6 +180,7 @@ impl Core {
         absent: &[ClaimId],
         busy: bool,
     ) {
+        self.timers.clear(&Timer::Find(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
             running.finding = false;
         }
@@ -199,6 +200,14 @@ impl Core {
                 }
                 self.end_claim(step, *claim);
             }
+        }
+        self.touch(name);
+    }
+
+    /// It is time to look for claims again, also when the child has not answered the last time.
+    pub(super) fn handle_find_due(&mut self, name: &Name) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.finding = false;
         }
         self.touch(name);
     }
