@@ -190,9 +190,13 @@ impl Core {
     }
 
     pub(super) fn on_thread_failed(&mut self, step: &mut Step, name: &Name, temporary: bool, why: &str) {
-        self.timers.clear(&Timer::Thread(name.clone()));
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.opening = false;
+        // An answer to an opening that was given up meanwhile; what came after it has its own answer and deadline.
+        if running.phase != Phase::Starting {
+            return;
+        }
+        self.timers.clear(&Timer::Thread(name.clone()));
         running.reason = Some(why.to_owned());
         if temporary {
             self.back_off(step, name);

@@ -126,7 +126,9 @@ impl World {
     fn handle(&mut self, relay: &mut Relay, mut input: Input) {
         self.counts.inputs += 1;
         self.resolved(&mut input);
-        self.note(|| format!("relay reads {}", brief(&input)));
+        if input != Input::Tick {
+            self.note(|| format!("relay reads {}", brief(&input)));
+        }
         self.witness.relay_reads(&input);
         let moment = Moment { now: self.now, seed: self.random.wide() };
         let Effects { records, actions } = relay.core.handle(moment, input);

@@ -156,7 +156,10 @@ impl World {
                 }
                 DeliveryState::Failed => {
                     let refused = claims.any(|(id, _)| self.witness.refused.contains(id));
-                    if !refused && disk.sessions.contains_key(&row.to) {
+                    let removed = records
+                        .iter()
+                        .any(|other| matches!(other, Record::SessionRemoved { name } if *name == row.to));
+                    if !refused && !removed {
                         breach(Guarantee::EndsByNamedCause, format!("{delivery:?} failed without a cause"));
                     }
                 }

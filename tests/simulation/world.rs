@@ -122,7 +122,7 @@ impl Counts {
 }
 
 /// Steps that a trace shows.
-const TRACE_STEPS: usize = 40;
+const TRACE_STEPS: usize = 60;
 
 impl World {
     /// Makes the world of a seed.
