@@ -206,9 +206,12 @@ impl Core {
         self.touch(name);
     }
 
-    /// The child unloaded a thread, because we left it or by itself.
+    /// The child unloaded a thread, because we left it or by itself. Before ours is open it is one of an earlier life (a
+    /// removed session of this name, a close that took too long), and the answer to our opening is still to come.
     pub(super) fn on_thread_gone(&mut self, step: &mut Step, name: &Name) {
-        self.thread_left(step, name, "the thread was unloaded");
+        if self.sessions.get(name).is_some_and(|running| running.phase != Phase::Starting) {
+            self.thread_left(step, name, "the thread was unloaded");
+        }
     }
 
     pub(super) fn handle_thread_overdue(&mut self, step: &mut Step, name: &Name) {
