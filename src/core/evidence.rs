@@ -42,7 +42,7 @@ impl Core {
         if let Some(flight) = running.claim.as_mut().filter(|flight| flight.claim == claim) {
             flight.turn = Some(turn.clone());
             self.timers.clear(&Timer::Lease(name.clone()));
-            if running.ended_turn.as_ref() == Some(turn) {
+            if flight.ended.contains(turn) {
                 self.end_flight(step, name);
             }
         }
@@ -122,6 +122,9 @@ impl Core {
         running.busy = false;
         running.turn = None;
         running.ended_turn = Some(turn.clone());
+        if let Some(flight) = running.claim.as_mut().filter(|flight| flight.turn.is_none()) {
+            flight.ended.push(turn.clone());
+        }
         running.reason = match outcome {
             TurnOutcome::Failed(why) => Some(format!("the last turn failed: {why}")),
             TurnOutcome::Completed | TurnOutcome::Interrupted => None,

@@ -70,6 +70,8 @@ pub(super) struct Flight {
     pub claim: ClaimId,
     /// The turn that the child said it would be in.
     pub turn: Option<TurnId>,
+    /// Turns that ended before the child said so; its own may be one of them.
+    pub ended: Vec<TurnId>,
     /// Whether evidence has come.
     pub taken: bool,
 }
