@@ -177,8 +177,10 @@ impl Core {
 
     pub(super) fn on_thread_opened(&mut self, step: &mut Step, name: &Name, thread: &ThreadId, busy: bool) {
         let Some(session) = self.ledger.sessions.get(name) else { return };
-        if session.thread.as_ref() != Some(thread) {
-            self.record(step, Record::ThreadBound { name: name.clone(), thread: thread.clone() });
+        match &session.thread {
+            None => self.record(step, Record::ThreadBound { name: name.clone(), thread: thread.clone() }),
+            Some(bound) if bound == thread => {}
+            Some(_) => return self.on_other_thread_opened(step, name, thread),
         }
         self.timers.clear(&Timer::Thread(name.clone()));
         let Some(running) = self.sessions.get_mut(name) else { return };
@@ -189,6 +191,13 @@ impl Core {
         running.retry_at = None;
         running.busy = busy;
         self.touch(name);
+    }
+
+    /// The answer to a second opening that was on its way: a session keeps the thread that it is bound to, because mail may
+    /// be in it, and asks for that one again.
+    fn on_other_thread_opened(&mut self, step: &mut Step, name: &Name, other: &ThreadId) {
+        self.back_off(step, name);
+        self.thread_left(step, name, &format!("the child opened another thread, {other}"));
     }
 
     pub(super) fn on_thread_failed(&mut self, step: &mut Step, name: &Name, temporary: bool, why: &str) {
