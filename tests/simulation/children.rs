@@ -57,7 +57,7 @@ impl World {
         self.counts.broken_connections += 1;
         self.reaches_relay(Input::ChildLost { nonce, why: "reset".to_owned() });
         if !self.chance(self.shape.child_hangs) {
-            let pause = self.random.ms(5, 200);
+            let pause = if self.random.chance(500) { self.random.ms(0, 5) } else { self.random.ms(5, 200) };
             self.in_ms(pause, Happening::Connects { life, nonce });
         }
     }
@@ -144,7 +144,9 @@ impl World {
 
     fn answer_later(&mut self, nonce: Nonce, link: u64, command: ChildCommand) {
         if !self.chance(self.shape.says_nothing) {
-            let pause = self.random.ms(2, 30);
+            // Mostly as fast as measured, so that a new relay can look before an input shows.
+            let slow = self.random.chance(300);
+            let pause = if slow { self.random.ms(5, 30) } else { self.random.ms(1, 4) };
             self.in_ms(pause, Happening::Answers { nonce, link, command });
         }
     }
@@ -242,10 +244,13 @@ impl World {
             return;
         }
         let nonce = *self.random.pick(&nonces);
-        if self.chance(self.shape.child_dies) {
+        // Trouble is drawn more often where it hurts: while inputs are on their way into a turn.
+        let mut turns = self.codex.processes[&nonce].loaded.values().flatten();
+        let weight = if turns.any(|turn| !turn.inputs.is_empty()) { 4 } else { 1 };
+        if self.chance(self.shape.child_dies * weight) {
             return self.child_dies(nonce);
         }
-        if self.chance(self.shape.connection_breaks) {
+        if self.chance(self.shape.connection_breaks * weight) {
             return self.connection_breaks(nonce);
         }
         let threads: Vec<ThreadId> = self.codex.processes[&nonce].loaded.keys().cloned().collect();

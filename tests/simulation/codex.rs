@@ -134,7 +134,8 @@ impl World {
             let (thread, turn) = (thread.clone(), turn.clone());
             self.in_ms(pause, Happening::Accepts { nonce, link, thread, claim, turn });
         }
-        let mut pause = base + self.random.ms(9, 36);
+        let lag = self.random.ms(9, 36);
+        let mut pause = base + lag;
         if is_steer {
             self.counts.steers += 1;
             if waits {
@@ -142,10 +143,10 @@ impl World {
             }
         } else {
             let (thread, turn) = (thread.clone(), turn.clone());
-            let shows = base + self.random.ms(1, 9);
+            let shows = base + self.random.ms(1, lag);
             self.in_ms(shows, Happening::TurnShows { nonce, thread, turn });
             // The first turn waits about a second for slow tool servers, and its evidence with it.
-            if self.random.chance(40) {
+            if self.random.chance(80) {
                 pause += 1_000;
             }
         }

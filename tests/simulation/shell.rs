@@ -108,19 +108,22 @@ impl World {
             self.handle(&mut relay, input);
         }
         self.relay = Some(relay);
+        // A crash is drawn more often where it hurts: around a claim's way to its child.
+        let delivers = self.held.iter().any(|action| matches!(action, Action::Deliver(_)));
+        let weight = if delivers { 6 } else { 1 };
         if self.bug == Some(ShellBug::ReplyBeforeCommit) {
             self.release();
         }
-        if self.crashes(CrashPoint::BeforeCommit) {
+        if self.crashes(CrashPoint::BeforeCommit, weight) {
             return;
         }
         let records = self.disk.commit();
         self.check_commit(&records);
-        if self.crashes(CrashPoint::AfterCommit) {
+        if self.crashes(CrashPoint::AfterCommit, weight) {
             return;
         }
         self.release();
-        self.crashes(CrashPoint::AfterRelease);
+        self.crashes(CrashPoint::AfterRelease, weight);
     }
 
     fn handle(&mut self, relay: &mut Relay, mut input: Input) {
@@ -143,13 +146,13 @@ impl World {
         self.held.extend(actions);
     }
 
-    fn crashes(&mut self, point: CrashPoint) -> bool {
+    fn crashes(&mut self, point: CrashPoint, weight: u64) -> bool {
         let per_mille = match point {
             CrashPoint::BeforeCommit => self.shape.crash_before_commit,
             CrashPoint::AfterCommit => self.shape.crash_after_commit,
             CrashPoint::AfterRelease => self.shape.crash_after_release,
         };
-        let crashes = self.chance(per_mille);
+        let crashes = self.chance(per_mille * weight);
         if crashes {
             self.crash(point);
         }
@@ -161,6 +164,11 @@ impl World {
         self.note(|| format!("relay crashes {point:?}"));
         self.counts.crashes[point as usize] += 1;
         self.relay_is_gone();
+        // A client that waits starts the next one at once; else the next client does.
+        if self.random.chance(500) {
+            let pause = self.random.ms(0, 5);
+            self.in_ms(pause, Happening::RelayStarts);
+        }
     }
 
     fn relay_is_gone(&mut self) {
@@ -219,7 +227,7 @@ impl World {
             Action::Close { conn } => self.hang_up(conn),
             Action::SpawnChild { nonce, .. } => self.child_is_started(life, nonce),
             Action::AdoptChild { nonce, .. } => {
-                let pause = self.random.ms(1, 60);
+                let pause = self.random.ms(0, 10);
                 if self.codex.processes.contains_key(&nonce) {
                     self.in_ms(pause, Happening::Connects { life, nonce });
                 } else {
