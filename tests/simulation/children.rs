@@ -153,7 +153,8 @@ impl World {
 
     fn child_reads_start(&mut self, nonce: Nonce, link: u64, session: Name, claim: ClaimId) {
         let process = &self.codex.processes[&nonce];
-        let thread = process.names.get(&session).filter(|thread| process.loaded.contains_key(*thread)).cloned();
+        let thread =
+            process.names.get(&session).filter(|thread| process.loaded.contains_key(*thread)).cloned();
         self.child_receives(nonce, thread.as_ref(), claim);
         let (temporary, refused) = match thread {
             None => (true, true),

@@ -82,7 +82,8 @@ impl Clients {
 impl Client {
     /// Who it speaks as.
     pub fn name(&self) -> Name {
-        Name::parse(if self.outside { name::OUTSIDE } else { name::OPERATOR }).unwrap()
+        Name::parse(if self.outside { name::OUTSIDE } else { name::OPERATOR })
+            .expect("a constant in the grammar")
     }
 
     fn forget(&mut self) {
@@ -271,7 +272,12 @@ impl World {
 
     fn draw_spawn(&mut self) -> Request {
         let program = format!("/bin/codex-{}", self.random.below(self.shape.programs));
-        Request::Spawn(Spawn { name: self.draw_name(), dir: "/project".to_owned(), program, ..Spawn::default() })
+        Request::Spawn(Spawn {
+            name: self.draw_name(),
+            dir: "/project".to_owned(),
+            program,
+            ..Spawn::default()
+        })
     }
 
     fn draw_name(&mut self) -> String {

@@ -110,7 +110,8 @@ impl World {
         answer_on: Option<u64>,
     ) {
         let id = self.codex.next();
-        let Some(running) = self.codex.processes.get_mut(&nonce).and_then(|p| p.loaded.get_mut(thread)) else {
+        let Some(running) = self.codex.processes.get_mut(&nonce).and_then(|p| p.loaded.get_mut(thread))
+        else {
             return;
         };
         let is_steer = running.is_some();
@@ -191,7 +192,11 @@ impl World {
         if let Some(claim) = claim {
             self.model_is_told(claim, false);
         }
-        self.thread_says(nonce, thread, |session| ChildEvent::InputTaken { session, claim, turn: id.clone() });
+        self.thread_says(nonce, thread, |session| ChildEvent::InputTaken {
+            session,
+            claim,
+            turn: id.clone(),
+        });
         if more {
             return;
         }

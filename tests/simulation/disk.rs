@@ -24,6 +24,8 @@ pub struct DeliveryRow {
     pub state: DeliveryState,
     pub turn: Option<TurnId>,
     pub note: Option<String>,
+    /// Every state that it went to since it was accepted, in order.
+    pub path: Vec<DeliveryState>,
 }
 
 /// One row of the claims.
@@ -151,15 +153,22 @@ impl Tables {
             }
             Record::MailAccepted { mail, deliveries } => {
                 for (id, to) in deliveries {
-                    let (to, state) = (to.clone(), DeliveryState::Queued);
-                    self.deliveries
-                        .insert(*id, DeliveryRow { mail: mail.id, to, state, turn: None, note: None });
+                    let row = DeliveryRow {
+                        mail: mail.id,
+                        to: to.clone(),
+                        state: DeliveryState::Queued,
+                        turn: None,
+                        note: None,
+                        path: Vec::new(),
+                    };
+                    self.deliveries.insert(*id, row);
                 }
                 self.mails.insert(mail.id, mail.clone());
             }
             Record::DeliveryMoved { delivery, to, turn, note, .. } => {
                 if let Some(row) = self.deliveries.get_mut(delivery) {
                     row.state = *to;
+                    row.path.push(*to);
                     row.turn = turn.clone();
                     row.note = note.clone();
                 }

@@ -21,6 +21,7 @@ mod run;
 mod shape;
 mod shell;
 mod stories;
+mod story;
 mod witness;
 mod world;
 
@@ -32,7 +33,10 @@ fn every_seed_keeps_every_guarantee() {
     let counts = run::all(0..seeds, &run::Options::default()).unwrap_or_else(|failure| panic!("{failure}"));
     println!("{}", run::summary(&counts));
     if seeds >= 1_000 {
-        assert!(counts.crashes.iter().all(|crashes| *crashes > 0), "every crash point is reached: {counts:?}");
+        assert!(
+            counts.crashes.iter().all(|crashes| *crashes > 0),
+            "every crash point is reached: {counts:?}"
+        );
         let rare = [counts.kills, counts.duplicates, counts.unknowns_consumed, counts.unknowns_requeued];
         assert!(rare.iter().all(|count| *count > 0), "the rare cases happen: {counts:?}");
     }

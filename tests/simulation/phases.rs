@@ -109,7 +109,8 @@ impl World {
         let open = |world: &World| {
             let relay = world.relay.as_ref()?;
             let ledger = relay.core.ledger();
-            let waits = ledger.deliveries.values().any(|delivery| !is_patient(delivery.state, delivery.priority));
+            let waits =
+                ledger.deliveries.values().any(|delivery| !is_patient(delivery.state, delivery.priority));
             let claimed = ledger.claims.values().any(|claim| !claim.ended);
             Some(waits || claimed)
         };

@@ -100,7 +100,8 @@ pub fn steps(world: &World) -> String {
 /// One line of counts.
 pub fn summary(counts: &Counts) -> String {
     let Counts { seeds, laps, inputs, mails, crashes, kills, broken_connections, .. } = counts;
-    let Counts { duplicates, unknowns, unknowns_consumed, unknowns_requeued, steers, lost_inputs, .. } = counts;
+    let Counts { duplicates, unknowns, unknowns_consumed, unknowns_requeued, steers, lost_inputs, .. } =
+        counts;
     format!(
         "{seeds} seeds: {laps} laps, {inputs} inputs, {mails} deliveries accepted, crashes {crashes:?} (before commit, \
          after commit, after release), {kills} children ended, {broken_connections} connections broken, {lost_inputs} \

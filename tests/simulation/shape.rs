@@ -75,7 +75,15 @@ impl Shape {
         };
         match random.below(10) {
             0 => Shape { kind: "quiet", clients: 1, requests: 4, sending: 0, ..base.without_faults() },
-            1 => Shape { kind: "one mail", clients: 1, requests: 3, sessions: 1, sending: 50, laps: 60, ..base },
+            1 => Shape {
+                kind: "one mail",
+                clients: 1,
+                requests: 3,
+                sessions: 1,
+                sending: 50,
+                laps: 60,
+                ..base
+            },
             2 => Shape { kind: "storm", requests: 40, think_ms: 15, sending: 90, ..base },
             3 => Shape {
                 kind: "relay crashes",
@@ -96,7 +104,9 @@ impl Shape {
                 applies_slowly: 60,
                 ..base
             },
-            8 => Shape { kind: "churn", sending: 25, think_ms: 60, requests: 30, thread_refused: 120, ..base },
+            8 => {
+                Shape { kind: "churn", sending: 25, think_ms: 60, requests: 30, thread_refused: 120, ..base }
+            }
             _ => base,
         }
     }

@@ -152,7 +152,8 @@ impl World {
             CrashPoint::AfterCommit => self.shape.crash_after_commit,
             CrashPoint::AfterRelease => self.shape.crash_after_release,
         };
-        let crashes = self.chance(per_mille * weight);
+        let told_to = self.crash_at.take_if(|at| *at == point).is_some();
+        let crashes = told_to || self.chance(per_mille * weight);
         if crashes {
             self.crash(point);
         }
@@ -259,7 +260,7 @@ impl World {
 
 fn settings(idle_exit_ms: &Option<i64>) -> Settings {
     Settings {
-        bundle: BundleName::parse("web").unwrap(),
+        bundle: BundleName::parse("web").expect("a name in the grammar"),
         pid: 1,
         state_root: "/state".to_owned(),
         idle_exit_ms: *idle_exit_ms,

@@ -96,7 +96,10 @@ impl World {
     /// G2, G3, G6: a child reads a request to start a turn.
     pub fn child_receives(&mut self, nonce: Nonce, thread: Option<&ThreadId>, claim: ClaimId) {
         let Some(row) = self.disk.open.claims.get(&claim).cloned() else {
-            return self.breach(Guarantee::AcceptedIsOnDisk, format!("{claim} reached a child, the disk has it not"));
+            return self.breach(
+                Guarantee::AcceptedIsOnDisk,
+                format!("{claim} reached a child, the disk has it not"),
+            );
         };
         if !self.witness.received.insert(claim) {
             return self.breach(Guarantee::OneOpenClaim, format!("{claim} reached a child twice"));
@@ -151,7 +154,10 @@ impl World {
                     let confirmed = self.witness.confirmed.contains(&row.mail)
                         && claims.any(|(_, claim)| claim.child.is_none());
                     if !stated && !confirmed {
-                        breach(Guarantee::ConsumedOnEvidence, format!("{delivery:?} consumed, nobody said so"));
+                        breach(
+                            Guarantee::ConsumedOnEvidence,
+                            format!("{delivery:?} consumed, nobody said so"),
+                        );
                     }
                 }
                 DeliveryState::Failed => {
@@ -169,7 +175,10 @@ impl World {
                     }
                 }
                 DeliveryState::Cancelled | DeliveryState::Acked => {
-                    breach(Guarantee::EndsByNamedCause, format!("{delivery:?} {to:?}, but nobody asked for it"));
+                    breach(
+                        Guarantee::EndsByNamedCause,
+                        format!("{delivery:?} {to:?}, but nobody asked for it"),
+                    );
                 }
                 DeliveryState::Queued | DeliveryState::Claimed | DeliveryState::Submitted => {}
             }

@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::guarantee::{Breach, Guarantee};
 use crate::random::Random;
 use crate::shape::Shape;
-use crate::shell::{Held, ShellBug};
+use crate::shell::{CrashPoint, Held, ShellBug};
 use crate::witness::Witness;
 
 /// What will happen at some moment.
@@ -95,6 +95,8 @@ pub struct World {
     pub breach: Option<Breach>,
     pub planted: Option<Planted>,
     pub bug: Option<ShellBug>,
+    /// Where the next lap crashes, in a story that says so.
+    pub crash_at: Option<CrashPoint>,
     pub trace: Option<VecDeque<String>>,
     /// What the current lap wants to release.
     pub held: Vec<Held>,
@@ -148,6 +150,7 @@ impl World {
             breach: None,
             planted: None,
             bug: None,
+            crash_at: None,
             trace: None,
             held: Vec::new(),
             agenda: BTreeMap::new(),
