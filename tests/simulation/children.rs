@@ -119,6 +119,7 @@ impl World {
                 }
             }
             _ if !lives => {}
+            ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {}
             ChildCommand::CloseThread { ref session } => {
                 if let Some(thread) = process.names.get(session).cloned() {
                     process.closing.insert(session.clone(), thread.clone());
@@ -177,6 +178,10 @@ impl World {
         if self.chance(self.shape.says_nothing) && self.random.chance(500) {
             self.counts.lost_inputs += 1;
             return;
+        }
+        // A person presses Enter in the same instant, and the inputs share a turn.
+        if self.chance(self.shape.person / 4) {
+            self.apply_input(nonce, &thread, None, None);
         }
         self.apply_input(nonce, &thread, Some(claim), Some(link));
     }

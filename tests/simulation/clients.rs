@@ -10,7 +10,7 @@ use agentmux::model::fault::Fault;
 use agentmux::model::id::{ConnId, MailId};
 use agentmux::model::mail::Priority;
 use agentmux::model::name::{self, Name};
-use agentmux::protocol::answer::{Answer, Sent};
+use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
 use agentmux::protocol::request::{
     Down, Hello, Inbox, Look, MailRef, Names, One, Reply, Request, Send, Spawn, Stop, Until, Wait,
 };
@@ -29,6 +29,8 @@ pub struct Clients {
     pub known: Vec<MailId>,
     /// Keyed mail that some client may send again.
     keyed: Vec<Send>,
+    /// What the last `list` showed.
+    pub listed: Vec<SessionInfo>,
 }
 
 /// One client.
@@ -66,7 +68,7 @@ impl Clients {
             holds: Vec::new(),
         };
         let all = (0..shape.clients).map(client).collect();
-        Clients { all, last_conn: 0, known: Vec::new(), keyed: Vec::new() }
+        Clients { all, last_conn: 0, known: Vec::new(), keyed: Vec::new(), listed: Vec::new() }
     }
 
     /// Every connection is gone.
@@ -209,6 +211,9 @@ impl World {
                     let what = format!("told delivered, but {id:?} is {state:?} on disk");
                     self.breach(Guarantee::ConsumedOnEvidence, what);
                 }
+            }
+            Body::Answer(Answer::Sessions(answer)) => {
+                self.clients.listed = answer.sessions.unwrap_or_default();
             }
             Body::Rows(Some(mail)) => self.clients.all[client].holds.push(mail),
             Body::Fault(fault) => self.note(|| format!("  refused: {}", fault.message)),

@@ -197,9 +197,6 @@ impl World {
             claim,
             turn: id.clone(),
         });
-        if more {
-            return;
-        }
         if self.chance(self.shape.asks_approval) {
             let key = format!("approval-{}", self.codex.next());
             if let Some(turn) = self.codex.turn(nonce, thread) {
@@ -210,7 +207,7 @@ impl World {
                 let pause = self.random.ms(50, 20_000);
                 self.in_ms(pause, Happening::PaneAnswers { nonce, thread: thread.clone(), key });
             }
-        } else {
+        } else if !more {
             self.turn_will_end(nonce, thread, id);
         }
     }

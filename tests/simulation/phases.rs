@@ -3,6 +3,7 @@
 //! **Invariant:** liveness has a bound in virtual time; what has not happened by then is a breach of G7.
 
 use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::model::session::SessionState;
 use agentmux::protocol::request::{Down, MailRef, Names, Request, Send};
 
 use crate::guarantee::Guarantee;
@@ -44,6 +45,7 @@ impl World {
         self.panes_answer_everything();
         let until = self.now.plus(SETTLE_MS);
         self.run_until(SETTLE_MS, |world| world.now >= until);
+        self.check_settled();
         self.everybody_is_wanted();
         let converged = self.run_until(CONVERGE_MS, World::has_converged);
         if !converged && self.breach.is_none() {
@@ -60,6 +62,33 @@ impl World {
             self.relay_starts();
             self.lap();
         }
+    }
+
+    /// Long after the last fault every request has its reply, and no session is still on its way.
+    fn check_settled(&mut self) {
+        if self.relay.is_none() || self.breach.is_some() {
+            return;
+        }
+        let unanswered = self.clients.all.iter().flat_map(|client| client.asked.values()).next().cloned();
+        if let Some(request) = unanswered {
+            self.breach(Guarantee::OneReply, format!("no reply to {request:?}"));
+        }
+        self.clients_hang_up();
+        self.client_connects(0, true);
+        let moving =
+            self.sessions_in(&[SessionState::Starting, SessionState::Backoff, SessionState::Waiting]);
+        if !moving.is_empty() && self.relay.is_some() {
+            self.breach(Guarantee::Converges, format!("{moving:?} are still on their way"));
+        }
+    }
+
+    /// The sessions that `list` shows in one of these states.
+    fn sessions_in(&mut self, states: &[SessionState]) -> Vec<String> {
+        self.clients.listed.clear();
+        self.client_asks(0, Request::List);
+        self.run_until(3_000, |world| world.clients.all[0].asked.is_empty());
+        let listed = self.clients.listed.iter().filter(|session| states.contains(&session.state));
+        listed.map(|session| session.name.to_string()).collect()
     }
 
     fn panes_answer_everything(&mut self) {
@@ -80,8 +109,12 @@ impl World {
         self.relay_starts();
         self.clients_hang_up();
         self.client_connects(0, true);
-        self.client_asks(0, Request::Up(Names::default()));
-        self.run_until(3_000, |world| world.clients.all[0].asked.is_empty());
+        // Only who was stopped or given up has to be asked for; the others are up by themselves.
+        let down = self.sessions_in(&[SessionState::Stopped, SessionState::Failed]);
+        if !down.is_empty() {
+            self.client_asks(0, Request::Up(Names { names: down }));
+            self.run_until(60_000, |world| world.clients.all[0].asked.is_empty());
+        }
         if !self.disk.committed.sessions.is_empty() && self.shape.kind != "quiet" {
             for _ in 0..3 {
                 let (to, body) = (vec!["@all".to_owned()], "last".to_owned());
@@ -145,6 +178,19 @@ impl World {
     fn check_leaving(&mut self) {
         if self.relay.is_none() {
             return;
+        }
+        // In half of the worlds children are stubborn: a turn waits for an approval, and nothing is answered any more.
+        if self.random.chance(500) {
+            let mut threads = Vec::new();
+            for (nonce, process) in &self.codex.processes {
+                threads.extend(process.loaded.keys().map(|thread| (*nonce, thread.clone())));
+            }
+            self.shape.asks_approval = 1_000;
+            for (nonce, thread) in threads {
+                self.apply_input(nonce, &thread, None, None);
+            }
+            self.run_until(2_000, World::is_still);
+            self.shape.says_nothing = 1_000;
         }
         self.client_connects(0, true);
         self.client_asks(0, Request::Down(Down::default()));

@@ -34,7 +34,9 @@ fn child_dies_between_response_and_evidence() {
             story.world.child_dies(child);
             story.until_state(mail, DeliveryState::Unknown);
         }
+        let died_at = story.world.now;
         story.until_state(mail, DeliveryState::Consumed);
+        assert!(story.world.now.since(died_at) < 2_000, "a dead child's history is believed at once");
         assert_eq!((story.told(mail), story.went_through(mail, DeliveryState::Queued)), (1, died));
     });
 }
@@ -96,9 +98,10 @@ fn relay_crash_during_our_turn_finds_the_claim_again() {
     tell(|story| {
         let mail = story.sends("lead");
         story.turn_shows_first("lead");
+        let child = story.child();
         story.crashes(CrashPoint::AfterRelease);
         story.until_state(mail, DeliveryState::Consumed);
-        assert_eq!(story.told(mail), 1);
+        assert_eq!((story.told(mail), story.child()), (1, child), "the child outlives the relay");
     });
 }
 
@@ -137,8 +140,10 @@ fn each_session_gets_its_own_mail() {
     tell(|story| {
         story.spawn("reviewer");
         let (to_lead, to_reviewer) = (story.sends("lead"), story.sends("reviewer"));
+        let sent_at = story.world.now;
         story.until_state(to_lead, DeliveryState::Consumed);
         story.until_state(to_reviewer, DeliveryState::Consumed);
+        assert!(story.world.now.since(sent_at) < 1_500, "an idle session is told at once");
         for (name, mail) in [("lead", to_lead), ("reviewer", to_reviewer)] {
             let claims = story.history(name);
             assert_eq!(story.world.disk.committed.claims[&claims[0]].deliveries, [mail]);

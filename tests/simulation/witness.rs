@@ -112,6 +112,10 @@ impl World {
                 self.breach(Guarantee::OneTurnInFlight, format!("{claim} starts while {other} is in a turn"));
             }
         }
+        let mail_of = |id: &DeliveryId| &self.disk.open.mails[&self.disk.open.deliveries[id].mail];
+        if row.deliveries.iter().all(|id| mail_of(id).priority == Priority::Fyi) {
+            self.breach(Guarantee::FyiWaits, format!("{claim} has only fyi, and starts a turn"));
+        }
         for id in &row.deliveries {
             if !self.witness.first_received.insert(*id) {
                 continue;
