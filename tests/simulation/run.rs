@@ -111,4 +111,4 @@ pub fn summary(counts: &Counts) -> String {
 }
 
 /// Seeds of an ordinary run.
-const SEEDS_DEFAULT: u64 = 2_500;
+const SEEDS_DEFAULT: u64 = 7_000;

@@ -99,7 +99,8 @@ fn relay_crash_during_our_turn_finds_the_claim_again() {
         let mail = story.sends("lead");
         story.turn_shows_first("lead");
         let child = story.child();
-        story.crashes(CrashPoint::AfterRelease);
+        story.world.crash(CrashPoint::AfterRelease);
+        story.world.relay_starts();
         story.until_state(mail, DeliveryState::Consumed);
         assert_eq!((story.told(mail), story.child()), (1, child), "the child outlives the relay");
     });
