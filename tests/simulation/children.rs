@@ -146,7 +146,7 @@ impl World {
     fn answer_later(&mut self, nonce: Nonce, link: u64, command: ChildCommand) {
         if !self.chance(self.shape.says_nothing) {
             // Mostly as fast as measured, so that a new relay can look before an input shows.
-            let slow = self.random.chance(300);
+            let slow = self.chance(self.shape.answers_slowly);
             let pause = if slow { self.random.ms(5, 30) } else { self.random.ms(1, 4) };
             self.in_ms(pause, Happening::Answers { nonce, link, command });
         }

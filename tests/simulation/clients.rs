@@ -265,7 +265,7 @@ impl World {
             (5 | 6, Some(id)) => Request::Read(MailRef { id: id[id.len() - 12..].to_owned() }),
             (7, _) => Request::Up(Names { names: vec![name] }),
             (8, _) => Request::Down(Down { names: vec![name], now: self.random.chance(500) }),
-            (9, _) if self.random.chance(400) => Request::Remove(One { name }),
+            (9, _) if self.random.chance(600) => Request::Remove(One { name }),
             (9, _) if self.random.chance(200) => Request::Stop(Stop { now: self.random.chance(500) }),
             (10, _) => Request::Look(Look { name, limit: 5 }),
             (11, _) => Request::Attach(One { name }),

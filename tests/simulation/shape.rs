@@ -30,6 +30,8 @@ pub struct Shape {
     pub refuses_for_good: u64,
     pub says_nothing: u64,
     pub answers_late: u64,
+    /// How often a command other than the start of a turn is answered later than measured, and so out of order.
+    pub answers_slowly: u64,
     pub applies_slowly: u64,
     pub hides_items: u64,
     pub turn_fails: u64,
@@ -64,6 +66,7 @@ impl Shape {
             refuses_for_good: 15,
             says_nothing: 30,
             answers_late: 150,
+            answers_slowly: 200,
             applies_slowly: 15,
             hides_items: 30,
             turn_fails: 60,
@@ -104,9 +107,16 @@ impl Shape {
                 applies_slowly: 60,
                 ..base
             },
-            8 => {
-                Shape { kind: "churn", sending: 25, think_ms: 60, requests: 30, thread_refused: 120, ..base }
-            }
+            8 => Shape {
+                kind: "churn",
+                sending: 30,
+                think_ms: 12,
+                requests: 40,
+                sessions: 1 + random.below(2) as usize,
+                thread_refused: 60,
+                answers_slowly: 700,
+                ..base
+            },
             _ => base,
         }
     }

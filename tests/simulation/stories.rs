@@ -194,6 +194,43 @@ fn the_second_down_joins_the_first() {
     });
 }
 
+/// A session that is closed and wanted again while its thread is opened gets no second thread (TQ-8).
+#[test]
+fn a_session_keeps_the_thread_that_its_mail_is_in() {
+    tell(|story| {
+        story.world.shape.answers_slowly = 1_000;
+        story.asks_to_spawn("reviewer");
+        story.for_a_moment();
+        story.asks(1, Request::Down(Down { names: vec!["reviewer".to_owned()], now: true }));
+        story.writes("reviewer", Priority::Normal);
+        story.for_a_moment();
+        story.asks(1, Request::Up(Names { names: vec!["reviewer".to_owned()] }));
+        story.until("the mail", |world| world.disk.committed.deliveries.len() == 1);
+        let mail = *story.world.disk.committed.deliveries.first_key_value().unwrap().0;
+        story.until_state(mail, DeliveryState::Consumed);
+        story.for_ms(10_000);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// What a child says of a removed session's thread is not taken for the one of its name that came after it (TQ-8, NB-9).
+#[test]
+fn a_session_of_the_same_name_is_another_one() {
+    tell(|story| {
+        story.world.shape.answers_slowly = 1_000;
+        story.spawn("reviewer");
+        story.asks(0, Request::Remove(One { name: "reviewer".to_owned() }));
+        story.asks_to_spawn("reviewer");
+        story.writes("reviewer", Priority::Normal);
+        story.until("the mail", |world| world.disk.committed.deliveries.len() == 1);
+        let mail = *story.world.disk.committed.deliveries.first_key_value().unwrap().0;
+        story.until_state(mail, DeliveryState::Consumed);
+        story.for_ms(10_000);
+        let opened = story.world.codex.threads.len();
+        assert_eq!((story.told(mail), opened), (1, 3), "one thread each");
+    });
+}
+
 /// Mail behind a removed session is not dropped (TQ-2): it fails, and whoever waits for it is told at once (TQ-4).
 #[test]
 fn removing_a_session_fails_its_mail_and_tells_who_waits() {

@@ -42,9 +42,14 @@ impl Story {
 
     /// A person creates a session, and it comes up.
     pub fn spawn(&mut self, name: &str) {
+        self.asks_to_spawn(name);
+        self.answered(0);
+    }
+
+    /// A person asks for a session; nothing else happens yet.
+    pub fn asks_to_spawn(&mut self, name: &str) {
         let (name, dir, program) = (name.to_owned(), "/project".to_owned(), "/bin/codex".to_owned());
         self.asks(0, Request::Spawn(Spawn { name, dir, program, ..Spawn::default() }));
-        self.answered(0);
     }
 
     /// A client asks for something.
@@ -98,6 +103,12 @@ impl Story {
         self.world.now = self.world.now.max(until);
     }
 
+    /// Lives on for a moment, which is another one in each world.
+    pub fn for_a_moment(&mut self) {
+        let ms = self.world.random.ms(0, 25);
+        self.for_ms(ms);
+    }
+
     /// The next lap crashes there, and a new relay starts.
     pub fn crashes(&mut self, point: CrashPoint) {
         self.world.crash_at = Some(point);
@@ -145,4 +156,4 @@ impl Story {
 }
 
 /// In how many worlds a story is told.
-const TELLINGS: u64 = 40;
+const TELLINGS: u64 = 100;
