@@ -3,6 +3,7 @@
 //! **Invariant:** a story's name is the promise that it keeps; the fault that it answers stands above it.
 
 use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::model::name::Name;
 use agentmux::protocol::request::{Down, Names, One, Request, Send, Until, Wait};
 
 use crate::shell::CrashPoint;
@@ -228,6 +229,25 @@ fn a_session_of_the_same_name_is_another_one() {
         story.for_ms(10_000);
         let opened = story.world.codex.threads.len();
         assert_eq!((story.told(mail), opened), (1, 3), "one thread each");
+    });
+}
+
+/// Who waits for a session that somebody removes is told at once (TQ-4), and has no say in the next one of that name.
+#[test]
+fn a_spawn_that_is_overtaken_by_a_removal_is_refused_at_once() {
+    tell(|story| {
+        story.world.shape.says_nothing = 1_000;
+        story.asks_to_spawn("reviewer");
+        story.for_ms(20_000);
+        story.asks(1, Request::Remove(One { name: "reviewer".to_owned() }));
+        story.answered(1);
+        let removed_at = story.world.now;
+        story.answered(0);
+        assert!(story.world.now.since(removed_at) < 100, "the spawner is not left waiting");
+        story.asks_to_spawn("reviewer");
+        story.for_ms(35_000);
+        let reviewer = Name::parse("reviewer").expect("a name in the grammar");
+        assert!(story.world.disk.committed.sessions.contains_key(&reviewer), "the next one lives");
     });
 }
 

@@ -10,7 +10,7 @@ use agentmux::protocol::request::{Request, Send, Spawn};
 use crate::random::Random;
 use crate::shape::Shape;
 use crate::shell::CrashPoint;
-use crate::world::World;
+use crate::world::{Happening, World};
 
 /// One telling.
 #[derive(Debug)]
@@ -99,8 +99,8 @@ impl Story {
     /// Lives on for some time.
     pub fn for_ms(&mut self, ms: i64) {
         let until = self.world.now.plus(ms);
+        self.world.in_ms(ms, Happening::Nothing);
         self.world.run_until(ms, |world| world.now >= until);
-        self.world.now = self.world.now.max(until);
     }
 
     /// Lives on for a moment, which is another one in each world.

@@ -24,6 +24,8 @@ use crate::witness::Witness;
 /// What will happen at some moment.
 #[derive(Debug, Clone)]
 pub enum Happening {
+    /// Time goes by.
+    Nothing,
     /// A relay is started.
     RelayStarts,
     /// A client does its next thing.
@@ -246,6 +248,7 @@ impl World {
 
     fn happens(&mut self, happening: Happening) {
         match happening {
+            Happening::Nothing => {}
             Happening::RelayStarts => self.relay_starts(),
             Happening::ClientActs(client) => self.client_acts(client),
             Happening::SpawnReported { life, nonce, pid } if self.life() == Some(life) => {
