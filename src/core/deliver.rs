@@ -38,7 +38,7 @@ impl Core {
         let (claim, at) = (step.mint.claim(), step.now);
         self.open_claim(step, claim, name, Some(nonce), &batch);
         let Some(running) = self.sessions.get_mut(name) else { return };
-        running.claim = Some(Flight { claim, turn: None, taken: false });
+        running.claim = Some(Flight { claim, turn: None, ended: Vec::new(), taken: false });
         running.retry_at = None;
         let skills = running.skills.clone();
         self.timers.set(Timer::Lease(name.clone()), at.plus(limits::LEASE_MS));
@@ -114,6 +114,7 @@ impl Core {
                 if let Some(running) = self.sessions.get_mut(name) {
                     running.finding = true;
                 }
+                self.timers.set(Timer::Find(name.clone()), step.now.plus(limits::LEASE_MS));
                 let command = ChildCommand::FindClaims { session: name.clone(), claims: doubted };
                 step.act(Action::Command { nonce, command });
             }

@@ -12,6 +12,8 @@
 //! | history lacks it; the child that held it is dead | → `queued` |
 //! | history lacks it; that child lives | believed when still so 2 s later with no turn running, then → `queued` |
 //!
+//! **Invariant:** an answer about a claim that is over moves nothing, because its mails may be in a newer claim; only
+//! evidence still counts then.
 //! **Invariant:** G5: no line of this file writes `consumed` but `on_input_taken` and `on_claims_found`.
 
 use super::planted::Planted;
@@ -27,11 +29,10 @@ use crate::model::name::Name;
 
 impl Core {
     pub(super) fn on_turn_accepted(&mut self, step: &mut Step, name: &Name, claim: ClaimId, turn: &TurnId) {
-        self.timers.clear(&Timer::Lease(name.clone()));
         if self.is_planted(Planted::ConsumedFromResponse) {
             return self.on_input_taken(step, name, Some(claim), turn);
         }
-        for id in self.open_deliveries_of(claim) {
+        for id in self.deliveries_held_by(claim) {
             if self.state_of(id) == Some(DeliveryState::Claimed) {
                 self.move_delivery(step, id, DeliveryState::Submitted, Some(turn.clone()), None);
             }
@@ -40,7 +41,8 @@ impl Core {
         running.refusals = 0;
         if let Some(flight) = running.claim.as_mut().filter(|flight| flight.claim == claim) {
             flight.turn = Some(turn.clone());
-            if running.ended_turn.as_ref() == Some(turn) {
+            self.timers.clear(&Timer::Lease(name.clone()));
+            if flight.ended.contains(turn) {
                 self.end_flight(step, name);
             }
         }
@@ -55,14 +57,18 @@ impl Core {
         temporary: bool,
         why: &str,
     ) {
-        self.timers.clear(&Timer::Lease(name.clone()));
+        if self.ledger.claims.get(&claim).is_none_or(|known| known.ended) {
+            return;
+        }
         let to = if temporary { DeliveryState::Queued } else { DeliveryState::Failed };
-        for id in self.open_deliveries_of(claim) {
+        for id in self.deliveries_held_by(claim) {
             self.move_delivery(step, id, to, None, Some(format!("refused by the child: {why}")));
         }
         self.end_claim(step, claim);
         if let Some(running) = self.sessions.get_mut(name) {
-            running.claim = running.claim.take().filter(|flight| flight.claim != claim);
+            if running.claim.take_if(|flight| flight.claim == claim).is_some() {
+                self.timers.clear(&Timer::Lease(name.clone()));
+            }
             running.reason = Some(why.to_owned());
         }
         if temporary {
@@ -116,6 +122,9 @@ impl Core {
         running.busy = false;
         running.turn = None;
         running.ended_turn = Some(turn.clone());
+        if let Some(flight) = running.claim.as_mut().filter(|flight| flight.turn.is_none()) {
+            flight.ended.push(turn.clone());
+        }
         running.reason = match outcome {
             TurnOutcome::Failed(why) => Some(format!("the last turn failed: {why}")),
             TurnOutcome::Completed | TurnOutcome::Interrupted => None,
@@ -180,6 +189,7 @@ impl Core {
         absent: &[ClaimId],
         busy: bool,
     ) {
+        self.timers.clear(&Timer::Find(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
             running.finding = false;
         }
@@ -188,7 +198,7 @@ impl Core {
         }
         for claim in absent {
             if self.absence_is_proof(step.now, name, *claim, busy) {
-                for id in self.open_deliveries_of(*claim) {
+                for id in self.deliveries_held_by(*claim) {
                     self.move_delivery(
                         step,
                         id,
@@ -210,6 +220,14 @@ impl Core {
             running.reason = Some(format!("the child's history could not be read: {why}"));
         }
         self.back_off(step, name);
+        self.touch(name);
+    }
+
+    /// It is time to look for claims again, also when the child has not answered the last time.
+    pub(super) fn handle_find_due(&mut self, name: &Name) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.finding = false;
+        }
         self.touch(name);
     }
 
@@ -265,6 +283,12 @@ impl Core {
             .filter(|id| self.ledger.deliveries.contains_key(id))
             .copied()
             .collect()
+    }
+
+    /// The mails that a claim still has the right to: none once it is over, because they may be in a newer one by then.
+    fn deliveries_held_by(&self, claim: ClaimId) -> Vec<DeliveryId> {
+        let is_over = self.ledger.claims.get(&claim).is_none_or(|known| known.ended);
+        if is_over { Vec::new() } else { self.open_deliveries_of(claim) }
     }
 
     fn state_of(&self, id: DeliveryId) -> Option<DeliveryState> {

@@ -70,6 +70,8 @@ pub(super) struct Flight {
     pub claim: ClaimId,
     /// The turn that the child said it would be in.
     pub turn: Option<TurnId>,
+    /// Turns that ended before the child said so; its own may be one of them.
+    pub ended: Vec<TurnId>,
     /// Whether evidence has come.
     pub taken: bool,
 }
@@ -175,8 +177,10 @@ impl Core {
 
     pub(super) fn on_thread_opened(&mut self, step: &mut Step, name: &Name, thread: &ThreadId, busy: bool) {
         let Some(session) = self.ledger.sessions.get(name) else { return };
-        if session.thread.as_ref() != Some(thread) {
-            self.record(step, Record::ThreadBound { name: name.clone(), thread: thread.clone() });
+        match &session.thread {
+            None => self.record(step, Record::ThreadBound { name: name.clone(), thread: thread.clone() }),
+            Some(bound) if bound == thread => {}
+            Some(_) => return self.on_other_thread_opened(step, name, thread),
         }
         self.timers.clear(&Timer::Thread(name.clone()));
         let Some(running) = self.sessions.get_mut(name) else { return };
@@ -189,10 +193,21 @@ impl Core {
         self.touch(name);
     }
 
+    /// The answer to a second opening that was on its way: a session keeps the thread that it is bound to, because mail may
+    /// be in it, and asks for that one again.
+    fn on_other_thread_opened(&mut self, step: &mut Step, name: &Name, other: &ThreadId) {
+        self.back_off(step, name);
+        self.thread_left(step, name, &format!("the child opened another thread, {other}"));
+    }
+
     pub(super) fn on_thread_failed(&mut self, step: &mut Step, name: &Name, temporary: bool, why: &str) {
-        self.timers.clear(&Timer::Thread(name.clone()));
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.opening = false;
+        // An answer to an opening that was given up meanwhile; what came after it has its own answer and deadline.
+        if running.phase != Phase::Starting {
+            return;
+        }
+        self.timers.clear(&Timer::Thread(name.clone()));
         running.reason = Some(why.to_owned());
         if temporary {
             self.back_off(step, name);
@@ -202,9 +217,12 @@ impl Core {
         self.touch(name);
     }
 
-    /// The child unloaded a thread, because we left it or by itself.
+    /// The child unloaded a thread, because we left it or by itself. Before ours is open it is one of an earlier life (a
+    /// removed session of this name, a close that took too long), and the answer to our opening is still to come.
     pub(super) fn on_thread_gone(&mut self, step: &mut Step, name: &Name) {
-        self.thread_left(step, name, "the thread was unloaded");
+        if self.sessions.get(name).is_some_and(|running| running.phase != Phase::Starting) {
+            self.thread_left(step, name, "the thread was unloaded");
+        }
     }
 
     pub(super) fn handle_thread_overdue(&mut self, step: &mut Step, name: &Name) {

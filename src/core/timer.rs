@@ -20,7 +20,7 @@ pub enum Timer {
     Lease(Name),
     /// A session may be tried again.
     Retry(Name),
-    /// A session's claims are looked for again.
+    /// A session's claims are looked for again; the child was asked and has not answered, or said that they are missing.
     Find(Name),
     /// A thread has to open, or to close.
     Thread(Name),

@@ -185,6 +185,9 @@ impl Core {
                     Ok(Answer::Waited(Waited { sent: sent.clone(), reached: over, reply_id: *reply_id }))
                 })
             }
+            Wait::Spawned { name } if !self.sessions.contains_key(name) => {
+                Some(Err(Fault::refused(format!("spawn failed: {name} was removed meanwhile"))))
+            }
             Wait::Spawned { name } => match self.shown_state(name) {
                 SessionState::Starting | SessionState::Backoff => None,
                 SessionState::Failed => Some(Err(self.why_failed("spawn", name))),

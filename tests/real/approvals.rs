@@ -25,7 +25,10 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
     let id = behind.stdout.trim().to_owned();
     let delivery = traced(&house, &id);
     assert_eq!(delivery["state"], "queued", "{delivery}");
-    assert!(delivery["reason"].as_str().is_some_and(|why| why.contains("waits for an approval")), "{delivery}");
+    assert!(
+        delivery["reason"].as_str().is_some_and(|why| why.contains("waits for an approval")),
+        "{delivery}"
+    );
     assert!(!house.project().join("approved-file").exists(), "mail answers nothing");
     pane.wait_for("Would you like to run", DEADLINE);
     pane.send_keys(&["y"]);

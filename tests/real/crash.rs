@@ -13,15 +13,21 @@ fn kill_relay(house: &House) {
 #[test]
 fn a_turn_with_a_tool_running_survives_the_relay() {
     let (model, house) = house_with_reviewer();
-    model.script([Rule::user("use the tool").exec("touch began; while [ ! -e go ]; do sleep 0.05; done; echo tool-is-done").reply("finished: {output}")]);
+    model.script([Rule::user("use the tool")
+        .exec("touch began; while [ ! -e go ]; do sleep 0.05; done; echo tool-is-done")
+        .reply("finished: {output}")]);
     let child = child_pid(&house);
     let sent = house.run(&["send", "reviewer", "use the tool", "--wait", "--json"]).ok().json();
     let began = house.project().join("began");
-    house.poll("the tool to begin", DEADLINE, || if began.exists() { Ok(()) } else { Err("not yet".to_owned()) });
+    house.poll("the tool to begin", DEADLINE, || {
+        if began.exists() { Ok(()) } else { Err("not yet".to_owned()) }
+    });
     kill_relay(&house);
     assert_eq!(child_pid_after_restart(&house), child, "the child was adopted, not replaced");
     std::fs::write(house.project().join("go"), "").expect("the project is writable");
-    model.wait_for("the tool's output", DEADLINE, |requests| requests.iter().any(|request| request.contains("tool-is-done")));
+    model.wait_for("the tool's output", DEADLINE, |requests| {
+        requests.iter().any(|request| request.contains("tool-is-done"))
+    });
     let id = deliver(&house, "and now?");
     assert_eq!(model.times_read("use the tool"), 1, "{}", model.transcript());
     assert_eq!(traced(&house, &text_of(&sent["id"]))["state"], "consumed");
@@ -57,7 +63,8 @@ fn mail_in_flight_when_the_relay_dies_is_told_once() {
         if open == Some(((0, 0), 0)) { Ok(()) } else { Err(mail.to_string()) }
     });
     let inbox = house.run(&["inbox", "reviewer", "-n", "100", "--json"]).ok().json();
-    let consumed = inbox["mails"].as_array().into_iter().flatten().filter(|mail| mail["state"] == "consumed").count();
+    let consumed =
+        inbox["mails"].as_array().into_iter().flatten().filter(|mail| mail["state"] == "consumed").count();
     assert_eq!(consumed as u64, rounds + 1, "{inbox}");
     for round in 0..rounds {
         let needle = format!("round {round} of the storm");
@@ -105,7 +112,10 @@ fn relay_and_child_die_together_and_come_back() {
     let id = deliver(&house, "which word was it?");
     model.wait_until_read("which word was it?", DEADLINE);
     let requests = model.requests();
-    assert!(requests.last().is_some_and(|request| request.contains("heron")), "the thread's history came back");
+    assert!(
+        requests.last().is_some_and(|request| request.contains("heron")),
+        "the thread's history came back"
+    );
     assert_eq!(states(&traced(&house, &id)).last().map(String::as_str), Some("consumed"));
 }
 
@@ -113,11 +123,15 @@ fn relay_and_child_die_together_and_come_back() {
 #[test]
 fn down_leaves_nothing_behind() {
     let (model, house) = house_with_reviewer();
-    model.script([Rule::user("start something").exec("touch began; setsid sleep 600 & sleep 600").reply("never said")]);
+    model.script([Rule::user("start something")
+        .exec("touch began; setsid sleep 600 & sleep 600")
+        .reply("never said")]);
     let sent = house.run(&["send", "reviewer", "start something"]).ok();
     assert!(sent.stdout.len() > 30);
     let began = house.project().join("began");
-    house.poll("the tool to begin", DEADLINE, || if began.exists() { Ok(()) } else { Err("not yet".to_owned()) });
+    house.poll("the tool to begin", DEADLINE, || {
+        if began.exists() { Ok(()) } else { Err("not yet".to_owned()) }
+    });
     let _ = house.run(&["down", "--now"]).ok();
     house.wait_until_empty(DEADLINE);
 }
@@ -129,7 +143,9 @@ fn many_clients_at_once_share_one_relay_and_one_child() {
     let house = House::real(&model);
     let _ = house.run(&["spawn", "reviewer"]).ok();
     kill_relay(&house);
-    let clients: Vec<_> = (0..16).map(|n| house.spawn(&["send", "reviewer", &format!("client {n} was here"), "--wait"])).collect();
+    let clients: Vec<_> = (0..16)
+        .map(|n| house.spawn(&["send", "reviewer", &format!("client {n} was here"), "--wait"]))
+        .collect();
     for client in clients {
         let _ = client.finish(DEADLINE).ok();
     }

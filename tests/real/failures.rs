@@ -13,7 +13,9 @@ fn a_failed_turn_is_told_and_the_next_one_works() {
         Rule::user("quota").fail("insufficient_quota", "no more today"),
         Rule::user("dropped").drop_stream(),
     ]);
-    for (text, words) in [("bad request", "the model says no"), ("quota", "usageLimitExceeded"), ("dropped", "disconnected")] {
+    for (text, words) in
+        [("bad request", "the model says no"), ("quota", "usageLimitExceeded"), ("dropped", "disconnected")]
+    {
         let id = deliver(&house, text);
         house.poll("the end of the turn", DEADLINE, || {
             let trace = traced(&house, &id).to_string();

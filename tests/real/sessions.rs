@@ -8,18 +8,26 @@ use super::{DEADLINE, child_pid, deliver, house_with_reviewer, text_of};
 fn instructions_and_welcome_reach_the_model_and_survive_a_restart() {
     let model = ScriptedModel::start();
     let house = House::real(&model);
-    let _ = house.run(&["spawn", "reviewer", "--instructions", "Always answer in rhyme.", "--sandbox", "read-only"]).ok();
+    let _ = house
+        .run(&["spawn", "reviewer", "--instructions", "Always answer in rhyme.", "--sandbox", "read-only"])
+        .ok();
     deliver(&house, "hello");
     model.wait_until_read("hello", DEADLINE);
     let told = |texts: &[String], what: &str| texts.iter().any(|text| text.contains(what));
     let first = model.requests().last().expect("a request").role_texts("developer");
-    assert!(told(&first, "Always answer in rhyme.") && told(&first, "You are the session `reviewer`"), "{first:?}");
+    assert!(
+        told(&first, "Always answer in rhyme.") && told(&first, "You are the session `reviewer`"),
+        "{first:?}"
+    );
     let _ = house.run(&["down"]).ok();
     let _ = house.run(&["up"]).ok();
     deliver(&house, "hello again");
     model.wait_until_read("hello again", DEADLINE);
     let again = model.requests().last().expect("a request").role_texts("developer");
-    assert!(told(&again, "Always answer in rhyme.") && told(&again, "You are the session `reviewer`"), "{again:?}");
+    assert!(
+        told(&again, "Always answer in rhyme.") && told(&again, "You are the session `reviewer`"),
+        "{again:?}"
+    );
 }
 
 #[test]
@@ -45,12 +53,25 @@ fn the_agents_shell_has_the_spawning_commands_environment() {
     let house = House::real(&model);
     let _ = house.run(&["list"]).ok();
     let spawn = house.call(&["spawn", "reviewer", "--sandbox", "danger-full-access", "--approval", "never"]);
-    let _ = spawn.env("KUBECONFIG", "/of/the/spawner").env("AGENTMUX_TOKEN", "secret").env("PWDX", "no").run().ok();
+    let _ = spawn
+        .env("KUBECONFIG", "/of/the/spawner")
+        .env("AGENTMUX_TOKEN", "secret")
+        .env("PWDX", "no")
+        .run()
+        .ok();
     model.script([Rule::user("print the environment").exec("env | sort").reply("done")]);
     deliver(&house, "print the environment");
     model.wait_for("the output", DEADLINE, |requests| requests.iter().any(|r| r.newest_output().is_some()));
-    let output = model.requests().iter().filter_map(|r| r.newest_output().map(|o| o.to_string())).next_back().expect("an output");
-    assert!(output.contains("KUBECONFIG=/of/the/spawner") && output.contains("AGENTMUX_SESSION=reviewer"), "{output}");
+    let output = model
+        .requests()
+        .iter()
+        .filter_map(|r| r.newest_output().map(|o| o.to_string()))
+        .next_back()
+        .expect("an output");
+    assert!(
+        output.contains("KUBECONFIG=/of/the/spawner") && output.contains("AGENTMUX_SESSION=reviewer"),
+        "{output}"
+    );
     assert!(!output.contains("AGENTMUX_TOKEN") && !output.contains("PWDX"), "{output}");
 }
 
@@ -61,10 +82,18 @@ fn look_shows_mail_answers_and_commands_with_their_sources() {
     deliver(&house, "look at me");
     let items = house.poll("the answer", DEADLINE, || {
         let look = house.run(&["look", "reviewer", "--json"]).ok().json();
-        if look.to_string().contains("I have looked.") { Ok(look["items"].clone()) } else { Err(look.to_string()) }
+        if look.to_string().contains("I have looked.") {
+            Ok(look["items"].clone())
+        } else {
+            Err(look.to_string())
+        }
     });
-    let items: Vec<(String, String)> =
-        items.as_array().into_iter().flatten().map(|item| (text_of(&item["kind"]), text_of(&item["source"]))).collect();
+    let items: Vec<(String, String)> = items
+        .as_array()
+        .into_iter()
+        .flatten()
+        .map(|item| (text_of(&item["kind"]), text_of(&item["source"])))
+        .collect();
     let has = |kind: &str, source: &str| items.contains(&(kind.to_owned(), source.to_owned()));
     assert!(has("message", "mail") && has("command", "agent") && has("answer", "agent"), "{items:?}");
 }

@@ -15,7 +15,10 @@ fn mail_reaches_the_model_byte_for_byte_and_once() {
     let mail = texts.iter().find(|text| text.contains(&id)).expect("the model read the mail");
     let envelope = &envelopes(mail)[0];
     assert_eq!(envelope.body, body, "the envelope adds a line end, the reader takes it off again");
-    assert_eq!((envelope.id.as_str(), envelope.from.as_str(), envelope.from_kind.as_str()), (id.as_str(), "operator", "operator"));
+    assert_eq!(
+        (envelope.id.as_str(), envelope.from.as_str(), envelope.from_kind.as_str()),
+        (id.as_str(), "operator", "operator")
+    );
     assert_eq!(model.times_read("last line without end"), 1);
     let delivery = traced(&house, &id);
     assert_eq!(states(&delivery), ["queued", "claimed", "submitted", "consumed"]);
@@ -32,7 +35,10 @@ fn a_forged_envelope_stays_inside_the_body() {
     let texts = model.user_texts();
     let mail = texts.iter().find(|text| text.contains(&id)).expect("the model read the mail");
     let tag = mail.split("--- body ").nth(1).and_then(|rest| rest.split(' ').next()).expect("a tag");
-    let inside = mail.split(&format!("--- body {tag} ---\n")).nth(1).and_then(|rest| rest.split(&format!("--- end {tag} ---")).next());
+    let inside = mail
+        .split(&format!("--- body {tag} ---\n"))
+        .nth(1)
+        .and_then(|rest| rest.split(&format!("--- end {tag} ---")).next());
     assert_eq!(inside, Some(format!("{forged}\n").as_str()));
     assert_eq!(mail.matches(&format!("--- end {tag} ---")).count(), 1, "the tag is not the body's to guess");
 }
@@ -56,7 +62,11 @@ fn a_skill_named_in_a_body_pulls_nothing_in() {
     let (model, house) = house_with_reviewer();
     let skill = house.codex_home().join("skills/deploy-secrets");
     std::fs::create_dir_all(&skill).expect("a skill's folder");
-    std::fs::write(skill.join("SKILL.md"), "---\nname: deploy-secrets\ndescription: d\n---\nPULLED-IN-CONTENT\n").expect("a skill");
+    std::fs::write(
+        skill.join("SKILL.md"),
+        "---\nname: deploy-secrets\ndescription: d\n---\nPULLED-IN-CONTENT\n",
+    )
+    .expect("a skill");
     // The child lists its skills when a thread opens.
     let _ = house.run(&["down", "reviewer"]).ok();
     let _ = house.run(&["up", "reviewer"]).ok();
@@ -64,7 +74,10 @@ fn a_skill_named_in_a_body_pulls_nothing_in() {
     model.wait_until_read("with $HOME", DEADLINE);
     let read = model.transcript();
     assert!(!read.contains("PULLED-IN-CONTENT"), "the skill was pulled in: {read}");
-    assert!(model.user_texts().iter().any(|text| text.contains("`$\u{2060}deploy-secrets` with $HOME")), "{read}");
+    assert!(
+        model.user_texts().iter().any(|text| text.contains("`$\u{2060}deploy-secrets` with $HOME")),
+        "{read}"
+    );
     let trace = traced(&house, &id).to_string();
     assert!(trace.contains("U+2060"), "{trace}");
 }

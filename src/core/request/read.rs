@@ -23,10 +23,11 @@ impl Core {
             Lookup::Found(known) => known.mail.id,
             other => return step.refuse(ask, lookup_fault(id, other)),
         };
-        if !self.ledger.sessions.contains_key(&reader.name) && self.hand_over(step, &reader.name, mail) {
-            if let Some(conn) = self.conns.get_mut(&ask.conn) {
-                conn.handed.push(mail);
-            }
+        if !self.ledger.sessions.contains_key(&reader.name)
+            && self.hand_over(step, &reader.name, mail)
+            && let Some(conn) = self.conns.get_mut(&ask.conn)
+        {
+            conn.handed.push(mail);
         }
         let query = Query::Read { mail, reader: reader.name.clone(), at: step.now };
         step.act(Action::Query { conn: ask.conn, id: ask.id, query });

@@ -79,8 +79,11 @@ impl Core {
         resolved.spawn_refused
     }
 
-    /// Removes a session with everything that waits for it; its mail ends as failed.
+    /// Removes a session with everything that waits for it: its mail ends as failed, and requests that wait for it are told.
     pub(in crate::core) fn remove_session(&mut self, step: &mut Step, name: &Name, why: &str) {
+        if !self.ledger.sessions.contains_key(name) {
+            return;
+        }
         self.thread_left(step, name, why);
         let open: Vec<_> =
             self.ledger.queue(name).into_iter().flat_map(|queue| queue.open.iter().copied()).collect();
@@ -101,5 +104,6 @@ impl Core {
         self.sessions.remove(name);
         self.touched.remove(name);
         step.act(super::super::action::Action::ForgetEnvironment { name: name.clone() });
+        self.evaluate_waiting_for_session(step, name);
     }
 }

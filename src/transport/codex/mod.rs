@@ -34,6 +34,9 @@ pub struct Codex {
     last_id: i64,
     calls: BTreeMap<i64, Call>,
     threads: BTreeMap<Name, Thread>,
+    /// The opening of each session that is under way. An answer to an earlier one, or after a close, is not reported.
+    openings: BTreeMap<Name, Opening>,
+    last_opening: u64,
     /// Questions of the child that wait for the core: request id as text, and how to decline.
     asks: BTreeMap<String, ask::Ask>,
     out: VecDeque<String>,
@@ -84,7 +87,7 @@ enum Call {
     Unsubscribe {
         session: Name,
     },
-    /// Answers that change nothing: interrupt.
+    /// Answers that change nothing: interrupt, leaving a thread that nobody waits for.
     Plain,
 }
 
@@ -152,18 +155,22 @@ impl Codex {
         welcome: String,
         shell_env: &[(String, String)],
     ) {
+        self.last_opening += 1;
+        let opening = self.last_opening;
+        self.openings.insert(session.clone(), opening);
         let mut params = thread_params(setup, shell_env);
         match thread {
             Some(thread) => {
                 params["threadId"] = json!(&*thread);
                 params["excludeTurns"] = json!(true);
-                self.call("thread/resume", params, Call::Resume { session, thread });
+                self.call("thread/resume", params, Call::Resume { session, opening, thread });
             }
-            None => self.call("thread/start", params, Call::StartThread { session, welcome }),
+            None => self.call("thread/start", params, Call::StartThread { session, opening, welcome }),
         }
     }
 
     fn close_thread(&mut self, session: Name) {
+        self.openings.remove(&session);
         let Some(thread) = self.threads.get(&session) else {
             return self.events.push_back(ChildEvent::ThreadGone { session });
         };
@@ -209,13 +216,16 @@ impl Codex {
                 self.on_thread_open(session, thread, busy);
             }
             (
-                Call::StartThread { session, .. }
-                | Call::Inject { session, .. }
-                | Call::Resume { session, .. },
+                Call::StartThread { session, opening, .. }
+                | Call::Inject { session, opening, .. }
+                | Call::Resume { session, opening, .. },
                 Err(error),
             ) => {
-                let (temporary, why) = (is_temporary(&error), error.message);
-                self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
+                if self.openings.get(&session) == Some(&opening) {
+                    self.openings.remove(&session);
+                    let (temporary, why) = (is_temporary(&error), error.message);
+                    self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
+                }
             }
             (Call::Skills { session }, Ok(answer)) => {
                 let names = skill_names(&answer);
@@ -254,7 +264,7 @@ impl Codex {
         self.events.push_back(ChildEvent::Ready { version: version.to_owned() });
     }
 
-    fn on_thread_started(&mut self, session: Name, welcome: &str, answer: &Value) {
+    fn on_thread_started(&mut self, session: Name, opening: Opening, welcome: &str, answer: &Value) {
         let Some(id) = answer["thread"]["id"].as_str() else {
             let why = "it answered thread/start without a thread".to_owned();
             return self.events.push_back(ChildEvent::ThreadFailed { session, temporary: false, why });
@@ -263,10 +273,18 @@ impl Codex {
         let content = json!([{"type": "input_text", "text": welcome}]);
         let item = json!({"type": "message", "role": "developer", "content": content});
         let params = json!({"threadId": &*thread, "items": [item]});
-        self.call("thread/inject_items", params, Call::Inject { session, thread });
+        self.call("thread/inject_items", params, Call::Inject { session, opening, thread });
     }
 
-    fn on_thread_open(&mut self, session: Name, id: ThreadId, busy: bool) {
+    fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
+        if self.openings.get(&session) != Some(&opening) {
+            // Nobody waits for this thread any more; unless it is the one that is open, it is left to unload.
+            if self.session_of(&id).is_none() {
+                self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Plain);
+            }
+            return;
+        }
+        self.openings.remove(&session);
         self.threads.insert(session.clone(), Thread { id: id.clone(), turn: None, busy });
         self.call("skills/list", json!({}), Call::Skills { session: session.clone() });
         self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });

@@ -1,0 +1,324 @@
+//! The clients' twin: connections that say hello, ask for everything that the protocol has, and hang up when they like.
+//!
+//! **Invariant:** a client that reads its mail asks for nothing more until the answer is there, as the command line does;
+//! so its next request really means that it has the text.
+
+use std::collections::BTreeMap;
+
+use agentmux::core::input::{Input, Resolved};
+use agentmux::model::fault::Fault;
+use agentmux::model::id::{ConnId, MailId};
+use agentmux::model::mail::Priority;
+use agentmux::model::name::{self, Name};
+use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
+use agentmux::protocol::request::{
+    Down, Hello, Inbox, Look, MailRef, Names, One, Reply, Request, Send, Spawn, Stop, Until, Wait,
+};
+use agentmux::wire::rpc::Id;
+
+use crate::guarantee::Guarantee;
+use crate::shape::Shape;
+use crate::world::{Happening, World};
+
+/// All clients.
+#[derive(Debug)]
+pub struct Clients {
+    pub all: Vec<Client>,
+    last_conn: u64,
+    /// Mails that some client knows of.
+    pub known: Vec<MailId>,
+    /// Keyed mail that some client may send again.
+    keyed: Vec<Send>,
+    /// What the last `list` showed.
+    pub listed: Vec<SessionInfo>,
+}
+
+/// One client.
+#[derive(Debug)]
+pub struct Client {
+    pub conn: Option<ConnId>,
+    /// Whether it runs inside an agent.
+    pub outside: bool,
+    /// Requests that it will still make.
+    pub left: u64,
+    last_id: i64,
+    /// Requests without a reply.
+    pub asked: BTreeMap<Id, Request>,
+    /// Mail whose text it was given.
+    holds: Vec<MailId>,
+}
+
+/// What a reply carries.
+#[derive(Debug)]
+pub enum Body {
+    Answer(Answer),
+    Fault(Fault),
+    /// Rows from the store; the mail whose text is among them.
+    Rows(Option<MailId>),
+}
+
+impl Clients {
+    pub fn new(shape: &Shape) -> Clients {
+        let client = |number| Client {
+            conn: None,
+            outside: number == 3,
+            left: shape.requests,
+            last_id: 0,
+            asked: BTreeMap::new(),
+            holds: Vec::new(),
+        };
+        let all = (0..shape.clients).map(client).collect();
+        Clients { all, last_conn: 0, known: Vec::new(), keyed: Vec::new(), listed: Vec::new() }
+    }
+
+    /// Every connection is gone.
+    pub fn hang_up_all(&mut self) {
+        self.all.iter_mut().for_each(Client::forget);
+    }
+
+    fn on(&self, conn: ConnId) -> Option<usize> {
+        self.all.iter().position(|client| client.conn == Some(conn))
+    }
+}
+
+impl Client {
+    /// Who it speaks as.
+    pub fn name(&self) -> Name {
+        Name::parse(if self.outside { name::OUTSIDE } else { name::OPERATOR })
+            .expect("a constant in the grammar")
+    }
+
+    fn forget(&mut self) {
+        self.conn = None;
+        self.asked.clear();
+        self.holds.clear();
+    }
+
+    fn is_reading(&self) -> bool {
+        self.asked.values().any(|request| matches!(request, Request::Read(_)))
+    }
+}
+
+impl World {
+    /// A client does its next thing, and plans the one after.
+    pub fn client_acts(&mut self, client: usize) {
+        if self.relay.is_none() {
+            self.in_ms(1, Happening::RelayStarts);
+            let pause = self.random.ms(2, 60);
+            return self.in_ms(pause, Happening::ClientActs(client));
+        }
+        if self.clients.all[client].left == 0 {
+            return;
+        }
+        let pause = self.random.ms(1, self.shape.think_ms);
+        self.in_ms(pause, Happening::ClientActs(client));
+        if self.clients.all[client].conn.is_some() && self.chance(self.shape.client_closes) {
+            return self.client_hangs_up(client);
+        }
+        if self.clients.all[client].conn.is_none() {
+            let says_hello = !self.chance(self.shape.client_closes / 2);
+            return self.client_connects(client, says_hello);
+        }
+        if !self.clients.all[client].is_reading() {
+            self.clients.all[client].left -= 1;
+            let request = self.draw_request();
+            self.client_asks(client, request);
+        }
+    }
+
+    /// A client connects, and says hello as its first request.
+    pub fn client_connects(&mut self, client: usize, says_hello: bool) {
+        self.clients.last_conn += 1;
+        let conn = ConnId(self.clients.last_conn);
+        let twin = &mut self.clients.all[client];
+        twin.conn = Some(conn);
+        twin.last_id = 0;
+        let descends = twin.outside;
+        self.reaches_relay(Input::ConnOpened { conn, descends });
+        if says_hello {
+            let hello = Hello {
+                client: "cli".to_owned(),
+                version: "0.1.0".to_owned(),
+                protocol_min: 1,
+                protocol_max: 1,
+                agent_mark: None,
+            };
+            self.client_asks(client, Request::Hello(hello));
+        }
+    }
+
+    /// A client writes a request.
+    pub fn client_asks(&mut self, client: usize, request: Request) {
+        let twin = &mut self.clients.all[client];
+        let Some(conn) = twin.conn else { return };
+        twin.last_id += 1;
+        let id = Id::Number(twin.last_id);
+        self.witness.confirmed.extend(twin.holds.drain(..));
+        twin.asked.insert(id.clone(), request.clone());
+        if let Request::Send(send) = &request
+            && send.key.is_some()
+        {
+            self.clients.keyed.push(send.clone());
+        }
+        let request = Box::new(request);
+        self.reaches_relay(Input::Asked { conn, id, request, resolved: Resolved::default() });
+    }
+
+    fn client_hangs_up(&mut self, client: usize) {
+        let twin = &mut self.clients.all[client];
+        let Some(conn) = twin.conn else { return };
+        twin.forget();
+        self.note(|| format!("client {client} hangs up"));
+        self.reaches_relay(Input::ConnClosed { conn });
+    }
+
+    /// The relay closes a connection.
+    pub fn hang_up(&mut self, conn: ConnId) {
+        if let Some(client) = self.clients.on(conn) {
+            self.client_hangs_up(client);
+        }
+    }
+
+    /// Every client hangs up.
+    pub fn clients_hang_up(&mut self) {
+        (0..self.clients.all.len()).for_each(|client| self.client_hangs_up(client));
+    }
+
+    /// Completes a request with the rows that it names, at the moment at which the relay handles it.
+    pub fn resolved(&mut self, input: &mut Input) {
+        if let Input::Asked { conn, request, resolved, .. } = input
+            && let Some(client) = self.clients.on(*conn)
+        {
+            *resolved = self.resolve(client, request);
+        }
+    }
+
+    /// G1, G4, G5: a reply reaches a client.
+    pub fn client_gets(&mut self, conn: ConnId, id: &Id, body: Body) {
+        let Some(client) = self.clients.on(conn) else { return };
+        let Some(request) = self.clients.all[client].asked.remove(id) else {
+            return self.breach(Guarantee::OneReply, format!("{conn:?} got a second reply to {id:?}"));
+        };
+        match body {
+            Body::Answer(Answer::Sent(sent)) => self.client_is_told_sent(client, &request, &sent),
+            Body::Answer(Answer::Waited(waited)) if waited.reached => {
+                let Request::Wait(Wait { until: Until::Consumed, .. }) = request else { return };
+                let undelivered = {
+                    let mut rows = self.disk.committed.of_mail(waited.sent.id);
+                    rows.find(|(_, row)| !row.state.is_delivered()).map(|(id, row)| (id, row.state))
+                };
+                if let Some((id, state)) = undelivered {
+                    let what = format!("told delivered, but {id:?} is {state:?} on disk");
+                    self.breach(Guarantee::ConsumedOnEvidence, what);
+                }
+            }
+            Body::Answer(Answer::Sessions(answer)) => {
+                self.clients.listed = answer.sessions.unwrap_or_default();
+            }
+            Body::Rows(Some(mail)) => self.clients.all[client].holds.push(mail),
+            Body::Fault(fault) => self.note(|| format!("  refused: {}", fault.message)),
+            Body::Answer(_) | Body::Rows(None) => {}
+        }
+    }
+
+    fn client_is_told_sent(&mut self, client: usize, request: &Request, sent: &Sent) {
+        let disk = &self.disk.committed;
+        let missing = sent.deliveries.iter().any(|d| !disk.of_mail(sent.id).any(|(_, row)| row.to == d.to));
+        if missing || !disk.mails.contains_key(&sent.id) {
+            return self.breach(Guarantee::AcceptedIsOnDisk, format!("{} told, but not on disk", sent.id));
+        }
+        if self.witness.accepted.insert(sent.id) {
+            self.counts.mails += sent.deliveries.len() as u64;
+            self.clients.known.push(sent.id);
+        }
+        if let Request::Send(Send { key: Some(key), .. }) = request {
+            let from = self.clients.all[client].name();
+            let first = *self.witness.by_key.entry((from, key.clone())).or_insert(sent.id);
+            if first != sent.id {
+                self.breach(Guarantee::OneMailPerKey, format!("{key} became {first} and {}", sent.id));
+            }
+        }
+    }
+
+    fn draw_request(&mut self) -> Request {
+        if self.disk.committed.sessions.is_empty() || self.random.chance(60) {
+            return self.draw_spawn();
+        }
+        let some_mail = self.clients.known.len();
+        let mail = (some_mail > 0).then(|| self.random.pick(&self.clients.known).to_string());
+        if self.random.below(100) < self.shape.sending {
+            return match mail {
+                Some(id) if self.random.chance(150) => {
+                    let body = self.draw_body();
+                    Request::Reply(Reply { id, body, ..Reply::default() })
+                }
+                mail => Request::Send(self.draw_send(mail)),
+            };
+        }
+        let name = self.draw_name();
+        match (self.random.below(14), mail) {
+            (0 | 1, Some(id)) => Request::Trace(MailRef { id }),
+            (2..=4, Some(id)) => {
+                let until = *self.random.pick(&[Until::Submitted, Until::Consumed, Until::Reply]);
+                Request::Wait(Wait { id, until, timeout_ms: self.random.below(60_000) })
+            }
+            (5 | 6, Some(id)) => Request::Read(MailRef { id: id[id.len() - 12..].to_owned() }),
+            (7, _) => Request::Up(Names { names: vec![name] }),
+            (8, _) => Request::Down(Down { names: vec![name], now: self.random.chance(500) }),
+            (9, _) if self.random.chance(600) => Request::Remove(One { name }),
+            (9, _) if self.random.chance(200) => Request::Stop(Stop { now: self.random.chance(500) }),
+            (10, _) => Request::Look(Look { name, limit: 5 }),
+            (11, _) => Request::Attach(One { name }),
+            (12, _) => Request::Inbox(Inbox::default()),
+            (13, _) => Request::Status,
+            _ => Request::List,
+        }
+    }
+
+    fn draw_spawn(&mut self) -> Request {
+        let program = format!("/bin/codex-{}", self.random.below(self.shape.programs));
+        Request::Spawn(Spawn {
+            name: self.draw_name(),
+            dir: "/project".to_owned(),
+            program,
+            ..Spawn::default()
+        })
+    }
+
+    fn draw_name(&mut self) -> String {
+        (*self.random.pick(&NAMES[..self.shape.sessions])).to_owned()
+    }
+
+    fn draw_body(&mut self) -> String {
+        let bytes = match self.random.below(40) {
+            0 => 40_000,
+            1 | 2 => 12_000,
+            _ => 8,
+        };
+        "m".repeat(bytes)
+    }
+
+    fn draw_send(&mut self, parent: Option<String>) -> Send {
+        if !self.clients.keyed.is_empty() && self.random.chance(150) {
+            return self.random.pick(&self.clients.keyed).clone();
+        }
+        let to = match self.random.below(10) {
+            0 => vec!["@all".to_owned()],
+            1 => vec![name::OPERATOR.to_owned()],
+            2 | 3 => vec![self.draw_name(), self.draw_name(), self.draw_name()],
+            _ => vec![self.draw_name()],
+        };
+        let priority = match self.random.below(10) {
+            0 | 1 => Priority::Urgent,
+            2 => Priority::Fyi,
+            _ => Priority::Normal,
+        };
+        let expires = self.random.chance(100).then(|| 1 + self.random.below(20_000));
+        let key = self.random.chance(250).then(|| format!("key-{}", self.random.below(1_000_000)));
+        let reply_to = parent.filter(|_| self.random.chance(100));
+        Send { to, body: self.draw_body(), subject: None, priority, reply_to, expires_ms: expires, key }
+    }
+}
+
+/// Names that sessions get.
+pub const NAMES: [&str; 4] = ["lead", "reviewer", "tester", "scout"];

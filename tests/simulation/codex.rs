@@ -1,0 +1,289 @@
+//! The children's twin, inside: threads with histories that outlive processes, turns, items and approvals.
+//!
+//! It replays what was measured of Codex 0.169.0: a `turn/start` whose response was seen is lost when the process dies before
+//! the item is written; a written item is never lost; a living child's history shows an input 9 to 36 ms after the response;
+//! a start into a running turn is a steer with the same turn id; an interrupted turn loses what was not written; an interrupt
+//! before the turn shows is refused; rarely the model has had an input that no history ever shows.
+//!
+//! **Invariant:** the model is told an input when its item is written, or hidden when its process dies; never else.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use agentmux::model::child::{ApprovalAsked, ChildEvent, TurnOutcome};
+use agentmux::model::clock::Millis;
+use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
+use agentmux::model::name::Name;
+
+use crate::world::{Happening, World};
+
+/// All processes, and what is on Codex's own disk.
+#[derive(Debug, Default)]
+pub struct Codex {
+    pub threads: BTreeMap<ThreadId, Vec<Item>>,
+    pub processes: BTreeMap<Nonce, Process>,
+    pub last: u64,
+}
+
+/// One user message of a history.
+#[derive(Debug, Clone)]
+pub struct Item {
+    pub claim: Option<ClaimId>,
+    pub turn: TurnId,
+}
+
+/// One living process.
+#[derive(Debug)]
+pub struct Process {
+    pub pid: u32,
+    /// Its connection to the relay.
+    pub link: Option<Link>,
+    /// Which thread each session's name means in it.
+    pub names: BTreeMap<Name, ThreadId>,
+    /// Threads that are being left.
+    pub closing: BTreeMap<Name, ThreadId>,
+    pub loaded: BTreeMap<ThreadId, Option<Turn>>,
+    /// How often it was asked to end.
+    pub terms: u32,
+    /// Commands are read in the order of writing.
+    pub reads_from: Millis,
+}
+
+/// One connection of a relay to a process.
+#[derive(Debug)]
+pub struct Link {
+    pub number: u64,
+    /// Sessions whose threads it has opened.
+    pub opened: BTreeSet<Name>,
+}
+
+/// A turn in a loaded thread.
+#[derive(Debug)]
+pub struct Turn {
+    pub id: TurnId,
+    /// Whether anybody can see it yet.
+    pub shown: bool,
+    /// Inputs that are not in the history yet.
+    pub inputs: VecDeque<Option<ClaimId>>,
+    /// Every claim that ever was an input of it.
+    pub ours: Vec<ClaimId>,
+    /// The approval that it waits for.
+    pub approval: Option<String>,
+}
+
+impl Codex {
+    /// A number that was not used before.
+    pub fn next(&mut self) -> u64 {
+        self.last += 1;
+        self.last
+    }
+
+    /// The running turn of a thread.
+    pub fn turn(&mut self, nonce: Nonce, thread: &ThreadId) -> Option<&mut Turn> {
+        self.processes.get_mut(&nonce)?.loaded.get_mut(thread)?.as_mut()
+    }
+}
+
+impl World {
+    /// Tells the relay something, if the child has a connection to it.
+    pub fn child_says(&mut self, nonce: Nonce, event: ChildEvent) {
+        if self.codex.processes.get(&nonce).is_some_and(|process| process.link.is_some()) {
+            self.reaches_relay(agentmux::core::input::Input::Child { nonce, event });
+        }
+    }
+
+    /// Tells the relay something about a thread, if its connection has that thread open.
+    fn thread_says(&mut self, nonce: Nonce, thread: &ThreadId, event: impl FnOnce(Name) -> ChildEvent) {
+        let Some(process) = self.codex.processes.get(&nonce) else { return };
+        let opened = |name: &Name| process.link.as_ref().is_some_and(|link| link.opened.contains(name));
+        let name = process.names.iter().find(|(name, other)| *other == thread && opened(name));
+        if let Some(name) = name.map(|(name, _)| name.clone()) {
+            self.child_says(nonce, event(name));
+        }
+    }
+
+    /// Puts an input into a thread: into its running turn, or into a new one. With `answer_on`, that connection is answered.
+    pub fn apply_input(
+        &mut self,
+        nonce: Nonce,
+        thread: &ThreadId,
+        claim: Option<ClaimId>,
+        answer_on: Option<u64>,
+    ) {
+        let id = self.codex.next();
+        let Some(running) = self.codex.processes.get_mut(&nonce).and_then(|p| p.loaded.get_mut(thread))
+        else {
+            return;
+        };
+        let is_steer = running.is_some();
+        let turn = running.get_or_insert_with(|| Turn {
+            id: format!("turn-{id}").into(),
+            shown: false,
+            inputs: VecDeque::new(),
+            ours: Vec::new(),
+            approval: None,
+        });
+        turn.inputs.push_back(claim);
+        turn.ours.extend(claim);
+        let (turn, waits) = (turn.id.clone(), turn.approval.is_some());
+        self.note(|| format!("child takes {claim:?} into {turn}, steer: {is_steer}"));
+        let base = self.random.ms(1, 5);
+        if let (Some(link), Some(claim)) = (answer_on, claim)
+            && !self.chance(self.shape.says_nothing)
+        {
+            let late = self.chance(self.shape.answers_late);
+            let pause = if late { self.random.ms(20, 300) } else { base };
+            let (thread, turn) = (thread.clone(), turn.clone());
+            self.in_ms(pause, Happening::Accepts { nonce, link, thread, claim, turn });
+        }
+        let lag = self.random.ms(9, 36);
+        let mut pause = base + lag;
+        if is_steer {
+            self.counts.steers += 1;
+            if waits {
+                return;
+            }
+        } else {
+            let (thread, turn) = (thread.clone(), turn.clone());
+            let shows = base + self.random.ms(1, lag);
+            self.in_ms(shows, Happening::TurnShows { nonce, thread, turn });
+            // The first turn waits about a second for slow tool servers, and its evidence with it.
+            if self.random.chance(80) {
+                pause += 1_000;
+            }
+        }
+        self.in_ms(pause, Happening::ItemIsWritten { nonce, thread: thread.clone(), turn });
+    }
+
+    /// The child answers a request to start a turn.
+    pub fn child_accepts(
+        &mut self,
+        nonce: Nonce,
+        link: u64,
+        thread: &ThreadId,
+        claim: ClaimId,
+        turn: TurnId,
+    ) {
+        let Some(process) = self.codex.processes.get(&nonce) else { return };
+        let Some(open) = process.link.as_ref().filter(|open| open.number == link) else { return };
+        let name = process.names.iter().find(|(name, other)| *other == thread && open.opened.contains(*name));
+        let Some(session) = name.map(|(name, _)| name.clone()) else { return };
+        self.child_says(nonce, ChildEvent::TurnAccepted { session, claim, turn });
+    }
+
+    pub fn turn_shows(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId) {
+        let Some(turn) = self.codex.turn(nonce, thread).filter(|turn| turn.id == *id && !turn.shown) else {
+            return;
+        };
+        turn.shown = true;
+        let turn = id.clone();
+        self.thread_says(nonce, thread, |session| ChildEvent::TurnStarted { session, turn });
+    }
+
+    /// The turn's next input becomes an item: durable, visible, and told to the model.
+    pub fn item_is_written(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId) {
+        self.turn_shows(nonce, thread, id);
+        let Some(turn) = self.codex.turn(nonce, thread).filter(|turn| turn.id == *id) else { return };
+        if turn.approval.is_some() {
+            return;
+        }
+        let Some(claim) = turn.inputs.pop_front() else { return };
+        let more = !turn.inputs.is_empty();
+        self.codex.threads.entry(thread.clone()).or_default().push(Item { claim, turn: id.clone() });
+        if let Some(claim) = claim {
+            self.model_is_told(claim, false);
+        }
+        self.thread_says(nonce, thread, |session| ChildEvent::InputTaken {
+            session,
+            claim,
+            turn: id.clone(),
+        });
+        if self.chance(self.shape.asks_approval) {
+            let key = format!("approval-{}", self.codex.next());
+            if let Some(turn) = self.codex.turn(nonce, thread) {
+                turn.approval = Some(key.clone());
+            }
+            self.approval_is_asked(nonce, thread, &key);
+            if !self.random.chance(100) {
+                let pause = self.random.ms(50, 20_000);
+                self.in_ms(pause, Happening::PaneAnswers { nonce, thread: thread.clone(), key });
+            }
+        } else if !more {
+            self.turn_will_end(nonce, thread, id);
+        }
+    }
+
+    fn turn_will_end(&mut self, nonce: Nonce, thread: &ThreadId, turn: &TurnId) {
+        let long = self.random.chance(100);
+        let pause = if long { self.random.ms(400, 9_000) } else { self.random.ms(5, 400) };
+        self.in_ms(pause, Happening::TurnIsOver { nonce, thread: thread.clone(), turn: turn.clone() });
+    }
+
+    pub fn approval_is_asked(&mut self, nonce: Nonce, thread: &ThreadId, key: &str) {
+        let (key, kind, summary) = (key.to_owned(), "command".to_owned(), "rm -r build".to_owned());
+        self.thread_says(nonce, thread, |session| {
+            ChildEvent::ApprovalAsked(ApprovalAsked { key, session, kind, summary })
+        });
+    }
+
+    /// Somebody answered the approval that a turn waits for; the turn goes on.
+    pub fn approval_is_settled(&mut self, nonce: Nonce, thread: &ThreadId, key: &str) {
+        let waits = |turn: &&mut Turn| turn.approval.as_deref() == Some(key);
+        let Some(turn) = self.codex.turn(nonce, thread).filter(waits) else { return };
+        turn.approval = None;
+        let (id, held) = (turn.id.clone(), turn.inputs.len());
+        self.thread_says(nonce, thread, |_| ChildEvent::ApprovalResolved { key: key.to_owned() });
+        for number in 0..held as i64 {
+            let (thread, turn) = (thread.clone(), id.clone());
+            self.in_ms(2 + number, Happening::ItemIsWritten { nonce, thread, turn });
+        }
+        if held == 0 {
+            self.turn_will_end(nonce, thread, &id);
+        }
+    }
+
+    pub fn turn_is_over(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId) {
+        let idle = |turn: &&mut Turn| turn.id == *id && turn.inputs.is_empty() && turn.approval.is_none();
+        if self.codex.turn(nonce, thread).filter(idle).is_none() {
+            return;
+        }
+        let failed = self.chance(self.shape.turn_fails);
+        let outcome =
+            if failed { TurnOutcome::Failed("usage limit".to_owned()) } else { TurnOutcome::Completed };
+        self.end_turn(nonce, thread, outcome);
+    }
+
+    /// Interrupts a turn that shows; what is not in the history is lost.
+    pub fn interrupt_turn(&mut self, nonce: Nonce, thread: &ThreadId) {
+        let Some(turn) = self.codex.turn(nonce, thread).filter(|turn| turn.shown) else { return };
+        let (lost, approval) = (turn.inputs.iter().flatten().count() as u64, turn.approval.take());
+        turn.inputs.clear();
+        self.counts.lost_inputs += lost;
+        self.note(|| format!("a turn of {thread} is interrupted, {lost} inputs lost"));
+        if let Some(key) = approval {
+            self.thread_says(nonce, thread, |_| ChildEvent::ApprovalResolved { key });
+        }
+        self.end_turn(nonce, thread, TurnOutcome::Interrupted);
+    }
+
+    fn end_turn(&mut self, nonce: Nonce, thread: &ThreadId, outcome: TurnOutcome) {
+        let Some(turn) = self.codex.processes.get_mut(&nonce).and_then(|p| p.loaded.get_mut(thread)?.take())
+        else {
+            return;
+        };
+        self.thread_says(nonce, thread, |session| ChildEvent::TurnEnded { session, turn: turn.id, outcome });
+        self.drains(nonce);
+    }
+
+    /// The model of a session gets the mails of a claim.
+    pub fn model_is_told(&mut self, claim: ClaimId, hidden: bool) {
+        let Some(row) = self.disk.open.claims.get(&claim) else { return };
+        let deliveries = row.deliveries.clone();
+        self.note(|| format!("model is told {claim} {deliveries:?}, hidden: {hidden}"));
+        if let Some(told) = self.witness.model_is_told(claim, &deliveries) {
+            self.counts.duplicates += u64::from(told.is_ok());
+            if let Err(what) = told {
+                self.breach(crate::guarantee::Guarantee::ToldOnce, what);
+            }
+        }
+    }
+}

@@ -1,0 +1,208 @@
+//! The disk: tables as the real store has them, one open transaction, and the rows that a request names.
+//!
+//! **Invariant:** only `commit` changes what survives a crash; `lose` forgets the open transaction whole.
+//! **Invariant:** rows are written from records without the ledger, so that comparing the two means something (G9).
+//!
+//! Deliberately absent: removal of mail. Rows of mail stay for ever.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use agentmux::core::input::{Known, KnownDelivery, Lookup};
+use agentmux::core::record::{DeliveryId, Record};
+use agentmux::model::clock::Millis;
+use agentmux::model::id::{ClaimId, MailId, Nonce, TurnId};
+use agentmux::model::mail::{DeliveryState, Mail};
+use agentmux::model::name::Name;
+use agentmux::model::session::{Child, Session};
+
+/// One row of the deliveries.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeliveryRow {
+    pub mail: MailId,
+    pub to: Name,
+    pub state: DeliveryState,
+    pub turn: Option<TurnId>,
+    pub note: Option<String>,
+    /// Every state that it went to since it was accepted, in order.
+    pub path: Vec<DeliveryState>,
+}
+
+/// One row of the claims.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClaimRow {
+    pub session: Name,
+    pub child: Option<Nonce>,
+    pub deliveries: Vec<DeliveryId>,
+    pub opened_at: Millis,
+    pub ended_at: Option<Millis>,
+    /// Its place in the order of writing.
+    pub row: usize,
+}
+
+/// Everything that is stored.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Tables {
+    pub sessions: BTreeMap<Name, Session>,
+    pub mails: BTreeMap<MailId, Arc<Mail>>,
+    pub deliveries: BTreeMap<DeliveryId, DeliveryRow>,
+    pub claims: BTreeMap<ClaimId, ClaimRow>,
+    pub children: BTreeMap<Nonce, (Child, bool)>,
+}
+
+/// The tables as they survive a crash, and as the open transaction sees them.
+#[derive(Debug, Default)]
+pub struct Disk {
+    pub committed: Tables,
+    pub open: Tables,
+    pending: Vec<Record>,
+}
+
+impl Disk {
+    /// A disk that holds these tables.
+    pub fn of(tables: &Tables) -> Disk {
+        Disk { committed: tables.clone(), open: tables.clone(), pending: Vec::new() }
+    }
+
+    /// Writes a record into the open transaction.
+    pub fn write(&mut self, record: &Record) {
+        self.open.write(record);
+        self.pending.push(record.clone());
+    }
+
+    /// Makes the open transaction durable; returns what it held.
+    pub fn commit(&mut self) -> Vec<Record> {
+        let records = std::mem::take(&mut self.pending);
+        records.iter().for_each(|record| self.committed.write(record));
+        records
+    }
+
+    /// Loses the open transaction.
+    pub fn lose(&mut self) {
+        if !self.pending.is_empty() {
+            self.pending.clear();
+            self.open = self.committed.clone();
+        }
+    }
+
+    /// Looks a mail up by its id, a prefix or a suffix of it.
+    pub fn lookup(&self, reference: &str) -> Lookup {
+        if let Some(mail) = MailId::parse(reference) {
+            let known = self.open.known(mail);
+            return known.map_or(Lookup::Missing, |known| Lookup::Found(Box::new(known)));
+        }
+        let fits = |id: &&MailId| {
+            let text = id.to_string();
+            text.starts_with(reference) || text.ends_with(reference)
+        };
+        let found: Vec<MailId> = self.open.mails.keys().filter(fits).copied().collect();
+        match found[..] {
+            [] => Lookup::Missing,
+            [one] => self.open.known(one).map_or(Lookup::Missing, |known| Lookup::Found(Box::new(known))),
+            _ => Lookup::Ambiguous(found),
+        }
+    }
+
+    /// Looks up the mail that has this sender and idempotency key.
+    pub fn keyed(&self, from: &Name, key: Option<&str>) -> Option<Box<Known>> {
+        let key = key?;
+        let mail = self.open.mails.values().find(|m| m.from == *from && m.key.as_deref() == Some(key))?;
+        self.open.known(mail.id).map(Box::new)
+    }
+}
+
+impl Tables {
+    /// A stored mail and where it stands.
+    pub fn known(&self, id: MailId) -> Option<Known> {
+        let mail = self.mails.get(&id)?;
+        let row = |row: &DeliveryRow| KnownDelivery {
+            to: row.to.clone(),
+            state: row.state,
+            reason: row.note.clone(),
+            turn: row.turn.as_deref().map(str::to_owned),
+        };
+        Some(Known {
+            mail: (**mail).clone(),
+            deliveries: self.of_mail(id).map(|(_, delivery)| row(delivery)).collect(),
+            answered_by: self.mails.values().find(|other| other.reply_to == Some(id)).map(|other| other.id),
+        })
+    }
+
+    /// The deliveries of one mail.
+    pub fn of_mail(&self, id: MailId) -> impl Iterator<Item = (DeliveryId, &DeliveryRow)> {
+        self.deliveries.iter().filter(move |(_, row)| row.mail == id).map(|(id, row)| (*id, row))
+    }
+
+    fn write(&mut self, record: &Record) {
+        match record {
+            Record::SessionSpawned(session) => {
+                self.sessions.insert(session.name.clone(), session.clone());
+            }
+            Record::SessionWanted { name, wanted } => {
+                if let Some(session) = self.sessions.get_mut(name) {
+                    session.wanted = *wanted;
+                }
+            }
+            Record::ThreadBound { name, thread } => {
+                if let Some(session) = self.sessions.get_mut(name) {
+                    session.thread = Some(thread.clone());
+                }
+            }
+            Record::SessionRemoved { name } => {
+                self.sessions.remove(name);
+            }
+            Record::MailAccepted { mail, deliveries } => {
+                for (id, to) in deliveries {
+                    let row = DeliveryRow {
+                        mail: mail.id,
+                        to: to.clone(),
+                        state: DeliveryState::Queued,
+                        turn: None,
+                        note: None,
+                        path: Vec::new(),
+                    };
+                    self.deliveries.insert(*id, row);
+                }
+                self.mails.insert(mail.id, mail.clone());
+            }
+            Record::DeliveryMoved { delivery, to, turn, note, .. } => {
+                if let Some(row) = self.deliveries.get_mut(delivery) {
+                    row.state = *to;
+                    row.path.push(*to);
+                    row.turn = turn.clone();
+                    row.note = note.clone();
+                }
+            }
+            Record::ClaimOpened { claim, session, child, deliveries, at } => {
+                let row = ClaimRow {
+                    session: session.clone(),
+                    child: *child,
+                    deliveries: deliveries.clone(),
+                    opened_at: *at,
+                    ended_at: None,
+                    row: self.claims.len(),
+                };
+                self.claims.insert(*claim, row);
+            }
+            Record::ClaimEnded { claim, at } => {
+                if let Some(row) = self.claims.get_mut(claim) {
+                    row.ended_at = Some(*at);
+                }
+            }
+            Record::ChildIntended(child) => {
+                self.children.insert(child.nonce, (child.clone(), true));
+            }
+            Record::ChildStarted { nonce, pid } => {
+                if let Some((child, _)) = self.children.get_mut(nonce) {
+                    child.pid = Some(*pid);
+                }
+            }
+            Record::ChildEnded { nonce, .. } => {
+                if let Some((_, lives)) = self.children.get_mut(nonce) {
+                    *lives = false;
+                }
+            }
+            Record::ClaimNoted { .. } | Record::ApprovalAsked { .. } | Record::ApprovalSettled { .. } => {}
+        }
+    }
+}

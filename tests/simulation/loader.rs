@@ -1,0 +1,62 @@
+//! The loader: makes a ledger from the tables, by asking what is still open, as the real store does with SQL.
+//!
+//! **Invariant:** independent of `Ledger::apply` and `Ledger::restore`; every field is worked out here from rows.
+
+use agentmux::core::ledger::{Claim, Delivery, Ledger};
+use agentmux::model::mail::DeliveryState;
+
+use crate::disk::Tables;
+
+/// Loads the ledger that a relay would start with.
+pub fn load(tables: &Tables) -> Ledger {
+    let mut ledger = Ledger { sessions: tables.sessions.clone(), ..Ledger::default() };
+    let children = tables.children.iter().filter(|(_, (_, lives))| *lives);
+    ledger.children = children.map(|(nonce, (child, _))| (*nonce, child.clone())).collect();
+    ledger.last_delivery = tables.deliveries.last_key_value().map_or(0, |(id, _)| id.0);
+    for (id, row) in tables.deliveries.iter().filter(|(_, row)| row.state.is_open()) {
+        let mail = &tables.mails[&row.mail];
+        let bytes = mail.body.len();
+        let queue = ledger.queues.entry(row.to.clone()).or_default();
+        queue.open.insert(*id);
+        queue.bytes += bytes as u64;
+        ledger.bytes += bytes as u64;
+        if row.state == DeliveryState::Queued {
+            queue.queued.insert((mail.priority, *id));
+            ledger.expiring.extend(mail.expires_at.map(|at| (at, *id)));
+        }
+        let delivery = Delivery {
+            mail: row.mail,
+            to: row.to.clone(),
+            from: mail.from.clone(),
+            priority: mail.priority,
+            bytes: bytes as u32,
+            sent_at: mail.sent_at,
+            expires_at: mail.expires_at,
+            state: row.state,
+            claims: Vec::new(),
+        };
+        ledger.deliveries.insert(*id, delivery);
+    }
+    let mut claims: Vec<_> = tables.claims.iter().collect();
+    claims.sort_by_key(|(_, row)| row.row);
+    for (id, row) in claims {
+        let mut is_live = row.ended_at.is_none();
+        for delivery in &row.deliveries {
+            if let Some(delivery) = ledger.deliveries.get_mut(delivery) {
+                delivery.claims.push(*id);
+                is_live = true;
+            }
+        }
+        if is_live {
+            let claim = Claim {
+                session: row.session.clone(),
+                child: row.child,
+                deliveries: row.deliveries.clone(),
+                opened_at: row.opened_at,
+                ended: row.ended_at.is_some(),
+            };
+            ledger.claims.insert(*id, claim);
+        }
+    }
+    ledger
+}

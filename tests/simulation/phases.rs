@@ -1,0 +1,209 @@
+//! The two phases of a seed: safety, with everything going wrong, then liveness, in which everything must converge.
+//!
+//! **Invariant:** liveness has a bound in virtual time; what has not happened by then is a breach of G7.
+
+use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::model::session::SessionState;
+use agentmux::protocol::request::{Down, MailRef, Names, Request, Send};
+
+use crate::guarantee::Guarantee;
+use crate::shell::CrashPoint;
+use crate::world::{Happening, World};
+
+/// Old trouble is over by then: a hanging child is killed after 20 s, a lease ends after 30 s, a stop after 10 s.
+const SETTLE_MS: i64 = 100_000;
+/// Everything that was asked for has happened by then.
+const CONVERGE_MS: i64 = 600_000;
+
+impl World {
+    /// Lives through both phases.
+    pub fn run(&mut self) {
+        self.safety();
+        if self.breach.is_none() {
+            self.liveness();
+        }
+    }
+
+    fn safety(&mut self) {
+        for client in 0..self.clients.all.len() {
+            let pause = self.random.ms(0, self.shape.think_ms);
+            self.in_ms(pause, Happening::ClientActs(client));
+        }
+        for _ in 0..self.shape.laps {
+            if self.breach.is_some() || !self.turn_the_wheel() {
+                break;
+            }
+            self.nature();
+        }
+        self.check_accepted();
+    }
+
+    fn liveness(&mut self) {
+        self.note(|| "faults stop".to_owned());
+        self.shape = self.shape.without_faults();
+        self.clients.all.iter_mut().for_each(|client| client.left = 0);
+        self.panes_answer_everything();
+        let until = self.now.plus(SETTLE_MS);
+        self.run_until(SETTLE_MS, |world| world.now >= until);
+        self.check_settled();
+        self.everybody_is_wanted();
+        let converged = self.run_until(CONVERGE_MS, World::has_converged);
+        if !converged && self.breach.is_none() {
+            let what = self.what_is_open();
+            return self.breach(Guarantee::Converges, what);
+        }
+        self.check_quiet();
+        self.check_accepted();
+        if self.random.chance(300) {
+            self.check_leaving();
+        }
+        if self.random.chance(300) && self.breach.is_none() {
+            self.crash(CrashPoint::AfterRelease);
+            self.relay_starts();
+            self.lap();
+        }
+    }
+
+    /// Long after the last fault every request has its reply, and no session is still on its way.
+    fn check_settled(&mut self) {
+        if self.relay.is_none() || self.breach.is_some() {
+            return;
+        }
+        let unanswered = self.clients.all.iter().flat_map(|client| client.asked.values()).next().cloned();
+        if let Some(request) = unanswered {
+            self.breach(Guarantee::OneReply, format!("no reply to {request:?}"));
+        }
+        self.clients_hang_up();
+        self.client_connects(0, true);
+        let moving =
+            self.sessions_in(&[SessionState::Starting, SessionState::Backoff, SessionState::Waiting]);
+        if !moving.is_empty() && self.relay.is_some() {
+            self.breach(Guarantee::Converges, format!("{moving:?} are still on their way"));
+        }
+    }
+
+    /// The sessions that `list` shows in one of these states.
+    fn sessions_in(&mut self, states: &[SessionState]) -> Vec<String> {
+        self.clients.listed.clear();
+        self.client_asks(0, Request::List);
+        self.run_until(3_000, |world| world.clients.all[0].asked.is_empty());
+        let listed = self.clients.listed.iter().filter(|session| states.contains(&session.state));
+        listed.map(|session| session.name.to_string()).collect()
+    }
+
+    fn panes_answer_everything(&mut self) {
+        let mut pending = Vec::new();
+        for (nonce, process) in &self.codex.processes {
+            for (thread, turn) in &process.loaded {
+                let key = turn.as_ref().and_then(|turn| turn.approval.clone());
+                pending.extend(key.map(|key| (*nonce, thread.clone(), key)));
+            }
+        }
+        for (nonce, thread, key) in pending {
+            self.in_ms(1_000, Happening::PaneAnswers { nonce, thread, key });
+        }
+    }
+
+    /// A person brings up every session, sends last mail into whatever runs then, and reads what came for them.
+    fn everybody_is_wanted(&mut self) {
+        self.relay_starts();
+        self.clients_hang_up();
+        self.client_connects(0, true);
+        // Only who was stopped or given up has to be asked for; the others are up by themselves.
+        let down = self.sessions_in(&[SessionState::Stopped, SessionState::Failed]);
+        if !down.is_empty() {
+            self.client_asks(0, Request::Up(Names { names: down }));
+            self.run_until(60_000, |world| world.clients.all[0].asked.is_empty());
+        }
+        if !self.disk.committed.sessions.is_empty() && self.shape.kind != "quiet" {
+            for _ in 0..3 {
+                let (to, body) = (vec!["@all".to_owned()], "last".to_owned());
+                self.client_asks(0, Request::Send(Send { to, body, ..Send::default() }));
+                let until = self.now.plus(self.random.ms(1, 60));
+                self.run_until(100, |world| world.now >= until);
+            }
+        }
+        let for_operator = |world: &World| {
+            let rows = world.disk.committed.deliveries.values();
+            rows.filter(|row| row.to.as_str() == "operator" && row.state.is_open()).map(|row| row.mail).next()
+        };
+        while let Some(mail) = for_operator(self) {
+            self.client_asks(0, Request::Read(MailRef { id: mail.to_string() }));
+            self.run_until(1_000, |world| world.clients.all[0].asked.is_empty());
+            self.client_asks(0, Request::List);
+            self.run_until(1_000, |world| world.clients.all[0].asked.is_empty());
+            if self.breach.is_some() || for_operator(self) == Some(mail) {
+                break;
+            }
+        }
+    }
+
+    fn has_converged(&self) -> bool {
+        let open = |world: &World| {
+            let relay = world.relay.as_ref()?;
+            let ledger = relay.core.ledger();
+            let waits =
+                ledger.deliveries.values().any(|delivery| !is_patient(delivery.state, delivery.priority));
+            let claimed = ledger.claims.values().any(|claim| !claim.ended);
+            Some(waits || claimed)
+        };
+        open(self) == Some(false) && self.clients.all.iter().all(|client| client.asked.is_empty())
+    }
+
+    fn what_is_open(&self) -> String {
+        let Some(relay) = &self.relay else { return "there is no relay".to_owned() };
+        let ledger = relay.core.ledger();
+        let open = ledger.deliveries.iter().find(|(_, d)| !is_patient(d.state, d.priority));
+        let claim = ledger.claims.iter().find(|(_, claim)| !claim.ended);
+        let asked = self.clients.all.iter().flat_map(|client| client.asked.values()).next();
+        format!("still open {open:?} {claim:?} {asked:?}")
+    }
+
+    /// Nothing wakes a relay in which nothing is pending.
+    fn check_quiet(&mut self) {
+        self.clients_hang_up();
+        let still = self.run_until(120_000, World::is_still);
+        let Some(relay) = &self.relay else { return };
+        let ledger = relay.core.ledger();
+        let expires = ledger.expiring.first().map(|(at, _)| *at);
+        let has_children = !self.codex.processes.is_empty();
+        let deadline = relay.core.deadline().filter(|at| Some(*at) != expires);
+        if self.breach.is_none() && (!still || deadline.is_some() && has_children) {
+            let ms = deadline.map(|at| at.since(self.now));
+            self.breach(Guarantee::Converges, format!("the quiet relay still wakes up, in {ms:?} ms"));
+        }
+    }
+
+    /// `down` without names ends every child within its budget, and then the relay.
+    fn check_leaving(&mut self) {
+        if self.relay.is_none() {
+            return;
+        }
+        // In half of the worlds children are stubborn: a turn waits for an approval, and nothing is answered any more.
+        if self.random.chance(500) {
+            let mut threads = Vec::new();
+            for (nonce, process) in &self.codex.processes {
+                threads.extend(process.loaded.keys().map(|thread| (*nonce, thread.clone())));
+            }
+            self.shape.asks_approval = 1_000;
+            for (nonce, thread) in threads {
+                self.apply_input(nonce, &thread, None, None);
+            }
+            self.run_until(2_000, World::is_still);
+            self.shape.says_nothing = 1_000;
+        }
+        self.client_connects(0, true);
+        self.client_asks(0, Request::Down(Down::default()));
+        let left = self.run_until(12_000, |world| world.relay.is_none());
+        if self.breach.is_none() && (!left || !self.codex.processes.is_empty()) {
+            let what = format!("after `down` {} children live, left: {left}", self.codex.processes.len());
+            self.breach(Guarantee::NoOrphan, what);
+        }
+        self.relay_starts();
+    }
+}
+
+/// Mail that may wait for ever: it never starts a turn.
+fn is_patient(state: DeliveryState, priority: Priority) -> bool {
+    state == DeliveryState::Queued && priority == Priority::Fyi
+}

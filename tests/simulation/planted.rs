@@ -1,0 +1,81 @@
+//! Planted bugs: each is found within a few hundred seeds, and as a breach of the guarantee that it breaks.
+//!
+//! **Invariant:** a tester that finds no planted bug proves nothing; every bug of `Planted::ALL` and of the shell is here.
+
+use agentmux::core::planted::Planted;
+
+use crate::guarantee::Guarantee;
+use crate::run::{self, Options};
+use crate::shell::ShellBug;
+
+/// A response is taken for evidence. Stands for mail that counts as delivered because bytes fit in a pipe (SQ-7), and for
+/// the read mark that is set after the write, not after the turn (NB-8).
+#[test]
+fn consumed_from_a_response_is_found() {
+    finds(core_bug(Planted::ConsumedFromResponse), Guarantee::ConsumedOnEvidence);
+}
+
+/// A child dies, and what it held stays held. Stands for the callers that are forgotten when the child dies (NB-6), and for
+/// a claim that outlives its drainer (SQ-4).
+#[test]
+fn a_claim_that_is_forgotten_on_exit_is_found() {
+    finds(core_bug(Planted::ClaimForgottenOnExit), Guarantee::OneOpenClaim);
+}
+
+/// The end of a turn wakes nobody. Stands for threads that stay busy for ever after an answer, a timeout or a silent turn
+/// (NB-3, NB-4, NB-5, NB-7).
+#[test]
+fn a_lost_wake_up_is_found() {
+    finds(core_bug(Planted::LostWakeUp), Guarantee::Converges);
+}
+
+/// A living child's history is believed at once. Stands for a second delivery because the first one's claim was judged by
+/// its age and not by its holder (SQ-5), or because its outcome was not known when it was tried again (SQ-13).
+#[test]
+fn absence_that_is_believed_at_once_is_found() {
+    finds(core_bug(Planted::AbsenceBelievedAtOnce), Guarantee::ToldOnce);
+}
+
+/// Replies leave before the commit. Stands for mail that is accepted and lost (SQ-1, SQ-2).
+#[test]
+fn a_reply_before_the_commit_is_found() {
+    finds(shell_bug(ShellBug::ReplyBeforeCommit), Guarantee::AcceptedIsOnDisk);
+}
+
+/// A record reaches the ledger and not the disk. Stands for outcomes whose writing failed unseen (SQ-13).
+#[test]
+fn a_dropped_record_is_found() {
+    finds(shell_bug(ShellBug::RecordDropped), Guarantee::StoreIsLedger);
+}
+
+/// A command reaches the child twice. Stands for the whole copy that follows a fragment (SQ-9).
+#[test]
+fn a_command_that_is_sent_twice_is_found() {
+    finds(shell_bug(ShellBug::CommandSentTwice), Guarantee::OneOpenClaim);
+}
+
+#[test]
+fn every_bug_of_the_core_is_planted() {
+    let here = include_str!("planted.rs");
+    for bug in Planted::ALL {
+        assert!(here.contains(&format!("core_bug(Planted::{bug:?})")), "{bug:?} is planted by a test");
+    }
+}
+
+fn core_bug(bug: Planted) -> Options {
+    Options { planted: Some(bug), ..Options::default() }
+}
+
+fn shell_bug(bug: ShellBug) -> Options {
+    Options { bug: Some(bug), ..Options::default() }
+}
+
+/// Runs seeds until the bug shows, as a breach of `guarantee`.
+fn finds(options: Options, guarantee: Guarantee) {
+    let failure = run::all(0..SEEDS_MAX, &options).expect_err("a planted bug is found");
+    println!("{options:?}: seed {}, {}", failure.seed, failure.breach.guarantee);
+    assert_eq!(failure.breach.guarantee, guarantee, "{failure}");
+}
+
+/// Within how many seeds a planted bug has to show.
+const SEEDS_MAX: u64 = 500;

@@ -1,0 +1,268 @@
+//! Stories: the named cases, each in a few lines, told in the same world that the seeds live in.
+//!
+//! **Invariant:** a story's name is the promise that it keeps; the fault that it answers stands above it.
+
+use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::model::name::Name;
+use agentmux::protocol::request::{Down, Names, One, Request, Send, Until, Wait};
+
+use crate::shell::CrashPoint;
+use crate::story::tell;
+
+/// Mail is not delivered because bytes were written (SQ-7): an interrupted turn never took it.
+#[test]
+fn a_turn_that_ends_without_our_input_goes_back_to_queued() {
+    tell(|story| {
+        let mail = story.sends("lead");
+        let (child, thread) = (story.child(), story.thread("lead"));
+        let interrupted = story.turn_shows_first("lead");
+        if interrupted {
+            story.world.interrupt_turn(child, &thread);
+        }
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!((story.told(mail), story.went_through(mail, DeliveryState::Queued)), (1, interrupted));
+    });
+}
+
+/// The child dies mid-turn (NB-6), its claim ends without the mail (SQ-4), and what it answered is no read mark (NB-8).
+#[test]
+fn child_dies_between_response_and_evidence() {
+    tell(|story| {
+        let mail = story.sends("lead");
+        let died = story.turn_shows_first("lead");
+        if died {
+            let child = story.child();
+            story.world.child_dies(child);
+            story.until_state(mail, DeliveryState::Unknown);
+        }
+        let died_at = story.world.now;
+        story.until_state(mail, DeliveryState::Consumed);
+        assert!(story.world.now.since(died_at) < 2_000, "a dead child's history is believed at once");
+        assert_eq!((story.told(mail), story.went_through(mail, DeliveryState::Queued)), (1, died));
+    });
+}
+
+/// An outcome is recorded before its effect can be repeated (SQ-13): the second request meets the first one's row.
+#[test]
+fn two_equal_keys_in_one_lap_store_one_mail() {
+    tell(|story| {
+        let (to, body, key) = (vec!["lead".to_owned()], "once".to_owned(), Some("key".to_owned()));
+        let send = Request::Send(Send { to, body, key, ..Send::default() });
+        story.asks(0, send.clone());
+        story.asks(1, send);
+        story.answered(0);
+        story.answered(1);
+        assert_eq!(story.world.disk.committed.mails.len(), 1);
+    });
+}
+
+/// A request hangs in a living child past its lease; a late answer still finds its mail (NB-4).
+#[test]
+fn late_evidence_settles_a_requeued_mail() {
+    tell(|story| {
+        story.world.shape.applies_slowly = 1_000;
+        let mail = story.sends("lead");
+        story.until_state(mail, DeliveryState::Unknown);
+        story.world.shape.refuses_for_now = 1_000;
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// Accepted means on disk, whoever heard of it (SQ-1, SQ-2).
+#[test]
+fn relay_crash_after_commit_before_release_tells_nobody_and_loses_nothing() {
+    tell(|story| {
+        story.writes("lead", Priority::Normal);
+        story.crashes(CrashPoint::AfterCommit);
+        assert!(story.world.witness.accepted.is_empty() && story.world.disk.committed.mails.len() == 1);
+        let mail = *story.world.disk.committed.deliveries.first_key_value().unwrap().0;
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// What was not committed was never promised (SQ-1).
+#[test]
+fn relay_crash_before_commit_tells_nobody_and_stores_nothing() {
+    tell(|story| {
+        story.writes("lead", Priority::Normal);
+        story.crashes(CrashPoint::BeforeCommit);
+        assert!(story.world.witness.accepted.is_empty() && story.world.disk.committed.mails.is_empty());
+        assert_eq!(story.history("lead").len(), 0);
+    });
+}
+
+/// The relay crashes while a turn of ours runs; the next one finds it, and tells nobody twice (SQ-4, SQ-5).
+#[test]
+fn relay_crash_during_our_turn_finds_the_claim_again() {
+    tell(|story| {
+        let mail = story.sends("lead");
+        story.turn_shows_first("lead");
+        let child = story.child();
+        story.world.crash(CrashPoint::AfterRelease);
+        story.world.relay_starts();
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!((story.told(mail), story.child()), (1, child), "the child outlives the relay");
+    });
+}
+
+/// A turn that waits for an approval for a quarter of an hour costs no mail (SQ-3), and mail is not refused meanwhile (TQ-7).
+#[test]
+fn mail_outlives_a_turn_that_takes_longer_than_anybody_waits() {
+    tell(|story| {
+        story.world.shape.asks_approval = 1_000;
+        let (first, later) = (story.sends("lead"), story.sends("lead"));
+        story.until_state(first, DeliveryState::Consumed);
+        story.until_state(later, DeliveryState::Consumed);
+        assert_eq!((story.told(first), story.told(later)), (1, 1));
+    });
+}
+
+/// Urgent before normal before fyi, first in first out inside each, whatever the order of sending (TQ-1, SQ-6).
+#[test]
+fn mail_goes_by_priority_and_then_in_the_order_of_sending() {
+    tell(|story| {
+        let down = Down { names: vec!["lead".to_owned()], now: false };
+        story.asks(0, Request::Down(down));
+        story.answered(0);
+        for priority in [Priority::Fyi, Priority::Normal, Priority::Normal, Priority::Urgent, Priority::Fyi] {
+            story.writes("lead", priority);
+        }
+        story.asks(0, Request::Up(Names::default()));
+        story.until("a turn", |world| world.disk.committed.claims.len() == 1);
+        let claim = story.world.disk.committed.claims.values().next().unwrap();
+        assert_eq!(claim.deliveries.iter().map(|id| id.0).collect::<Vec<_>>(), [4, 2, 3, 1, 5]);
+    });
+}
+
+/// Mail of two sessions never meets: each goes into its own thread (NB-1).
+#[test]
+fn each_session_gets_its_own_mail() {
+    tell(|story| {
+        story.spawn("reviewer");
+        let (to_lead, to_reviewer) = (story.sends("lead"), story.sends("reviewer"));
+        let sent_at = story.world.now;
+        story.until_state(to_lead, DeliveryState::Consumed);
+        story.until_state(to_reviewer, DeliveryState::Consumed);
+        assert!(story.world.now.since(sent_at) < 1_500, "an idle session is told at once");
+        for (name, mail) in [("lead", to_lead), ("reviewer", to_reviewer)] {
+            let claims = story.history(name);
+            assert_eq!(story.world.disk.committed.claims[&claims[0]].deliveries, [mail]);
+        }
+    });
+}
+
+/// A fast refusal is an answer like any other (NB-3): the mail goes back, and is tried again.
+#[test]
+fn a_refusal_at_once_only_delays() {
+    tell(|story| {
+        story.world.shape.refuses_for_now = 1_000;
+        let mail = story.sends("lead");
+        story.for_ms(2_000);
+        assert!(matches!(story.state(mail), DeliveryState::Queued | DeliveryState::Claimed));
+        story.world.shape.refuses_for_now = 0;
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// A child that stays silent keeps nobody busy for ever (NB-4, NB-5).
+#[test]
+fn a_silent_child_loses_its_lease() {
+    tell(|story| {
+        story.world.shape.says_nothing = 1_000;
+        let mail = story.sends("lead");
+        story.for_ms(60_000);
+        story.world.shape.says_nothing = 0;
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// Two who stop the same session both get an answer (TQ-3), and the turn that ran is over, not left running (NB-9).
+#[test]
+fn the_second_down_joins_the_first() {
+    tell(|story| {
+        story.sends("lead");
+        story.turn_shows_first("lead");
+        let down = Request::Down(Down { names: vec!["lead".to_owned()], now: true });
+        story.asks(0, down.clone());
+        story.asks(1, down);
+        story.answered(0);
+        story.answered(1);
+        story.until("no child", |world| world.codex.processes.is_empty());
+    });
+}
+
+/// A session that is closed and wanted again while its thread is opened gets no second thread (TQ-8).
+#[test]
+fn a_session_keeps_the_thread_that_its_mail_is_in() {
+    tell(|story| {
+        story.world.shape.answers_slowly = 1_000;
+        story.asks_to_spawn("reviewer");
+        story.for_a_moment();
+        story.asks(1, Request::Down(Down { names: vec!["reviewer".to_owned()], now: true }));
+        story.writes("reviewer", Priority::Normal);
+        story.for_a_moment();
+        story.asks(1, Request::Up(Names { names: vec!["reviewer".to_owned()] }));
+        story.until("the mail", |world| world.disk.committed.deliveries.len() == 1);
+        let mail = *story.world.disk.committed.deliveries.first_key_value().unwrap().0;
+        story.until_state(mail, DeliveryState::Consumed);
+        story.for_ms(10_000);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// What a child says of a removed session's thread is not taken for the one of its name that came after it (TQ-8, NB-9).
+#[test]
+fn a_session_of_the_same_name_is_another_one() {
+    tell(|story| {
+        story.world.shape.answers_slowly = 1_000;
+        story.spawn("reviewer");
+        story.asks(0, Request::Remove(One { name: "reviewer".to_owned() }));
+        story.asks_to_spawn("reviewer");
+        story.writes("reviewer", Priority::Normal);
+        story.until("the mail", |world| world.disk.committed.deliveries.len() == 1);
+        let mail = *story.world.disk.committed.deliveries.first_key_value().unwrap().0;
+        story.until_state(mail, DeliveryState::Consumed);
+        story.for_ms(10_000);
+        let opened = story.world.codex.threads.len();
+        assert_eq!((story.told(mail), opened), (1, 3), "one thread each");
+    });
+}
+
+/// Who waits for a session that somebody removes is told at once (TQ-4), and has no say in the next one of that name.
+#[test]
+fn a_spawn_that_is_overtaken_by_a_removal_is_refused_at_once() {
+    tell(|story| {
+        story.world.shape.says_nothing = 1_000;
+        story.asks_to_spawn("reviewer");
+        story.for_ms(20_000);
+        story.asks(1, Request::Remove(One { name: "reviewer".to_owned() }));
+        story.answered(1);
+        let removed_at = story.world.now;
+        story.answered(0);
+        assert!(story.world.now.since(removed_at) < 100, "the spawner is not left waiting");
+        story.asks_to_spawn("reviewer");
+        story.for_ms(35_000);
+        let reviewer = Name::parse("reviewer").expect("a name in the grammar");
+        assert!(story.world.disk.committed.sessions.contains_key(&reviewer), "the next one lives");
+    });
+}
+
+/// Mail behind a removed session is not dropped (TQ-2): it fails, and whoever waits for it is told at once (TQ-4).
+#[test]
+fn removing_a_session_fails_its_mail_and_tells_who_waits() {
+    tell(|story| {
+        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.answered(0);
+        let mail = story.sends("lead");
+        let id = story.world.disk.committed.deliveries[&mail].mail.to_string();
+        story.asks(1, Request::Wait(Wait { id, until: Until::Consumed, timeout_ms: 600_000 }));
+        story.asks(0, Request::Remove(One { name: "lead".to_owned() }));
+        let asked_at = story.world.now;
+        story.answered(1);
+        assert!(story.state(mail) == DeliveryState::Failed && story.world.now.since(asked_at) < 100);
+    });
+}
