@@ -53,24 +53,31 @@ struct Thread {
     busy: bool,
 }
 
+/// One attempt to open a session's thread.
+type Opening = u64;
+
 /// A request of ours that waits for its answer.
 #[derive(Debug)]
 enum Call {
     Initialize,
     StartThread {
         session: Name,
+        opening: Opening,
         welcome: String,
     },
     Inject {
         session: Name,
+        opening: Opening,
         thread: ThreadId,
     },
     Name {
         session: Name,
+        opening: Opening,
         thread: ThreadId,
     },
     Resume {
         session: Name,
+        opening: Opening,
         thread: ThreadId,
     },
     Skills {
@@ -202,18 +209,20 @@ impl Codex {
                     why: format!("it refused initialize: {}", error.message),
                 });
             }
-            (Call::StartThread { session, welcome }, Ok(answer)) => {
-                self.on_thread_started(session, &welcome, &answer)
+            (Call::StartThread { session, opening, welcome }, Ok(answer)) => {
+                self.on_thread_started(session, opening, &welcome, &answer);
             }
-            (Call::Inject { session, thread }, Ok(_)) => {
+            (Call::Inject { session, opening, thread }, Ok(_)) => {
                 let params = json!({"threadId": &*thread, "name": session.as_str()});
-                self.call("thread/name/set", params, Call::Name { session, thread });
+                self.call("thread/name/set", params, Call::Name { session, opening, thread });
             }
             // A name is a convenience; a thread without one works.
-            (Call::Name { session, thread }, _) => self.on_thread_open(session, thread, false),
-            (Call::Resume { session, thread }, Ok(answer)) => {
+            (Call::Name { session, opening, thread }, _) => {
+                self.on_thread_open(session, opening, thread, false)
+            }
+            (Call::Resume { session, opening, thread }, Ok(answer)) => {
                 let busy = answer["thread"]["status"]["type"] == "active";
-                self.on_thread_open(session, thread, busy);
+                self.on_thread_open(session, opening, thread, busy);
             }
             (
                 Call::StartThread { session, opening, .. }
