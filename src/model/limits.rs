@@ -93,6 +93,8 @@ pub const CRASH_LOOP_MS: i64 = 60_000;
 pub const DOWN_MS: i64 = 10_000;
 /// See [`DOWN_MS`].
 pub const DOWN_NOW_MS: i64 = 2_000;
+/// After an ended child's shells were asked to end they have this long before they are killed.
+pub const SWEEP_KILL_MS: i64 = 300;
 /// A child's stderr file is cut to nothing when it has grown past this.
 pub const CHILD_LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// One message from a child (Codex sends whole histories in one frame).

@@ -14,6 +14,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::SFlag;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
+use super::clock::Clock;
 use super::link::Link;
 use crate::boot::process::{self, NONCE_VARIABLE};
 use crate::boot::program;
@@ -63,6 +64,8 @@ pub struct Children {
     sources: BTreeMap<Token, Source>,
     /// Children with messages that were left for the next lap.
     unread: BTreeSet<Nonce>,
+    /// Ended children whose shells were asked to end, and when those that have not are killed.
+    sweeps: BTreeMap<Nonce, Millis>,
     next_token: usize,
 }
 
@@ -163,7 +166,8 @@ impl Children {
 
     /// When a child has to be connected to next.
     pub fn deadline(&self) -> Option<Millis> {
-        self.all.values().filter_map(|child| child.retry.map(|(at, _)| at)).min()
+        let retries = self.all.values().filter_map(|child| child.retry.map(|(at, _)| at));
+        retries.chain(self.sweeps.values().copied()).min()
     }
 
     /// Whether something was left for the next lap.
@@ -179,6 +183,7 @@ impl Children {
         for nonce in nonces {
             self.connect(registry, dir, nonce, now, inputs);
         }
+        self.finish_sweeps(now);
         for nonce in std::mem::take(&mut self.unread) {
             self.on_socket(nonce, now, inputs);
         }
@@ -277,6 +282,37 @@ impl Children {
         }
     }
 
+    /// Asks every process that carries the nonce of an ended child to end; what has not after a moment is killed. The shells
+    /// of a model leave its process group, and a killed one may leave locks of its own behind, so it is asked first.
+    pub fn sweep(&mut self, nonce: Nonce, now: Millis) {
+        if signal_carriers(nonce, libc::SIGTERM) {
+            self.sweeps.insert(nonce, now.plus(limits::SWEEP_KILL_MS));
+        }
+    }
+
+    fn finish_sweeps(&mut self, now: Millis) {
+        self.sweeps.retain(|nonce, at| {
+            let due = *at <= now;
+            if due {
+                signal_carriers(*nonce, libc::SIGKILL);
+            }
+            !due
+        });
+    }
+
+    /// Ends all sweeps at once when everything that was asked has ended, and at the latest when their time has come.
+    pub fn end_sweeps(&mut self, clock: &mut Clock) {
+        while let Some(at) = self.sweeps.values().max().copied() {
+            let now = clock.now();
+            let left = self.sweeps.keys().any(|nonce| process::carriers(*nonce).next().is_some());
+            if !left || at <= now {
+                return self.finish_sweeps(at);
+            }
+            // A bounded wait at the very end of a relay's life, because the kernel tells nobody when a stranger's child ends.
+            std::thread::sleep(std::time::Duration::from_millis(10));
+        }
+    }
+
     /// The pids of all children, for telling who descends from them.
     pub fn pids(&self) -> Vec<u32> {
         self.all.values().map(|child| child.pid).collect()
@@ -342,17 +378,19 @@ pub fn target_of(dir: &StateDir, name: &str) -> Option<PathBuf> {
     (private && found.st_uid == uid && kind(&found) == SFlag::S_IFSOCK).then_some(target)
 }
 
-/// Ends every process that carries the nonce.
-pub fn sweep(nonce: Nonce) {
+/// Signals every process that carries the nonce; true when there was one.
+fn signal_carriers(nonce: Nonce, signal: i32) -> bool {
+    let mut found = false;
     for pid in process::carriers(nonce) {
         // Between finding and signalling the pid may be used again: the pidfd pins the process, and it is asked once more.
         if let Ok(pidfd) = process::pidfd(pid)
             && process::carries(pid, nonce)
         {
-            log::info!("process {pid} carries the nonce of ended child {nonce} and is killed");
-            let _ = process::signal(&pidfd, libc::SIGKILL);
+            log::info!("process {pid} carries the nonce of ended child {nonce} and gets signal {signal}");
+            found |= process::signal(&pidfd, signal).is_ok();
         }
     }
+    found
 }
 
 fn reap(pid: u32) -> String {

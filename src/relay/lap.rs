@@ -260,6 +260,7 @@ impl Relay {
             }
             self.clients.flush(self.poll.registry());
         }
+        self.children.end_sweeps(&mut self.clock);
         super::start::unbind(&self.dir, self.socket_inode);
         if let Some(lock) = self.lock.take() {
             lock.release();

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::child::{DIRECTORY, sweep, target_of};
+use super::child::{DIRECTORY, target_of};
 use super::lap::Relay;
 use super::resolve::environment_file;
 use crate::boot::process;
@@ -57,7 +57,7 @@ impl Relay {
             Action::Deliver(deliver) => self.deliver(deliver, now),
             Action::SignalChild { nonce, signal } => self.children.signal(nonce, signal),
             Action::SweepChild { nonce } => {
-                sweep(nonce);
+                self.children.sweep(nonce, now);
                 self.dir.unlink(&format!("{DIRECTORY}/{nonce}.log"));
             }
             Action::PublishPanes { slot } => self.publish_panes(slot),

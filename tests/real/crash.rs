@@ -78,14 +78,21 @@ fn mail_in_flight_when_the_relay_dies_is_told_once() {
 fn mail_in_flight_when_the_child_dies_is_not_lost() {
     let (model, house) = house_with_reviewer();
     let mut ids = Vec::new();
+    let mut killed = 0;
     for round in 0..6u64 {
+        let next = house.poll("the next child", DEADLINE, || {
+            let status = house.run(&["status", "--json"]).ok().json();
+            let pid = status["children"][0]["pid"].as_i64().filter(|pid| *pid != killed);
+            pid.ok_or_else(|| status["children"].to_string())
+        });
         let sent = house.run(&["send", "reviewer", &format!("round {round} for a mortal")]).ok();
         ids.push(sent.stdout.trim().to_owned());
         let moment = std::time::Instant::now() + std::time::Duration::from_millis(round * 7);
         while std::time::Instant::now() < moment {
             std::hint::spin_loop();
         }
-        house.kill_nine(child_pid(&house));
+        house.kill_nine(i32::try_from(next).expect("a pid"));
+        killed = next;
     }
     deliver(&house, "after the deaths");
     let mut twice = 0;
