@@ -3,7 +3,7 @@
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, child_pid, deliver, house_with_reviewer, states, text_of, traced};
+use super::{DEADLINE, child_pid, deliver, house_with_reviewer, state_of, states, text_of, traced};
 
 fn kill_relay(house: &House) {
     house.kill_nine(house.relay_pid().expect("a relay runs"));
@@ -46,6 +46,7 @@ fn mail_in_flight_when_the_relay_dies_is_told_once() {
     let (model, house) = house_with_reviewer();
     let rounds = 12;
     for round in 0..rounds {
+        let _ = house.run(&["up"]).ok();
         let sent = house.run(&["send", "reviewer", &format!("round {round} of the storm")]).ok();
         assert!(!sent.stdout.is_empty());
         // 0 to 22 ms: from before the request is written to after the evidence.
@@ -56,6 +57,7 @@ fn mail_in_flight_when_the_relay_dies_is_told_once() {
         kill_relay(&house);
     }
     deliver(&house, "after the storm");
+    model.wait_until_read("after the storm", DEADLINE);
     house.poll("every mail to be consumed", DEADLINE, || {
         let status = house.run(&["status", "--json"]).ok().json();
         let mail = &status["mail"];
@@ -79,7 +81,15 @@ fn mail_in_flight_when_the_child_dies_is_not_lost() {
     let (model, house) = house_with_reviewer();
     let mut ids = Vec::new();
     let mut killed = 0;
-    for round in 0..6u64 {
+    for round in 0..8u64 {
+        if round % 4 == 0 {
+            // A completed turn: five deaths without one would be a crash loop, and given up.
+            deliver(&house, "alive again");
+            house.poll("its end", DEADLINE, || match state_of(&house, "reviewer") {
+                state if state == "idle" => Ok(()),
+                state => Err(state),
+            });
+        }
         let next = house.poll("the next child", DEADLINE, || {
             let status = house.run(&["status", "--json"]).ok().json();
             let pid = status["children"][0]["pid"].as_i64().filter(|pid| *pid != killed);
@@ -95,6 +105,7 @@ fn mail_in_flight_when_the_child_dies_is_not_lost() {
         killed = next;
     }
     deliver(&house, "after the deaths");
+    model.wait_until_read("after the deaths", DEADLINE);
     let mut twice = 0;
     for (round, id) in ids.iter().enumerate() {
         house.poll("the mail to be consumed", DEADLINE, || match text_of(&traced(&house, id)["state"]) {
