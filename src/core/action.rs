@@ -10,7 +10,6 @@ use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::id::{ClaimId, ConnId, MailId, Nonce};
 use crate::model::name::Name;
-use crate::model::session::ChildKey;
 use crate::protocol::answer::{Answer, ChildInfo, SessionInfo};
 use crate::wire::rpc::Id;
 
@@ -165,7 +164,7 @@ pub enum Query {
         unread: bool,
         /// How many.
         limit: u32,
-        /// Whether bodies of mail that has not been delivered may be shown (they are not, for a session with a child).
+        /// The moment that ages are counted to.
         at: Millis,
     },
     /// `mail/read`.
@@ -207,6 +206,3 @@ pub struct Survivor {
     /// Its process.
     pub pid: u32,
 }
-
-/// Which child a session runs on, for the shell's tables.
-pub type Key = ChildKey;

@@ -68,7 +68,7 @@ impl Core {
         self.timers.set(Timer::Hello(conn), step.now.plus(limits::HELLO_MS));
     }
 
-    pub(super) fn handle_conn_closed(&mut self, _step: &mut Step, conn: ConnId) {
+    pub(super) fn handle_conn_closed(&mut self, conn: ConnId) {
         self.timers.clear(&Timer::Hello(conn));
         self.forget_waiting_of(conn);
         if let Some(attached) = self.conns.remove(&conn).and_then(|conn| conn.attached) {

@@ -43,7 +43,7 @@ impl Core {
             flight.turn = Some(turn.clone());
             self.timers.clear(&Timer::Lease(name.clone()));
             if flight.ended.contains(turn) {
-                self.end_flight(step, name);
+                self.end_flight(name);
             }
         }
         self.touch(name);
@@ -142,7 +142,7 @@ impl Core {
                     Record::ClaimNoted { claim: flight.claim, at, turn: Some(turn.clone()), note },
                 );
             }
-            self.end_flight(step, name);
+            self.end_flight(name);
         }
         if matches!(outcome, TurnOutcome::Completed) {
             self.child_completed_a_turn(name);
@@ -153,7 +153,7 @@ impl Core {
     }
 
     /// Our turn is over; without evidence its claim is in doubt, and absence counts from the moment of its end.
-    fn end_flight(&mut self, _step: &mut Step, name: &Name) {
+    fn end_flight(&mut self, name: &Name) {
         self.timers.clear(&Timer::Lease(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
             running.claim = None;

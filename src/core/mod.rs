@@ -144,7 +144,7 @@ impl Core {
         match input {
             Input::Started { survivors } => self.handle_started(&mut step, &survivors),
             Input::ConnOpened { conn, descends } => self.handle_conn_opened(&mut step, conn, descends),
-            Input::ConnClosed { conn } => self.handle_conn_closed(&mut step, conn),
+            Input::ConnClosed { conn } => self.handle_conn_closed(conn),
             Input::Asked { conn, id, request, resolved } => {
                 self.handle_asked(&mut step, conn, id, *request, resolved)
             }

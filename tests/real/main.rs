@@ -8,6 +8,7 @@ mod support;
 
 mod approvals;
 mod crash;
+mod disk;
 mod failures;
 mod pane;
 mod sessions;

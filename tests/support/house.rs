@@ -249,6 +249,7 @@ impl House {
                 Err(seen) if Instant::now() > end => {
                     panic!("waited {deadline:?} in vain for {what}; seen last: {seen}\n{}", self.evidence())
                 }
+                // A bounded poll, because what is waited for here offers no event to a stranger.
                 Err(_) => std::thread::sleep(POLL),
             }
         }

@@ -105,6 +105,7 @@ impl Pane {
                 framed(&self.capture_all())
             );
             assert!(Instant::now() < end, "no {what} on the screen in {deadline:?}\n{}", framed(&screen));
+            // A bounded poll, because tmux has no event for what a screen shows.
             std::thread::sleep(LOOK);
         }
     }
@@ -118,6 +119,7 @@ impl Pane {
                 return code;
             }
             assert!(Instant::now() < end, "still running after {deadline:?}\n{}", framed(&self.capture()));
+            // A bounded poll, because tmux has no event for what a screen shows.
             std::thread::sleep(LOOK);
         }
     }
