@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::model::fault::{Code, Fault};
+use crate::model::fault::Fault;
 use crate::protocol::verb::VERBS;
 use args::Cli;
 use context::Context;
@@ -81,22 +81,4 @@ fn fail(json: bool, fault: &Fault) -> ExitCode {
         }
     }
     ExitCode::from(fault.code.exit())
-}
-
-impl From<crate::client::CallError> for Fault {
-    fn from(error: crate::client::CallError) -> Fault {
-        use crate::client::CallError;
-        match error {
-            CallError::Refused(fault) => fault,
-            CallError::Lost { stopping: true } => {
-                Fault::timeout("the relay was stopped while this command waited")
-            }
-            CallError::Lost { stopping: false } => {
-                Fault::busy("the relay went away while this command waited")
-                    .hint("`agentmux status` shows what became of it")
-            }
-            CallError::TimedOut => Fault::busy("the relay did not answer in time"),
-            CallError::Interrupted => Fault::new(Code::Interrupted, "interrupted"),
-        }
-    }
 }

@@ -51,6 +51,23 @@ pub enum CallError {
     Interrupted,
 }
 
+impl From<CallError> for Fault {
+    fn from(error: CallError) -> Fault {
+        match error {
+            CallError::Refused(fault) => fault,
+            CallError::Lost { stopping: true } => {
+                Fault::timeout("the relay was stopped while this command waited")
+            }
+            CallError::Lost { stopping: false } => {
+                Fault::busy("the relay went away while this command waited")
+                    .hint("`agentmux status` shows what became of it")
+            }
+            CallError::TimedOut => Fault::busy("the relay did not answer in time"),
+            CallError::Interrupted => Fault::new(Code::Interrupted, "interrupted"),
+        }
+    }
+}
+
 /// What came of connecting.
 #[derive(Debug)]
 pub enum Connected {
@@ -92,6 +109,18 @@ impl Connection {
     /// # Errors
     /// What the relay refuses; `Lost` when it goes away, `TimedOut` when it does not answer.
     pub fn hello(stream: UnixStream) -> Result<Connection, CallError> {
+        Connection::introduce(stream, PROTOCOL_MIN, PROTOCOL_MAX)
+    }
+
+    /// Says hello for one of the methods that are the same in every version.
+    ///
+    /// # Errors
+    /// As [`Connection::hello`].
+    pub fn hello_of_any_version(stream: UnixStream) -> Result<Connection, CallError> {
+        Connection::introduce(stream, 1, u32::MAX)
+    }
+
+    fn introduce(stream: UnixStream, protocol_min: u32, protocol_max: u32) -> Result<Connection, CallError> {
         check_peer(&stream).map_err(CallError::Refused)?;
         let nobody = crate::model::name::Name::operator();
         let welcome = Welcome {
@@ -109,8 +138,8 @@ impl Connection {
         let hello = Hello {
             client: "cli".to_owned(),
             version: VERSION.to_owned(),
-            protocol_min: PROTOCOL_MIN,
-            protocol_max: PROTOCOL_MAX,
+            protocol_min,
+            protocol_max,
             agent_mark: environment::agent_mark(),
         };
         let deadline = Instant::now() + Duration::from_millis(limits::HELLO_ANSWER_MS);

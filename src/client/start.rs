@@ -102,6 +102,30 @@ impl Target {
         }
     }
 
+    /// Makes the running relay, if there is one, leave for a new one; until the returned lock is dropped no client starts
+    /// another. Works across protocol versions: hello, its refusal and `relay/replace` are the same in all of them.
+    ///
+    /// # Errors
+    /// `busy` when another start is under way or the relay does not answer; what the relay refuses.
+    pub fn hand_over(&self) -> Result<Lock, Fault> {
+        let dir = StateDir::create(&self.state_root, &self.bundle.name)?;
+        let lock = match Lock::take(&dir, SPAWN_LOCK, Duration::from_millis(limits::START_MS))? {
+            Taken::Ours(lock) => lock,
+            Taken::Held => {
+                return Err(Fault::busy("replace failed: a start is under way").hint(self.see_log()));
+            }
+        };
+        if let Connected::Stream(stream) = Connection::open(&dir.socket_path(SOCKET))? {
+            let mut connection = match Connection::hello_of_any_version(stream) {
+                Ok(connection) => connection,
+                Err(CallError::TimedOut) => return Err(self.busy(&dir)),
+                Err(error) => return Err(Fault::from(error)),
+            };
+            let _: serde_json::Value = connection.call("relay/replace", &serde_json::json!({}))?;
+        }
+        Ok(lock)
+    }
+
     /// Makes a call that survives the loss of its connection: it is made again on the next one.
     ///
     /// # Errors

@@ -89,6 +89,10 @@ impl Core {
         resolved: Resolved,
     ) {
         let ask = Ask { conn, id };
+        if self.is_replaced() {
+            // Its connection closes with this relay; the client asks the next one.
+            return;
+        }
         let Some(known) = self.conns.get_mut(&conn) else { return };
         let handed = std::mem::take(&mut known.handed);
         let identity = match (&request, known.identity.clone()) {
@@ -140,6 +144,7 @@ impl Core {
             Request::Look(look) => self.request_look(step, ask, &look),
             Request::Attach(one) => self.request_attach(step, ask, &one.name),
             Request::Stop(stop) => self.request_stop(step, ask, stop.now),
+            Request::Replace => self.request_replace(step, ask),
         }
     }
 

@@ -169,6 +169,9 @@ impl Core {
 
     /// Looks at everything that the input touched until nothing more follows.
     fn settle(&mut self, step: &mut Step) {
+        if self.is_replaced() {
+            return;
+        }
         loop {
             while let Some(name) = self.touched.pop_first() {
                 self.evaluate_session(step, &name);

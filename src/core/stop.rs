@@ -1,5 +1,7 @@
 //! Leaving: sessions close, children end within one shared budget, waiting clients are told, then the relay exits.
 //!
+//! A relay that is replaced leaves at once and leaves its children running: the next one adopts them.
+//!
 //! **Invariant:** what is wanted of the sessions is not changed by leaving; only `down` changes it.
 
 use super::action::{Action, Event};
@@ -19,6 +21,8 @@ pub(super) struct Stop {
     /// Who asked and waits for it.
     asks: Vec<Ask>,
     exited: bool,
+    /// The next relay takes over; children are left alone.
+    replaced: bool,
 }
 
 impl Stop {
@@ -36,13 +40,30 @@ impl Core {
         }
     }
 
+    /// `relay/replace`: leaves for a newer relay. Those who wait are not told that it stops: their connections close, and
+    /// they come back through the next relay, which answers them.
+    pub(super) fn request_replace(&mut self, step: &mut Step, ask: Ask) {
+        if self.stop.is_some() {
+            return step.refuse(ask, Fault::busy("replace refused: the relay is stopping"));
+        }
+        self.stop = Some(Stop { until: step.now, asks: Vec::new(), exited: true, replaced: true });
+        let states = self.named_states(&self.sessions.keys().cloned().collect::<Vec<Name>>());
+        step.reply(ask, Answer::States(States { sessions: states }));
+        step.act(Action::Exit);
+    }
+
+    /// Whether a newer relay takes over, so that children are left alone.
+    pub(super) fn is_replaced(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop.replaced)
+    }
+
     /// Begins to leave, or shortens the budget if it has begun.
     pub(super) fn leave(&mut self, step: &mut Step, budget_ms: i64, why: &str) {
         let until = step.now.plus(budget_ms);
         if let Some(stop) = &mut self.stop {
             stop.until = stop.until.min(until);
         } else {
-            self.stop = Some(Stop { until, asks: Vec::new(), exited: false });
+            self.stop = Some(Stop { until, asks: Vec::new(), exited: false, replaced: false });
             self.notify_all(step, &Event::Stopping);
             self.refuse_all_waiting(
                 step,

@@ -33,6 +33,7 @@ pub enum Request {
     Look(Look),
     Attach(One),
     Stop(Stop),
+    Replace,
 }
 
 /// `hello`: the first request of a connection.
@@ -238,6 +239,7 @@ impl Request {
             "mail/trace" => Request::Trace(read(method, params)?),
             "mail/wait" => Request::Wait(read(method, params)?),
             "relay/status" => Request::Status,
+            "relay/replace" => Request::Replace,
             "relay/stop" => Request::Stop(read(method, params)?),
             _ => {
                 let known = super::verb::methods().collect::<Vec<_>>().join(", ");
@@ -268,6 +270,7 @@ impl Request {
             Request::Wait(_) => "mail/wait",
             Request::Status => "relay/status",
             Request::Stop(_) => "relay/stop",
+            Request::Replace => "relay/replace",
         }
     }
 

@@ -41,7 +41,8 @@ pub const VERBS: &[Verb] = &[
 ];
 
 /// Methods that belong to no verb of their own, and whether only the operator may call them.
-pub const OTHER_METHODS: &[(&str, bool)] = &[("hello", false), ("mail/wait", false), ("relay/stop", true)];
+pub const OTHER_METHODS: &[(&str, bool)] =
+    &[("hello", false), ("mail/wait", false), ("relay/stop", true), ("relay/replace", true)];
 
 /// Finds a verb by its word.
 pub fn verb(name: &str) -> Option<&'static Verb> {

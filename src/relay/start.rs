@@ -59,11 +59,11 @@ pub struct Options {
     pub spawned: bool,
 }
 
-/// Runs a relay until it leaves.
+/// Runs a relay until it leaves; calls `on_ready` once it serves.
 ///
 /// # Errors
 /// Why it could not start, or that the store failed.
-pub fn run(options: &Options) -> Result<(), Fault> {
+pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
     let signals = block_signals()?;
     let mut starter = options.spawned.then(detach);
     let signals = signal_descriptor(&signals)?;
@@ -71,6 +71,7 @@ pub fn run(options: &Options) -> Result<(), Fault> {
         Ok(mut relay) => {
             tell(&mut starter, "ready\n");
             drop(starter);
+            on_ready();
             relay.run().map_err(|Fatal(why)| {
                 log::error!("{why}; leaving, nothing of this lap was released");
                 Fault::io(why)
@@ -219,7 +220,7 @@ fn take_lock(dir: &StateDir) -> Result<Lock, Fault> {
     }
     // Its holder is a relay that runs, or one that is leaving. Nobody takes this lock only to look.
     if std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_err()
-        && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS as u64))?
+        && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
     {
         return Ok(lock);
     }

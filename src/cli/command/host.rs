@@ -1,4 +1,4 @@
-//! `agentmux host relay`: the relay itself, in the foreground; clients start it with `--spawned`, detached.
+//! `agentmux host relay [--replace]`: the relay itself, in the foreground; clients start it with `--spawned`, detached.
 
 use clap::{Args, Subcommand};
 
@@ -16,6 +16,9 @@ pub enum Host {
 /// Arguments of `host relay`.
 #[derive(Debug, Args)]
 pub struct Relay {
+    /// Take over from the running relay, without ending its children
+    #[arg(long)]
+    replace: bool,
     /// A client started this and waits for a word at descriptor 3
     #[arg(long, hide = true)]
     spawned: bool,
@@ -29,6 +32,7 @@ pub fn run(context: &Context, host: &Host) -> Result<u8, Fault> {
         config_dir: context.config_dir.clone(),
         spawned: args.spawned,
     };
-    relay::run(&options)?;
+    let lock = if args.replace { Some(context.target.hand_over()?) } else { None };
+    relay::run(&options, || drop(lock))?;
     Ok(0)
 }

@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::send::{self, MailOptions};
 use crate::cli::context::Context;
+use crate::client::params;
 use crate::model::fault::Fault;
 use crate::protocol::answer::Sent;
 use crate::protocol::request::{self, Reply as Request};
@@ -27,9 +28,9 @@ pub fn run(context: &Context, args: Reply) -> Result<u8, Fault> {
         body,
         subject: args.options.subject.clone(),
         priority: args.options.priority.of_mail(),
-        key: args.options.key.clone(),
+        key: Some(args.options.key()?),
     };
     let mut connection = context.connect()?;
-    let sent: Sent = connection.call("mail/reply", &request)?;
+    let sent: Sent = context.target.call_again(&mut connection, "mail/reply", || params(&request))?;
     send::finish(context, &mut connection, sent, &args.options)
 }

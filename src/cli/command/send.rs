@@ -95,6 +95,24 @@ pub enum Until {
     Reply,
 }
 
+impl MailOptions {
+    /// The idempotency key: the given one, or one of our own, so that asking again after a lost connection cannot make
+    /// two mails of one.
+    pub fn key(&self) -> Result<String, Fault> {
+        if let Some(key) = &self.key {
+            return Ok(key.clone());
+        }
+        let mut bits = [0; 16];
+        let mut device = std::fs::File::open("/dev/urandom");
+        let drawn = device
+            .as_mut()
+            .map_err(|error| error.to_string())
+            .and_then(|d| d.read_exact(&mut bits).map_err(|e| e.to_string()));
+        drawn.map_err(|why| Fault::io(format!("send failed: no random bits: {why}")))?;
+        Ok(format!("~{:032x}", u128::from_le_bytes(bits)))
+    }
+}
+
 impl Priority {
     pub fn of_mail(self) -> MailPriority {
         match self {
@@ -120,10 +138,10 @@ pub fn run(context: &Context, args: Send) -> Result<u8, Fault> {
         priority: args.options.priority.of_mail(),
         reply_to: args.reply_to,
         expires_ms: args.expires,
-        key: args.options.key.clone(),
+        key: Some(args.options.key()?),
     };
     let mut connection = context.connect()?;
-    let sent: Sent = connection.call("mail/send", &request)?;
+    let sent: Sent = context.target.call_again(&mut connection, "mail/send", || params(&request))?;
     finish(context, &mut connection, sent, &args.options)
 }
 
