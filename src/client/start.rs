@@ -186,7 +186,11 @@ impl Target {
         if let Some(fault) = now.fault.filter(|_| now.number > before.number) {
             return Err(fault);
         }
-        let started = self.start(dir, deadline);
+        let started = match self.start(dir, deadline) {
+            // A relay is running: one that a killed starter had left on its way. It is the one to reach.
+            Err(fault) if fault.code == Code::Conflict => Ok(()),
+            started => started,
+        };
         let attempt = Attempt { number: now.number + 1, fault: started.as_ref().err().cloned() };
         if let Err(error) = lock.write_text(&attempt.text()) {
             log::debug!("remembering the attempt failed: {error}");
