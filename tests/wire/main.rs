@@ -1,0 +1,2 @@
+//! placeholder for the wire tests
+fn main() {}
