@@ -27,7 +27,11 @@ fn an_unknown_shell_is_refused() {
 fn a_shell_takes_the_completions_as_they_are() {
     let house = House::new();
     let mut shell = house.command("bash");
-    shell.args(["-euc", "source <(\"$0\" completions bash); complete -p agentmux", env!("CARGO_BIN_EXE_agentmux")]);
+    shell.args([
+        "-euc",
+        "source <(\"$0\" completions bash); complete -p agentmux",
+        env!("CARGO_BIN_EXE_agentmux"),
+    ]);
     let ran = house.call_of(shell).run().ok();
     assert!(ran.stdout.contains("agentmux"), "{}", ran.evidence());
 }

@@ -47,7 +47,11 @@ fn a_stopped_session_keeps_its_mail_queued_and_the_others_run_on() {
     let team = Team::of(&["lead", "reviewer"]);
     let house = &team.house;
     let ran = house.run(&["down", "reviewer"]).ok();
-    assert!(ran.stdout.starts_with("reviewer is stopped; outside agentmux: codex resume "), "{}", ran.evidence());
+    assert!(
+        ran.stdout.starts_with("reviewer is stopped; outside agentmux: codex resume "),
+        "{}",
+        ran.evidence()
+    );
     let id = sent_id(&house.run(&["send", "reviewer", "later"]).ok());
     let _ = house.run(&["send", "lead", "now", "--wait"]).ok();
     assert_eq!(state(house, &id), "queued");

@@ -19,7 +19,10 @@ fn a_relay_in_the_foreground_serves_until_it_is_told_to_go_and_a_second_one_is_r
     for _ in 0..3 {
         let second = house.run(&["host", "relay"]).fails(7);
         let text = second.stderr.clone();
-        assert!(text.contains(&format!("pid={pid}")) && text.contains("a relay of this bundle is running"), "{text}");
+        assert!(
+            text.contains(&format!("pid={pid}")) && text.contains("a relay of this bundle is running"),
+            "{text}"
+        );
         assert_eq!(second.stdout, "");
     }
     assert_eq!(house.run(&["status", "--json"]).json()["relay"]["pid"].as_i64(), Some(i64::from(pid)));
@@ -87,7 +90,8 @@ fn the_lock_tells_people_who_holds_it() {
     let text = fs::read_to_string(house.bundle_dir().join("relay.lock")).expect("it is there");
     let keys: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
     assert_eq!(keys, ["pid", "start", "boot", "host", "version", "since"]);
-    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
+    let value =
+        |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let ticks = stat.rsplit(')').next().and_then(|rest| rest.split_whitespace().nth(19)).unwrap_or_default();
     assert_eq!(value("start="), ticks);
@@ -155,7 +159,10 @@ fn after_kill_nine_the_next_command_starts_a_relay_over_the_stale_socket() {
     for _ in 0..3 {
         let pid = house.relay_pid().expect("a relay runs");
         house.kill_nine(pid);
-        assert!(fs::symlink_metadata(&socket).is_ok_and(|meta| meta.file_type().is_socket()), "it is stale now");
+        assert!(
+            fs::symlink_metadata(&socket).is_ok_and(|meta| meta.file_type().is_socket()),
+            "it is stale now"
+        );
         assert_eq!(state(&house, &id), "queued");
         assert_ne!(house.relay_pid(), Some(pid));
     }
@@ -184,7 +191,10 @@ fn a_foreign_thing_at_the_name_of_a_file_is_refused_and_not_touched() {
         fs::write(&path, "").expect("ours");
         fs::set_permissions(&path, PermissionsExt::from_mode(0o644)).expect("ours");
         let text = refused(house.run(&["up"]), 74);
-        assert!(text.contains("its mode is 0644, not 0600") && text.contains("hint: chmod 600"), "{name}: {text}");
+        assert!(
+            text.contains("its mode is 0644, not 0600") && text.contains("hint: chmod 600"),
+            "{name}: {text}"
+        );
         fs::remove_file(&path).expect("ours");
     }
     // At the socket's name: a link that leads nowhere is not bound through, a plain file is not removed.
@@ -288,7 +298,8 @@ fn a_state_directory_with_a_long_path_works() {
 #[test]
 fn an_idle_relay_leaves_by_itself_and_the_next_command_starts_another() {
     let house = House::new();
-    fs::write(house.config_dir().join("config.toml"), "idle_exit = \"100ms\"\n").expect("the house is writable");
+    fs::write(house.config_dir().join("config.toml"), "idle_exit = \"100ms\"\n")
+        .expect("the house is writable");
     let id = mail_to_operator(&house, "kept");
     house.wait_until_empty(SOON);
     assert_eq!(state(&house, &id), "queued");

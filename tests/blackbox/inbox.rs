@@ -2,9 +2,8 @@
 
 use crate::*;
 
-const MAIL_KEYS: [&str; 11] = [
-    "id", "from", "fromKind", "to", "subject", "thread", "replyTo", "priority", "sentAt", "ageMs", "unread",
-];
+const MAIL_KEYS: [&str; 11] =
+    ["id", "from", "fromKind", "to", "subject", "thread", "replyTo", "priority", "sentAt", "ageMs", "unread"];
 
 #[test]
 fn the_operators_mail_is_listed_unread_and_without_bodies() {
@@ -16,7 +15,11 @@ fn the_operators_mail_is_listed_unread_and_without_bodies() {
     let inbox = versioned(&ran, &["mails"]);
     let mails = inbox["mails"].as_array().cloned().unwrap_or_default();
     assert_eq!(mails.len(), 2);
-    assert_eq!((mails[0]["id"].as_str(), mails[1]["id"].as_str()), (Some(&*second), Some(&*first)), "newest first");
+    assert_eq!(
+        (mails[0]["id"].as_str(), mails[1]["id"].as_str()),
+        (Some(&*second), Some(&*first)),
+        "newest first"
+    );
     for mail in &mails {
         has_keys(mail, &MAIL_KEYS);
         assert_eq!((&mail["state"], &mail["unread"]), (&"queued".into(), &true.into()));
@@ -38,7 +41,11 @@ fn the_operators_mail_is_listed_unread_and_without_bodies() {
     let ran = house.run(&["inbox"]).ok();
     let lines: Vec<&str> = ran.stdout.lines().collect();
     assert!(lines[0].starts_with("ID") && lines.len() == 3, "{}", ran.evidence());
-    assert!(lines[1].starts_with(&second) && lines[1].ends_with("second"), "piped: whole ids\n{}", ran.evidence());
+    assert!(
+        lines[1].starts_with(&second) && lines[1].ends_with("second"),
+        "piped: whole ids\n{}",
+        ran.evidence()
+    );
 }
 
 #[test]

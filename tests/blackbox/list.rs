@@ -8,7 +8,10 @@ fn without_a_relay_sessions_is_null_and_none_is_started() {
     let house = House::new();
     let ran = touches_nothing(&house, || house.run(&["list", "--json"]));
     let list = versioned(&ran, &["bundle"]);
-    assert!(list["sessions"].is_null() && list.get("sessions").is_some(), "null, not absent or empty: {list}");
+    assert!(
+        list["sessions"].is_null() && list.get("sessions").is_some(),
+        "null, not absent or empty: {list}"
+    );
     assert_eq!(list["bundle"], "test");
     let ran = touches_nothing(&house, || house.run(&["list"])).ok();
     assert_eq!(ran.stdout, "");

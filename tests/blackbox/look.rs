@@ -20,10 +20,15 @@ fn the_last_items_are_shown_oldest_first() {
     for item in &items {
         has_keys(item, &["at", "kind", "source", "text"]);
     }
-    let place = |needle: &str| items.iter().position(|item| item["text"].as_str().is_some_and(|t| t.contains(needle)));
+    let place = |needle: &str| {
+        items.iter().position(|item| item["text"].as_str().is_some_and(|t| t.contains(needle)))
+    };
     let (first, second) = (place("the first thing"), place("the second thing"));
     assert!(first.is_some() && first < second, "{looked}");
-    assert!(items.iter().any(|item| item["text"].as_str().is_some_and(|t| t.starts_with("ok: "))), "{looked}");
+    assert!(
+        items.iter().any(|item| item["text"].as_str().is_some_and(|t| t.starts_with("ok: "))),
+        "{looked}"
+    );
 
     let last = house.run(&["look", "reviewer", "-n", "1", "--json"]).json();
     assert_eq!(last["items"].as_array().map(Vec::len), Some(1));
@@ -34,7 +39,10 @@ fn the_last_items_are_shown_oldest_first() {
 
     let _ = house.run(&["down", "reviewer"]).ok();
     let text = refused(house.run(&["look", "reviewer"]), 75);
-    assert!(text.contains("reviewer is stopped") && text.contains("hint: bring it up: agentmux up reviewer"), "{text}");
+    assert!(
+        text.contains("reviewer is stopped") && text.contains("hint: bring it up: agentmux up reviewer"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -10,7 +10,10 @@ fn reading_ones_own_mail_shows_the_body_and_takes_it() {
     let ran = house.run(&["read", &id, "--json"]);
     let mail = versioned(&ran, &["mail"])["mail"].clone();
     assert_eq!((&mail["id"], &mail["body"]), (&id.as_str().into(), &"line one\nline two".into()));
-    has_keys(&mail, &["from", "fromKind", "to", "subject", "thread", "replyTo", "priority", "sentAt", "state"]);
+    has_keys(
+        &mail,
+        &["from", "fromKind", "to", "subject", "thread", "replyTo", "priority", "sentAt", "state"],
+    );
     let traced = trace(&house, &id);
     let steps: Vec<&str> = traced["deliveries"][0]["transitions"]
         .as_array()
@@ -50,7 +53,10 @@ fn reading_another_ones_mail_changes_nothing() {
     let id = sent_id(&house.run(&["send", "reviewer", "not for me"]).ok());
     let before = trace(house, &id);
     let mail = house.run(&["read", &id, "--json"]).json()["mail"].clone();
-    assert_eq!((&mail["body"], &mail["state"], &mail["unread"]), (&"not for me".into(), &"queued".into(), &true.into()));
+    assert_eq!(
+        (&mail["body"], &mail["state"], &mail["unread"]),
+        (&"not for me".into(), &"queued".into(), &true.into())
+    );
     assert_eq!(trace(house, &id), before);
 }
 
@@ -59,7 +65,11 @@ fn a_mail_is_found_by_a_unique_beginning_or_the_last_digits() {
     let house = House::new();
     let id = mail_to_operator(&house, "one");
     for reference in [&id[..], &id[..18], &id[28..], &id[30..], &id.to_uppercase(), &id.replace('-', "")] {
-        assert_eq!(house.run(&["read", reference, "--json"]).json()["mail"]["id"], id.as_str(), "{reference}");
+        assert_eq!(
+            house.run(&["read", reference, "--json"]).json()["mail"]["id"],
+            id.as_str(),
+            "{reference}"
+        );
     }
     let other = mail_to_operator(&house, "two");
     let text = refused(house.run(&["read", &id[..4]]), 3);

@@ -11,9 +11,11 @@ fn undelivered_mail_of_a_removed_session_ends_as_failed_with_the_reason() {
     let _ = house.run(&["down", "reviewer"]).ok();
     let id = sent_id(&house.run(&["send", "reviewer", "never read", "--key", "k"]).ok());
     let waiting = house.spawn(&["send", "reviewer", "never read", "--key", "k", "--wait"]);
-    house.poll("the sender to wait", SOON, || match house.run(&["status", "--json"]).json()["clients"].as_i64() {
-        Some(2) => Ok(()),
-        clients => Err(format!("{clients:?} clients")),
+    house.poll("the sender to wait", SOON, || {
+        match house.run(&["status", "--json"]).json()["clients"].as_i64() {
+            Some(2) => Ok(()),
+            clients => Err(format!("{clients:?} clients")),
+        }
     });
     let ran = house.run(&["remove", "reviewer", "--json"]);
     let removed = versioned(&ran, &["sessions"]);

@@ -38,7 +38,8 @@ fn a_reply_is_mail_with_an_id_a_key_and_a_thread_of_its_parent() {
     assert_eq!((&mail["body"], &mail["replyTo"]), (&"from stdin".into(), &first.as_str().into()));
     // An agent that has no name of its own answers the operator.
     let reply = sent_id(&agent(house, &["reply", &first, "done"]).run().ok());
-    let waited = house.run(&["send", "reviewer", "first", "--key", "other", "--wait=reply", "--timeout", "50ms"]);
+    let waited =
+        house.run(&["send", "reviewer", "first", "--key", "other", "--wait=reply", "--timeout", "50ms"]);
     let _ = waited.fails(4);
     let inbox = house.run(&["inbox", "--json"]).json();
     assert_eq!(inbox["mails"][0]["id"], reply.as_str());

@@ -95,9 +95,15 @@ fn a_body_that_cannot_be_mail_is_refused_before_anything_changes() {
         ),
         (touches_nothing(&house, || house.run(&["send", "operator", "--body-file", "no-such"])), "no-such"),
         (touches_nothing(&house, || house.run(&["send", "operator", "x", "--subject", "a\nb"])), "subject"),
-        (touches_nothing(&house, || house.run(&["send", "operator", "x", "--key", &long[..201]])), "201 bytes"),
+        (
+            touches_nothing(&house, || house.run(&["send", "operator", "x", "--key", &long[..201]])),
+            "201 bytes",
+        ),
         (touches_nothing(&house, || house.run(&["send", "operator", "x", "--expires", "soon"])), "duration"),
-        (touches_nothing(&house, || house.run(&["send", "operator", "x", "--wait", "consumed", "-"])), "error"),
+        (
+            touches_nothing(&house, || house.run(&["send", "operator", "x", "--wait", "consumed", "-"])),
+            "error",
+        ),
     ] {
         let text = refused(ran, 2);
         assert!(text.contains(part), "{part}: {text}");
@@ -232,7 +238,8 @@ fn waiting_too_short_exits_4_with_the_id_and_the_state_and_the_mail_goes_on() {
 #[test]
 fn waiting_with_json_still_has_the_mail_on_stdout_and_the_failure_on_stderr() {
     let house = House::new();
-    let ran = agent(&house, &["send", "operator", "x", "--wait", "--timeout", "20ms", "--json"]).run().fails(4);
+    let ran =
+        agent(&house, &["send", "operator", "x", "--wait", "--timeout", "20ms", "--json"]).run().fails(4);
     assert!(ran.stdout.starts_with("{\"schemaVersion\":1,\"id\":"), "{}", ran.evidence());
     assert_eq!(ran.json_error()["code"], "timeout", "{}", ran.evidence());
 }
@@ -320,7 +327,8 @@ fn a_start_that_is_forbidden_exits_5_and_leaves_nothing_on_disk() {
     let ran = touches_nothing(&house, || agent(&house, &["send", "operator", "x", "--no-start"]).run());
     let text = refused(ran, 5);
     assert!(text.contains("no relay of bundle test is running") && text.contains("hint: "), "{text}");
-    let forbidden = || agent(&house, &["send", "operator", "x", "--json"]).env("AGENTMUX_NO_START", "1").run();
+    let forbidden =
+        || agent(&house, &["send", "operator", "x", "--json"]).env("AGENTMUX_NO_START", "1").run();
     let _ = refused_json(touches_nothing(&house, forbidden), 5, "no_relay");
     assert!(listing(&house.state_dir()).is_empty(), "not even a directory");
     let _ = mail_to_operator(&house, "now it runs");

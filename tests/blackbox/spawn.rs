@@ -75,7 +75,10 @@ fn a_name_outside_the_grammar_is_refused_before_anything_changes() {
     let long = "a".repeat(33);
     for name in ["..", "/x", "Reviewer", &long, "1a", "a.b", "", "-"] {
         let text = refused(touches_nothing(&house, || house.run(&["spawn", name])), 2);
-        assert!(text.contains("is not a session name") && text.contains("hint: a name is"), "{name:?}: {text}");
+        assert!(
+            text.contains("is not a session name") && text.contains("hint: a name is"),
+            "{name:?}: {text}"
+        );
     }
     for name in ["operator", "outside", "system", "all"] {
         let text = refused(touches_nothing(&house, || house.run(&["spawn", name])), 2);
@@ -111,7 +114,8 @@ fn a_missing_codex_is_named_before_anything_changes() {
     let text = refused(touches_nothing(&house, || house.run(&["spawn", "reviewer"])), 1);
     assert!(text.contains("codex not found") && text.contains("AGENTMUX_CODEX names it"), "{text}");
     assert!(text.contains("hint: install Codex 0.157.0 or newer"), "{text}");
-    let without = || house.call(&["spawn", "reviewer"]).without_env("AGENTMUX_CODEX").env("PATH", "/nowhere").run();
+    let without =
+        || house.call(&["spawn", "reviewer"]).without_env("AGENTMUX_CODEX").env("PATH", "/nowhere").run();
     let text = refused(touches_nothing(&house, without), 1);
     assert!(text.contains("no program `codex` (it is not on PATH)"), "{text}");
 }
@@ -189,7 +193,10 @@ fn the_environment_of_a_session_is_private_and_without_marks() {
     let _ = ran.ok();
     let path = house.bundle_dir().join("children/reviewer.env");
     let kept = std::fs::read_to_string(&path).expect("the environment is kept");
-    assert!(kept.contains("passes") && !kept.contains("secret-token") && !kept.contains("stays-out"), "{kept}");
+    assert!(
+        kept.contains("passes") && !kept.contains("secret-token") && !kept.contains("stays-out"),
+        "{kept}"
+    );
     let mode = std::fs::metadata(&path).map(|meta| meta.permissions().mode() & 0o777).expect("it is there");
     assert_eq!(mode, 0o600);
     let status = house.run(&["status", "--json"]).json();

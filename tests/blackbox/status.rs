@@ -62,7 +62,9 @@ fn a_running_relay_tells_of_itself_its_child_and_its_mail() {
 
     let ran = house.run(&["status"]).ok();
     let pid = house.relay_pid().unwrap_or_default();
-    for part in ["bundle  test at ", &format!("relay   pid {pid}, version "), "child   codex ", "mail    1 queued"] {
+    for part in
+        ["bundle  test at ", &format!("relay   pid {pid}, version "), "child   codex ", "mail    1 queued"]
+    {
         assert!(ran.stdout.contains(part), "{part}\n{}", ran.evidence());
     }
 }

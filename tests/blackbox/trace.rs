@@ -63,7 +63,8 @@ fn each_recipient_has_a_way_of_its_own() {
 fn unknown_mail_is_refused_and_an_agent_may_not_trace() {
     let house = House::new();
     let id = mail_to_operator(&house, "private");
-    let error = refused_json(house.run(&["trace", "0199a213-81c0-7800-8aa1-bbab2a035a53", "--json"]), 3, "not_found");
+    let error =
+        refused_json(house.run(&["trace", "0199a213-81c0-7800-8aa1-bbab2a035a53", "--json"]), 3, "not_found");
     assert!(error["hint"].is_string(), "{error}");
     let _ = refused(agent(&house, &["trace", &id]).run(), 1);
     let nowhere = House::new();
