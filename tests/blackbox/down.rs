@@ -35,7 +35,7 @@ fn everything_stops_and_no_process_is_left_also_in_the_middle_of_a_turn() {
     }
     assert_eq!(house.processes(), Vec::<i32>::new(), "{}", house.relay_log());
     assert!(!house.bundle_dir().join("relay.sock").exists());
-    let again = touches_nothing(&house, || house.run(&["down"])).ok();
+    let again = touches_nothing(house, || house.run(&["down"])).ok();
     assert_eq!(again.stderr, "no relay is running; nothing to stop\n");
     // What was wanted is remembered: the next relay brings nothing up by itself.
     let _ = house.run(&["send", "lead", "later"]).ok();
