@@ -63,10 +63,14 @@ impl Target {
     /// Connects to the relay if one runs.
     ///
     /// # Errors
-    /// `busy` when it does not answer, `version` when it speaks another protocol, `io` and `sandbox` as they come.
+    /// `busy` when it does not answer, `version` when it speaks another protocol, `conflict` when the bundle is another
+    /// project's, `io` and `sandbox` as they come.
     pub fn reach(&self) -> Result<Reached, Fault> {
         match StateDir::open(&self.state_root, &self.bundle.name)? {
-            Some(dir) => self.reach_in(&dir),
+            Some(dir) => {
+                self.check_root(&dir)?;
+                self.reach_in(&dir)
+            }
             None => Ok(Reached::Nobody),
         }
     }
@@ -90,7 +94,6 @@ impl Target {
         }
         let deadline = Instant::now() + Duration::from_millis(limits::START_MS);
         let dir = StateDir::create(&self.state_root, &self.bundle.name)?;
-        self.check_root(&dir)?;
         loop {
             self.start_or_wait(&dir, deadline)?;
             if let Reached::Relay(connection) = self.reach_in(&dir)? {
@@ -155,15 +158,25 @@ impl Target {
 
     /// Two projects that were given one bundle name by their files must not meet by accident.
     fn check_root(&self, dir: &StateDir) -> Result<(), Fault> {
+        if self.bundle.rule != crate::boot::config::PROJECT_FILE {
+            return Ok(());
+        }
         let root = self.bundle.root.display().to_string();
         match dir.read(ROOT)? {
-            None => dir.write(ROOT, &format!("{root}\n")),
-            Some(known) if known.trim() != root && self.bundle.rule == crate::boot::config::PROJECT_FILE => {
+            Some(known) if known.trim() != root => {
                 let fault = format!("bundle {} belongs to {}, not to {root}", self.bundle.name, known.trim());
                 Err(Fault::conflict(fault)
                     .hint("give one of the two another name in its agentmux.toml, or use --bundle"))
             }
-            Some(_) => Ok(()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers the project's root, once; under `spawn.lock`, so that nobody else is writing it.
+    fn note_root(&self, dir: &StateDir) -> Result<(), Fault> {
+        match dir.read(ROOT)? {
+            None => dir.write(ROOT, &format!("{}\n", self.bundle.root.display())),
+            Some(_) => self.check_root(dir),
         }
     }
 
@@ -182,6 +195,7 @@ impl Target {
         if let Connected::Stream(_) = Connection::open(&dir.socket_path(SOCKET))? {
             return Ok(());
         }
+        self.note_root(dir)?;
         let now = read_attempt(dir)?;
         if let Some(fault) = now.fault.filter(|_| now.number > before.number) {
             return Err(fault);
