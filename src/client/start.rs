@@ -120,6 +120,10 @@ impl Target {
                 Err(CallError::Lost { stopping: false }) => {
                     *connection = self.reach_or_start().map_err(CallError::Refused)?;
                 }
+                // A stopping relay refuses what still waits; to the waiter that is the stop, not a reason to try again.
+                Err(CallError::Refused(fault)) if connection.stopping && fault.code == Code::Busy => {
+                    return Err(CallError::Lost { stopping: true });
+                }
                 other => return other,
             }
         }
