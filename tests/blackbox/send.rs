@@ -306,6 +306,64 @@ fn the_same_key_with_other_mail_is_a_conflict_and_stores_nothing() {
     assert_eq!(counts(&house)["queued"], 1);
 }
 
+// ---- waiting through trouble ----
+
+/// Starts a sender that waits for mail to a stopped session, and returns it once it waits.
+#[track_caller]
+fn waiting_sender(house: &House, more: &[&str]) -> (support::Spawned, String) {
+    let id = sent_id(&house.run(&["send", "reviewer", "patience", "--key", "k"]).ok());
+    let arguments = ["send", "reviewer", "patience", "--key", "k", "--wait", "--timeout", "10m"];
+    let waiting = house.spawn(&[&arguments[..], more].concat());
+    house.poll("the sender to wait", SOON, || {
+        match house.run(&["status", "--json"]).json()["clients"].as_i64() {
+            Some(2) => waits_with_a_handler(waiting.id()),
+            clients => Err(format!("{clients:?} clients")),
+        }
+    });
+    (waiting, id)
+}
+
+/// NB-6: a sender that waits is not stranded by a relay that dies; it goes to the next one and waits for the same mail.
+#[test]
+fn a_wait_survives_kill_nine_of_the_relay() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let (waiting, id) = waiting_sender(house, &[]);
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    let _ = house.run(&["up", "reviewer"]).ok();
+    let ran = waiting.finish(SOON).ok();
+    assert_eq!(sent_id(&ran), id);
+    assert!(ran.stderr.contains("delivered: reviewer in turn "), "{}", ran.evidence());
+    read_once(&team.model, "patience");
+}
+
+#[test]
+fn a_wait_that_may_not_start_a_relay_exits_5_when_it_dies() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let (waiting, id) = waiting_sender(house, &["--no-start"]);
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    let ran = waiting.finish(SOON).fails(5);
+    assert_eq!(sent_id(&ran), id);
+    assert_eq!(house.processes(), Vec::<i32>::new(), "{}", ran.evidence());
+}
+
+/// A person's `down` once made a waiting sender exit with 75, as if trying again would help. It exits with 4, says that the
+/// mail stays, and does not start again what was stopped.
+#[test]
+fn a_wait_ends_with_4_when_a_person_stops_the_relay_and_does_not_start_it_again() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let (waiting, id) = waiting_sender(house, &[]);
+    let _ = house.run(&["down"]).ok();
+    let ran = waiting.finish(SOON).fails(4);
+    assert_eq!(sent_id(&ran), id);
+    let text = worded(&ran);
+    assert!(text.contains("the relay was stopped") && text.contains(&id), "{text}");
+    assert_eq!(house.processes(), Vec::<i32>::new(), "{}", ran.evidence());
+    assert_eq!(state(house, &id), "queued");
+}
+
 // ---- starting the relay ----
 
 /// PX-10: nothing that a command starts keeps the caller's pipe open, so a substitution ends with its command.
@@ -351,6 +409,22 @@ fn sixty_four_cold_sends_start_one_relay_and_lose_no_mail() {
     let inbox = house.run(&["inbox", "reviewer", "-n", "100", "--json"]).json();
     let stored: BTreeSet<String> = inbox["mails"].as_array().into_iter().flatten().map(mail_id).collect();
     assert_eq!(stored, ids);
+}
+
+/// PX-2, LK-1: likewise in a place where nothing has ever been started.
+///
+/// Of several first commands some once failed with 74: each of them wrote down the project's root, and they removed each
+/// other's half-written file. Now that is done under the lock that also decides who starts the relay.
+#[test]
+fn sixty_four_first_commands_ever_start_one_relay_and_all_succeed() {
+    let house = House::new();
+    let ids: BTreeSet<String> = std::thread::scope(|scope| {
+        let send = |n: usize| mail_to_operator(&house, &format!("mail {n}"));
+        let senders: Vec<_> = (0..64).map(|n| scope.spawn(move || send(n))).collect();
+        senders.into_iter().map(|sender| sender.join().expect("a sender")).collect()
+    });
+    assert_eq!((ids.len(), starts(&house)), (64, 1), "{}", house.relay_log());
+    assert_eq!(counts(&house)["queued"], 64);
 }
 
 fn starts(house: &House) -> usize {

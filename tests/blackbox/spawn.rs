@@ -172,6 +172,22 @@ fn a_session_that_codex_cannot_start_leaves_nothing_and_says_why() {
     let _ = house.run(&["spawn", "reviewer"]).ok();
 }
 
+/// LK-1, LK-2: of those who want one name at once exactly one gets it, and the others are told.
+#[test]
+fn one_name_goes_to_one_of_those_who_ask_at_once() {
+    let team = Team::nobody();
+    let house = &team.house;
+    let mut ran: Vec<Ran> = std::thread::scope(|scope| {
+        let askers: Vec<_> = (0..4).map(|_| scope.spawn(|| house.run(&["spawn", "reviewer"]))).collect();
+        askers.into_iter().map(|asker| asker.join().expect("an asker")).collect()
+    });
+    ran.sort_by_key(|ran| ran.code);
+    let codes: Vec<i32> = ran.iter().map(|ran| ran.code).collect();
+    assert_eq!(codes, [0, 7, 7, 7], "{}", ran[3].evidence());
+    assert_eq!(session(house, "reviewer")["state"], "idle");
+    assert_eq!(house.run(&["status", "--json"]).json()["children"].as_array().map(Vec::len), Some(1));
+}
+
 #[test]
 fn an_agent_cannot_spawn_sessions() {
     let house = House::with_codex(&support::codex_program());

@@ -111,6 +111,46 @@ fn a_relay_that_does_not_answer_is_busy_not_gone() {
 }
 
 #[test]
+fn bundles_have_relays_sessions_and_mail_of_their_own() {
+    let house = House::new();
+    let _ = mail_to_operator(&house, "here");
+    let there = |arguments: &[&str]| agent(&house, &[arguments, &["-b", "there"]].concat()).run();
+    assert_eq!(there(&["status", "--json"]).json()["relay"]["running"], false);
+    let _ = there(&["send", "operator", "one"]).ok();
+    let _ = there(&["send", "operator", "two"]).ok();
+    let (ours, theirs) = (house.run(&["status", "--json"]).json(), there(&["status", "--json"]).json());
+    assert_eq!((&ours["mail"]["queued"], &theirs["mail"]["queued"]), (&1.into(), &2.into()));
+    assert_ne!(ours["relay"]["pid"], theirs["relay"]["pid"]);
+    let _ = house.run(&["down", "-b", "there"]).ok();
+    assert_eq!(house.run(&["status", "--json"]).json()["relay"]["pid"], ours["relay"]["pid"]);
+}
+
+#[test]
+fn two_projects_whose_files_give_one_name_do_not_meet() {
+    let house = House::new();
+    let other = house.dir().join("other");
+    std::fs::create_dir(&other).expect("the house is writable");
+    for place in [&house.project(), &other] {
+        std::fs::write(place.join("agentmux.toml"), "bundle = \"web\"\n").expect("likewise");
+    }
+    let at = |place: &Path, arguments: &[&str]| {
+        agent(&house, arguments).without_env("AGENTMUX_BUNDLE").dir(place).run()
+    };
+    let _ = at(&house.project(), &["send", "operator", "ours"]).ok();
+    // Whether its relay runs or not.
+    for _ in 0..2 {
+        let text = refused(at(&other, &["send", "operator", "theirs"]), 7);
+        assert!(
+            text.contains("bundle web belongs to ") && text.contains("hint: give one of the two"),
+            "{text}"
+        );
+        let _ = refused_json(at(&other, &["list", "--json"]), 7, "conflict");
+        let _ = house.run(&["down", "-b", "web"]).ok();
+    }
+    assert_eq!(at(&other, &["send", "operator", "on purpose", "-b", "web"]).ok().stdout.len(), 37);
+}
+
+#[test]
 fn an_agent_may_look() {
     let house = House::new();
     let _ = house.run(&["up"]).ok();
