@@ -8,10 +8,7 @@ fn the_last_items_are_shown_oldest_first() {
     let house = &team.house;
     for text in ["the first thing", "the second thing"] {
         let _ = house.run(&["send", "reviewer", text, "--wait"]).ok();
-        house.poll("the turn to end", SOON, || match session(house, "reviewer")["state"].as_str() {
-            Some("idle") => Ok(()),
-            state => Err(format!("{state:?}")),
-        });
+        wait_until_idle(house, "reviewer");
     }
     let ran = house.run(&["look", "reviewer", "--json"]);
     let looked = versioned(&ran, &["session", "items"]);

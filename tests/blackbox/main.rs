@@ -207,6 +207,15 @@ fn session(house: &House, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no session {name} in {list}")).clone()
 }
 
+/// Waits until a session's turn has ended: evidence that mail is inside a turn comes at the turn's beginning.
+#[track_caller]
+fn wait_until_idle(house: &House, name: &str) {
+    house.poll("the turn to end", SOON, || match session(house, name)["state"].as_str() {
+        Some("idle") => Ok(()),
+        state => Err(format!("{state:?}")),
+    });
+}
+
 /// A mail's way, as `trace --json` shows it.
 #[track_caller]
 fn trace(house: &House, id: &str) -> Value {

@@ -37,6 +37,7 @@ fn a_running_relay_tells_of_itself_its_child_and_its_mail() {
     let team = Team::of(&["reviewer"]);
     let house = &team.house;
     let _ = house.run(&["send", "reviewer", "hello", "--wait"]).ok();
+    wait_until_idle(house, "reviewer");
     let _ = mail_to_operator(house, "queued");
     let ran = house.run(&["status", "--json"]);
     let status =
