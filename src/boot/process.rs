@@ -2,8 +2,11 @@
 //!
 //! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use crate::model::id::Nonce;
 
@@ -65,6 +68,19 @@ pub fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) };
     // SAFETY: as above.
     nix::Error::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Waits until the process that a pidfd refers to has ended, or the time is over.
+pub fn wait_for_end(pidfd: &OwnedFd, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Err(nix::Error::EINTR) => {}
+            _ => return,
+        }
+    }
 }
 
 /// Signals the process that a pidfd refers to.

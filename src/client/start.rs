@@ -63,10 +63,14 @@ impl Target {
     /// Connects to the relay if one runs.
     ///
     /// # Errors
-    /// `busy` when it does not answer, `version` when it speaks another protocol, `io` and `sandbox` as they come.
+    /// `busy` when it does not answer, `version` when it speaks another protocol, `conflict` when the bundle is another
+    /// project's, `io` and `sandbox` as they come.
     pub fn reach(&self) -> Result<Reached, Fault> {
         match StateDir::open(&self.state_root, &self.bundle.name)? {
-            Some(dir) => self.reach_in(&dir),
+            Some(dir) => {
+                self.check_root(&dir)?;
+                self.reach_in(&dir)
+            }
             None => Ok(Reached::Nobody),
         }
     }
@@ -90,7 +94,6 @@ impl Target {
         }
         let deadline = Instant::now() + Duration::from_millis(limits::START_MS);
         let dir = StateDir::create(&self.state_root, &self.bundle.name)?;
-        self.check_root(&dir)?;
         loop {
             self.start_or_wait(&dir, deadline)?;
             if let Reached::Relay(connection) = self.reach_in(&dir)? {
@@ -141,6 +144,10 @@ impl Target {
                 Err(CallError::Lost { stopping: false }) => {
                     *connection = self.reach_or_start().map_err(CallError::Refused)?;
                 }
+                // A stopping relay refuses what still waits; to the waiter that is the stop, not a reason to try again.
+                Err(CallError::Refused(fault)) if connection.stopping && fault.code == Code::Busy => {
+                    return Err(CallError::Lost { stopping: true });
+                }
                 other => return other,
             }
         }
@@ -179,15 +186,25 @@ impl Target {
 
     /// Two projects that were given one bundle name by their files must not meet by accident.
     fn check_root(&self, dir: &StateDir) -> Result<(), Fault> {
+        if self.bundle.rule != crate::boot::config::PROJECT_FILE {
+            return Ok(());
+        }
         let root = self.bundle.root.display().to_string();
         match dir.read(ROOT)? {
-            None => dir.write(ROOT, &format!("{root}\n")),
-            Some(known) if known.trim() != root && self.bundle.rule == crate::boot::config::PROJECT_FILE => {
+            Some(known) if known.trim() != root => {
                 let fault = format!("bundle {} belongs to {}, not to {root}", self.bundle.name, known.trim());
                 Err(Fault::conflict(fault)
                     .hint("give one of the two another name in its agentmux.toml, or use --bundle"))
             }
-            Some(_) => Ok(()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Remembers the project's root, once; under `spawn.lock`, so that nobody else is writing it.
+    fn note_root(&self, dir: &StateDir) -> Result<(), Fault> {
+        match dir.read(ROOT)? {
+            None => dir.write(ROOT, &format!("{}\n", self.bundle.root.display())),
+            Some(_) => self.check_root(dir),
         }
     }
 
@@ -206,11 +223,16 @@ impl Target {
         if let Connected::Stream(_) = Connection::open(&dir.socket_path(SOCKET))? {
             return Ok(());
         }
+        self.note_root(dir)?;
         let now = read_attempt(dir)?;
         if let Some(fault) = now.fault.filter(|_| now.number > before.number) {
             return Err(fault);
         }
-        let started = self.start(dir, deadline);
+        let started = match self.start(dir, deadline) {
+            // A relay is running: one that a killed starter had left on its way. It is the one to reach.
+            Err(fault) if fault.code == Code::Conflict => Ok(()),
+            started => started,
+        };
         let attempt = Attempt { number: now.number + 1, fault: started.as_ref().err().cloned() };
         if let Err(error) = lock.write_text(&attempt.text()) {
             log::debug!("remembering the attempt failed: {error}");

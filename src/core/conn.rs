@@ -88,6 +88,18 @@ impl Core {
         request: Request,
         resolved: Resolved,
     ) {
+        let spawned = match &request {
+            Request::Spawn(spawn) => Name::parse(&spawn.name),
+            _ => None,
+        };
+        self.answer_asked(step, conn, id, request, resolved);
+        // The shell kept the environment of a session that might come; if it was refused, nobody else would remove that.
+        if let Some(name) = spawned.filter(|name| !self.ledger.sessions.contains_key(name)) {
+            step.act(Action::ForgetEnvironment { name });
+        }
+    }
+
+    fn answer_asked(&mut self, step: &mut Step, conn: ConnId, id: Id, request: Request, resolved: Resolved) {
         let ask = Ask { conn, id };
         if self.is_replaced() {
             // Its connection closes with this relay; the client asks the next one.

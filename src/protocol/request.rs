@@ -277,23 +277,7 @@ impl Request {
     /// Checks sizes and grammar.
     fn checked(self) -> Result<Request, Fault> {
         match &self {
-            Request::Spawn(spawn) => {
-                check_name(&spawn.name)?;
-                check_size("instructions", spawn.instructions.as_deref(), limits::INSTRUCTIONS_BYTES_MAX)?;
-                let one_of = |what: &str, value: Option<&str>, known: &[&str]| match value {
-                    Some(value) if !known.contains(&value) => Err(Fault::usage(format!(
-                        "{what} refused: `{value}` is not one of {}",
-                        known.join(", ")
-                    ))),
-                    _ => Ok(()),
-                };
-                one_of(
-                    "sandbox",
-                    spawn.sandbox.as_deref(),
-                    &["read-only", "workspace-write", "danger-full-access"],
-                )?;
-                one_of("approval policy", spawn.approval.as_deref(), &["on-request", "never"])?;
-            }
+            Request::Spawn(spawn) => check_spawn(spawn)?,
             Request::Send(send) => {
                 if send.to.is_empty() || send.to.len() > limits::RECIPIENTS_MAX {
                     let most = limits::RECIPIENTS_MAX;
@@ -350,6 +334,38 @@ pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Resul
         }
     }
     check_size("idempotency key", key, limits::KEY_BYTES_MAX)
+}
+
+/// Checks what a spawn asks for; clients call it too, so that a bad one starts no relay.
+///
+/// # Errors
+/// `usage`, quoting what is not possible.
+pub fn check_spawn(spawn: &Spawn) -> Result<(), Fault> {
+    check_new_name(&spawn.name)?;
+    check_size("instructions", spawn.instructions.as_deref(), limits::INSTRUCTIONS_BYTES_MAX)?;
+    let one_of = |what: &str, value: Option<&str>, known: &[&str]| match value {
+        Some(value) if !known.contains(&value) => Err(Fault::usage(format!(
+            "{what} refused: `{}` is not one of {}",
+            quoted(value),
+            known.join(", ")
+        ))),
+        _ => Ok(()),
+    };
+    one_of("sandbox", spawn.sandbox.as_deref(), &["read-only", "workspace-write", "danger-full-access"])?;
+    one_of("approval policy", spawn.approval.as_deref(), &["on-request", "never"])
+}
+
+/// Checks the name of a session to be: in the grammar, and not reserved.
+///
+/// # Errors
+/// `usage`, quoting the name.
+pub fn check_new_name(name: &str) -> Result<(), Fault> {
+    check_name(name)?;
+    if Name::parse(name).is_some_and(|name| name.is_reserved()) {
+        return Err(Fault::usage(format!("spawn refused: `{name}` is a reserved name"))
+            .hint("choose another name for the session"));
+    }
+    Ok(())
 }
 
 /// Checks a session's name.

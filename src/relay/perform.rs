@@ -62,7 +62,12 @@ impl Relay {
             }
             Action::PublishPanes { slot } => self.publish_panes(slot),
             Action::WithdrawPanes { slot } => self.dir.unlink(&panes_socket(slot)),
-            Action::ForgetEnvironment { name } => self.dir.unlink(&environment_file(&name)),
+            // A session of that name may have been spawned since, in the same lap.
+            Action::ForgetEnvironment { name } => {
+                if !self.core.ledger().sessions.contains_key(&name) {
+                    self.dir.unlink(&environment_file(&name));
+                }
+            }
             Action::Exit => self.leaving = true,
         }
     }

@@ -1,10 +1,13 @@
 //! `agentmux down [NAME…]`: stops sessions; without names all of them and the relay.
 
+use std::time::Duration;
+
 use clap::Args;
 
 use crate::boot::process;
 use crate::cli::context::Context;
 use crate::model::fault::{Code, Fault};
+use crate::model::limits;
 use crate::model::session::SessionState;
 use crate::protocol::answer::States;
 use crate::protocol::request::{Down as Request, check_name};
@@ -33,10 +36,14 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         context.tell("no relay is running; nothing to stop");
         return Ok(0);
     };
+    let relay = process::pidfd(connection.welcome.pid);
     let answer: States = connection.call("session/down", &Request { names: args.names, now: args.now })?;
     if everything {
-        // The answer is the relay's last word; it has left when the connection ends.
+        // The answer is the relay's last word; it has left when its process is gone, a moment after the connection.
         while connection.next_notification().is_some() {}
+        if let Ok(relay) = relay {
+            process::wait_for_end(&relay, Duration::from_millis(limits::DOWN_NOW_MS as u64));
+        }
     }
     context.print(&answer, words);
     match answer.sessions.iter().find(|session| session.state != SessionState::Stopped) {

@@ -176,6 +176,13 @@ pub fn finish(
                 fault.message =
                     format!("interrupted; mail {} goes on its way, do not send it again", sent.id);
             }
+            if fault.code == Code::Timeout {
+                fault = Fault::timeout(format!("not there yet: {}; mail {} stays", fault.message, sent.id))
+                    .hint(format!(
+                        "it goes on with the relay, do not send it again; agentmux trace {}",
+                        sent.id
+                    ));
+            }
             return Err(fault);
         }
     };

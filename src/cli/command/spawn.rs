@@ -71,7 +71,7 @@ pub fn run(context: &Context, args: Spawn) -> Result<u8, Fault> {
 
 /// Checks everything that can be checked before a relay is started or anything is written.
 fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
-    request::check_name(&args.name)?;
+    request::check_new_name(&args.name)?;
     if args.coder != Coder::Codex {
         let coder =
             args.coder.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
@@ -100,7 +100,7 @@ fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
         .to_owned();
     let variables = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
-    Ok(Request {
+    let request = Request {
         name: args.name,
         dir,
         instructions,
@@ -110,7 +110,9 @@ fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
         approval: args.approval,
         program: launcher,
         environment: environment::allowed(variables),
-    })
+    };
+    request::check_spawn(&request)?;
+    Ok(request)
 }
 
 fn read_instructions(context: &Context, text: String) -> Result<String, Fault> {

@@ -1,0 +1,88 @@
+//! `agentmux down`: sessions stop, or everything does; what was accepted stays.
+
+use crate::*;
+use std::time::Instant;
+
+#[test]
+fn without_a_relay_there_is_nothing_to_stop_and_none_is_started() {
+    let house = House::new();
+    let ran = touches_nothing(&house, || house.run(&["down"])).ok();
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", "no relay is running; nothing to stop\n"));
+    let down = versioned(&touches_nothing(&house, || house.run(&["down", "--json"])), &["sessions"]);
+    assert_eq!(down["sessions"].as_array().map(Vec::len), Some(0));
+}
+
+/// PX-8, NB-9: nothing that the bundle started is left, and saying it again is no error.
+#[test]
+fn everything_stops_and_no_process_is_left_also_in_the_middle_of_a_turn() {
+    let team = Team::of(&["lead", "reviewer"]);
+    let (house, model) = (&team.house, &team.model);
+    model.script([
+        support::Rule::user("first").exec("sleep 1000 & sleep 1000"),
+        support::Rule::user("second").reply("done").held_by("gate"),
+    ]);
+    let _ = house.run(&["send", "lead", "first", "--wait"]).ok();
+    let _ = house.run(&["send", "reviewer", "second", "--wait"]).ok();
+    model.wait_until_held("gate", SOON);
+    assert!(house.processes().len() >= 2, "a relay and a child");
+    let begun = Instant::now();
+    let ran = house.run(&["down", "--json"]);
+    let down = versioned(&ran, &["sessions"]);
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    for session in down["sessions"].as_array().into_iter().flatten() {
+        assert_eq!(session["state"], "stopped", "{down}");
+        assert!(session["threadId"].is_string(), "{down}");
+    }
+    assert_eq!(house.processes(), Vec::<i32>::new(), "{}", house.relay_log());
+    assert!(!house.bundle_dir().join("relay.sock").exists());
+    let again = touches_nothing(house, || house.run(&["down"])).ok();
+    assert_eq!(again.stderr, "no relay is running; nothing to stop\n");
+    // What was wanted is remembered: the next relay brings nothing up by itself.
+    let _ = house.run(&["send", "lead", "later"]).ok();
+    assert_eq!(session(house, "lead")["state"], "stopped");
+}
+
+#[test]
+fn a_stopped_session_keeps_its_mail_queued_and_the_others_run_on() {
+    let team = Team::of(&["lead", "reviewer"]);
+    let house = &team.house;
+    let ran = house.run(&["down", "reviewer"]).ok();
+    assert!(
+        ran.stdout.starts_with("reviewer is stopped; outside agentmux: codex resume "),
+        "{}",
+        ran.evidence()
+    );
+    let id = sent_id(&house.run(&["send", "reviewer", "later"]).ok());
+    let _ = house.run(&["send", "lead", "now", "--wait"]).ok();
+    assert_eq!(state(house, &id), "queued");
+    assert_eq!(session(house, "reviewer")["pending"], 1);
+    let again = house.run(&["down", "reviewer", "--json"]).json();
+    assert_eq!(again["sessions"][0]["state"], "stopped");
+}
+
+/// BS-16, PX-8: a child that outlived its relay is still the bundle's, and `down` ends it.
+#[test]
+fn a_child_left_behind_by_a_killed_relay_is_ended() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    house.poll("the relay to be gone", SOON, || match house.processes().as_slice() {
+        [] => Err("the child did not outlive its relay".to_owned()),
+        [_, ..] if house.run(&["list", "--json"]).json()["sessions"].is_null() => Ok(()),
+        left => Err(format!("{left:?}")),
+    });
+    let _ = house.run(&["down"]).ok();
+    assert_eq!(house.processes(), Vec::<i32>::new(), "{}", house.relay_log());
+}
+
+#[test]
+fn an_unknown_session_is_refused_and_an_agent_may_stop_nothing() {
+    let house = House::new();
+    let text = refused(house.run(&["down", "reviewer"]), 3);
+    assert!(text.contains("there is no `reviewer`"), "{text}");
+    let error = refused_json(agent(&house, &["down", "--json"]).run(), 1, "refused");
+    assert!(error["message"].as_str().is_some_and(|m| m.contains("only the operator")), "{error}");
+    assert!(house.run(&["list", "--json"]).json()["sessions"].is_array(), "the relay runs on");
+    let nowhere = House::new();
+    let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["down", ".."])), 2);
+}

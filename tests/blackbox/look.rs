@@ -1,0 +1,53 @@
+//! `agentmux look`: the last items of a session's thread, as the child has them.
+
+use crate::*;
+
+#[test]
+fn the_last_items_are_shown_oldest_first() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    for text in ["the first thing", "the second thing"] {
+        let _ = house.run(&["send", "reviewer", text, "--wait"]).ok();
+        wait_until_idle(house, "reviewer");
+    }
+    let ran = house.run(&["look", "reviewer", "--json"]);
+    let looked = versioned(&ran, &["session", "items"]);
+    assert_eq!(looked["session"], "reviewer");
+    let items = looked["items"].as_array().cloned().unwrap_or_default();
+    for item in &items {
+        has_keys(item, &["at", "kind", "source", "text"]);
+    }
+    let place = |needle: &str| {
+        items.iter().position(|item| item["text"].as_str().is_some_and(|t| t.contains(needle)))
+    };
+    let (first, second) = (place("the first thing"), place("the second thing"));
+    assert!(first.is_some() && first < second, "{looked}");
+    assert!(
+        items.iter().any(|item| item["text"].as_str().is_some_and(|t| t.starts_with("ok: "))),
+        "{looked}"
+    );
+
+    let last = house.run(&["look", "reviewer", "-n", "1", "--json"]).json();
+    assert_eq!(last["items"].as_array().map(Vec::len), Some(1));
+    assert_eq!(last["items"][0], items[items.len() - 1], "the last one");
+    let ran = house.run(&["look", "reviewer"]).ok();
+    assert!(ran.stdout.contains("the second thing") && ran.stderr.is_empty(), "{}", ran.evidence());
+    assert_eq!(team.model.requests().len(), 2, "looking starts no turn");
+
+    let _ = house.run(&["down", "reviewer"]).ok();
+    let text = refused(house.run(&["look", "reviewer"]), 75);
+    assert!(
+        text.contains("reviewer is stopped") && text.contains("hint: bring it up: agentmux up reviewer"),
+        "{text}"
+    );
+}
+
+#[test]
+fn an_unknown_session_is_refused_and_an_agent_may_not() {
+    let house = House::new();
+    let _ = refused_json(house.run(&["look", "reviewer", "--json"]), 3, "not_found");
+    let _ = refused(agent(&house, &["look", "reviewer"]).run(), 1);
+    let nowhere = House::new();
+    let _ = refused_json(touches_nothing(&nowhere, || nowhere.run(&["look", "..", "--json"])), 2, "usage");
+    let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["look", "a", "-n", "many"])), 2);
+}

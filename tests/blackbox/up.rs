@@ -1,0 +1,55 @@
+//! `agentmux up`: sessions come up, and with them what waited for them.
+
+use crate::*;
+
+#[test]
+fn mail_that_waited_for_a_stopped_session_is_delivered_when_it_comes_up() {
+    let team = Team::of(&["reviewer"]);
+    let (house, model) = (&team.house, &team.model);
+    let _ = house.run(&["down", "reviewer"]).ok();
+    let ids: Vec<String> =
+        (0..3).map(|n| sent_id(&house.run(&["send", "reviewer", &format!("waiting {n}")]).ok())).collect();
+    assert_eq!(state(house, &ids[0]), "queued");
+    let ran = house.run(&["up", "reviewer", "--json"]);
+    let up = versioned(&ran, &["sessions"]);
+    has_keys(&up["sessions"][0], &["name", "state"]);
+    assert_eq!(up["sessions"][0]["name"], "reviewer");
+    let _ = house.run(&["send", "reviewer", "last", "--wait"]).ok();
+    for (n, id) in ids.iter().enumerate() {
+        assert_eq!(state(house, id), "consumed");
+        read_once(model, &format!("waiting {n}"));
+    }
+}
+
+#[test]
+fn what_is_up_already_stays_as_it_is() {
+    let team = Team::of(&["lead", "reviewer"]);
+    let house = &team.house;
+    let child = |house: &House| house.run(&["status", "--json"]).json()["children"][0]["pid"].clone();
+    let before = child(house);
+    let ran = house.run(&["up"]).ok();
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("lead is idle\nreviewer is idle\n", ""));
+    let up = house.run(&["up", "lead", "lead", "--json"]).json();
+    assert_eq!(up["sessions"].as_array().map(Vec::len), Some(1), "each once: {up}");
+    assert_eq!(child(house), before);
+}
+
+#[test]
+fn without_sessions_there_is_nothing_to_bring_up() {
+    let house = House::new();
+    let up = versioned(&house.run(&["up", "--json"]), &["sessions"]);
+    assert_eq!(up["sessions"].as_array().map(Vec::len), Some(0));
+    assert_eq!(house.run(&["up"]).ok().stdout, "");
+}
+
+#[test]
+fn an_unknown_session_is_refused_and_an_agent_may_not() {
+    let house = House::new();
+    let text = refused(house.run(&["up", "reviewer"]), 3);
+    assert!(text.contains("there is no `reviewer`") && text.contains("agentmux spawn reviewer"), "{text}");
+    let _ = refused_json(house.run(&["up", "reviewer", "--json"]), 3, "not_found");
+    let _ = refused_json(agent(&house, &["up", "--json"]).run(), 1, "refused");
+    let nowhere = House::new();
+    let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["up", "../x"])), 2);
+    let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["up", "--no-start"])), 5);
+}
