@@ -55,6 +55,11 @@ pub fn is_operators(method: &str) -> bool {
     verbs.chain(OTHER_METHODS.iter().copied()).any(|(name, operator)| name == method && operator)
 }
 
+/// Whether there is such a method.
+pub fn is_method(name: &str) -> bool {
+    methods().any(|method| method == name)
+}
+
 /// Every method of the relay.
 pub fn methods() -> impl Iterator<Item = &'static str> {
     VERBS.iter().filter_map(|verb| verb.method).chain(OTHER_METHODS.iter().map(|(name, _)| *name))

@@ -12,6 +12,7 @@ use crate::model::fault::{Code, Fault};
 use crate::model::id::ConnId;
 use crate::model::limits;
 use crate::protocol::request::Request;
+use crate::protocol::verb;
 use crate::wire::lines::Lines;
 use crate::wire::rpc::{self, Id, Message, RpcError};
 
@@ -116,7 +117,11 @@ impl Clients {
                         client.owed += 1;
                         asked.push(Asked { conn, id, request });
                     }
-                    Err(fault) => client.push(&rpc::refusal(Some(&id), &RpcError::of(&fault))),
+                    Err(fault) => {
+                        let error = RpcError::of(&fault);
+                        let code = if verb::is_method(&method) { error.code } else { rpc::UNKNOWN_METHOD };
+                        client.push(&rpc::refusal(Some(&id), &RpcError { code, ..error }));
+                    }
                 },
                 Ok(Message::Notification { .. } | Message::Response { .. }) => {}
                 Err(bad) => {

@@ -55,6 +55,8 @@ pub struct Options {
     pub state_root: PathBuf,
     /// The person's configuration, if it is not where it usually is.
     pub config_dir: Option<PathBuf>,
+    /// Whether a relay has just been asked to leave for us, so that its lock is waited for.
+    pub replace: bool,
     /// Whether a client started us and waits at descriptor 3.
     pub spawned: bool,
 }
@@ -99,7 +101,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     };
     let mut clock = Clock::new();
     let started_at = clock.now();
-    let mut lock = take_lock(&dir)?;
+    let mut lock = take_lock(&dir, options.replace)?;
     let text = format!(
         "pid={}\nstart={}\nboot={}\nhost={}\nversion={VERSION}\nsince={}\n",
         std::process::id(),
@@ -214,13 +216,13 @@ fn raise_descriptor_limit() {
     }
 }
 
-fn take_lock(dir: &StateDir) -> Result<Lock, Fault> {
+fn take_lock(dir: &StateDir, replace: bool) -> Result<Lock, Fault> {
     if let Taken::Ours(lock) = Lock::try_take(dir, LOCK)? {
         return Ok(lock);
     }
     // Its holder is a relay that runs, or one that is leaving. Nobody takes this lock only to look.
-    if std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_err()
-        && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
+    let leaving = replace || std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_err();
+    if leaving && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
     {
         return Ok(lock);
     }

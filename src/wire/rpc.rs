@@ -85,6 +85,9 @@ struct Raw {
     error: Option<RpcError>,
 }
 
+/// JSON-RPC's own number for a method that does not exist.
+pub const UNKNOWN_METHOD: i64 = -32_601;
+
 /// Reads one line; `strict` demands `"jsonrpc":"2.0"`, which our clients send and Codex does not.
 ///
 /// # Errors

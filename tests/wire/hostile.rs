@@ -187,7 +187,7 @@ fn a_line_that_is_no_message_is_refused_by_its_kind_and_its_connection_closed() 
 fn a_wrong_method_or_wrong_parameters_are_refused_and_the_connection_goes_on() {
     let house = House::new();
     let mut socket = Socket::hello(&house);
-    let refused = error(&socket.ask("mail/sned", json!({})), -32_602, "usage");
+    let refused = error(&socket.ask("mail/sned", json!({})), -32_601, "usage");
     assert!(
         refused["message"].as_str().is_some_and(|text| text.contains("no method `mail/sned`")),
         "{refused}"

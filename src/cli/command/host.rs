@@ -30,6 +30,7 @@ pub fn run(context: &Context, host: &Host) -> Result<u8, Fault> {
         bundle: context.target.bundle.name.clone(),
         state_root: context.target.state_root.clone(),
         config_dir: context.config_dir.clone(),
+        replace: args.replace,
         spawned: args.spawned,
     };
     let lock = if args.replace { Some(context.target.hand_over()?) } else { None };
