@@ -87,7 +87,7 @@ impl Lock {
         self.file.write_all(text.as_bytes())
     }
 
-    /// Whether the lock's file still has its name; a holder for life links it again when it does not.
+    /// Whether the lock's file still has its name; a holder for life takes the name's new file when it does not.
     ///
     /// # Errors
     /// `io` when it cannot be told.

@@ -178,6 +178,13 @@ impl StateDir {
             .map_err(|error| refused(&self.path.join(name), &format!("it cannot be linked: {error}")))
     }
 
+    /// Whether the directory was removed, or its path leads elsewhere now.
+    pub fn is_gone(&self) -> bool {
+        let here = fstat(&self.fd).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+        let there = nix::sys::stat::lstat(&self.path).map(|stat| (stat.st_dev, stat.st_ino)).ok();
+        here != there
+    }
+
     /// Removes a name that is not a directory; that it is not there is no error.
     pub fn unlink(&self, name: &str) {
         if let Err(error) = unlinkat(self.fd.as_fd(), name, UnlinkatFlags::NoRemoveDir)

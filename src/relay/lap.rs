@@ -20,6 +20,7 @@ use super::clients::{Asked, Clients, turned_away};
 use super::clock::Clock;
 use super::entropy::Entropy;
 use super::perform::Facts;
+use super::watch::Watch;
 use crate::boot::lock::Lock;
 use crate::boot::process;
 use crate::boot::statedir::StateDir;
@@ -33,6 +34,7 @@ use crate::store::Store;
 
 const LISTENER: Token = Token(0);
 const SIGNALS: Token = Token(1);
+const DIRECTORY: Token = Token(2);
 const FIRST_CLIENT: usize = 16;
 
 /// Why the relay must leave at once, with nothing released.
@@ -60,6 +62,8 @@ pub struct Relay {
     pub(super) inputs: Vec<Input>,
     pub(super) next_client: usize,
     pub(super) leaving: bool,
+    /// Tells when a name in the directory goes.
+    pub(super) watch: Option<Watch>,
     /// A descriptor kept for turning a client away when there are no others.
     pub(super) spare: Option<std::fs::File>,
 }
@@ -78,8 +82,14 @@ impl Relay {
     /// What the kernel says.
     pub fn register(&mut self) -> std::io::Result<()> {
         self.next_client = FIRST_CLIENT;
-        self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)?;
+        self.register_listener()?;
+        self.watch = Some(Watch::start(self.poll.registry(), &self.dir, DIRECTORY)?);
         self.poll.registry().register(&mut SourceFd(&self.signals.as_raw_fd()), SIGNALS, Interest::READABLE)
+    }
+
+    /// Registers the socket that clients connect to.
+    pub(super) fn register_listener(&mut self) -> std::io::Result<()> {
+        self.poll.registry().register(&mut self.listener, LISTENER, Interest::READABLE)
     }
 
     /// Runs laps until it is time to leave.
@@ -131,6 +141,7 @@ impl Relay {
             match event.token() {
                 LISTENER => self.accept(&mut inputs),
                 SIGNALS => self.read_signals(&mut inputs),
+                DIRECTORY => self.on_directory(&mut inputs),
                 token => match self.children.source(token) {
                     Some(Source::Process(nonce)) => exits.push(nonce),
                     Some(Source::Socket(nonce)) => self.children.on_socket(nonce, now, &mut inputs),

@@ -12,5 +12,6 @@ mod logfile;
 mod perform;
 mod resolve;
 mod start;
+mod watch;
 
 pub use start::{Options, run};

@@ -30,6 +30,7 @@ use crate::boot::statedir::{StateDir, kind, refused};
 use crate::core::action::Survivor;
 use crate::core::input::Input;
 use crate::core::{Core, Settings};
+use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::id::Nonce;
 use crate::model::limits;
@@ -42,7 +43,7 @@ pub const SOCKET: &str = "relay.sock";
 /// The runtime lock's name.
 pub const LOCK: &str = "relay.lock";
 /// The store's name.
-const STORE: &str = "mail.db";
+pub(super) const STORE: &str = "mail.db";
 /// The file that remembers the project's root.
 const ROOT: &str = "root";
 
@@ -102,15 +103,8 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     let mut clock = Clock::new();
     let started_at = clock.now();
     let mut lock = take_lock(&dir, options.replace)?;
-    let text = format!(
-        "pid={}\nstart={}\nboot={}\nhost={}\nversion={VERSION}\nsince={}\n",
-        std::process::id(),
-        process::start_ticks(std::process::id()).unwrap_or(0),
-        process::boot_id(),
-        nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        started_at.rfc3339(),
-    );
-    lock.write_text(&text).map_err(|error| refused(&dir.path().join(LOCK), &error.to_string()))?;
+    lock.write_text(&lock_text(started_at))
+        .map_err(|error| refused(&dir.path().join(LOCK), &error.to_string()))?;
     dir.subdirectory(child::DIRECTORY)?;
     let store = open_store(&dir)?;
     let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
@@ -144,6 +138,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         inputs: Vec::new(),
         next_client: 0,
         leaving: false,
+        watch: None,
         spare: std::fs::File::open("/dev/null").ok(),
     };
     relay.register().map_err(failed)?;
@@ -234,6 +229,18 @@ fn take_lock(dir: &StateDir, replace: bool) -> Result<Lock, Fault> {
     Err(Fault::conflict(format!("start refused: a relay of this bundle is running ({})", holder.join(", "))))
 }
 
+/// What people may want to know of the lock's holder.
+pub(super) fn lock_text(started_at: Millis) -> String {
+    format!(
+        "pid={}\nstart={}\nboot={}\nhost={}\nversion={VERSION}\nsince={}\n",
+        std::process::id(),
+        process::start_ticks(std::process::id()).unwrap_or(0),
+        process::boot_id(),
+        nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        started_at.rfc3339(),
+    )
+}
+
 fn open_store(dir: &StateDir) -> Result<Store, Fault> {
     drop(dir.file(STORE, OFlag::O_RDWR, true)?);
     for beside in ["mail.db-wal", "mail.db-journal"] {
@@ -261,6 +268,12 @@ fn bind(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
         }
         dir.unlink(SOCKET);
     }
+    bind_name(dir)
+}
+
+/// Binds the socket at its name, which nobody has.
+pub(super) fn bind_name(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
+    let path = dir.path().join(SOCKET);
     let before = umask(Mode::from_bits_truncate(0o177));
     let bound = std::os::unix::net::UnixListener::bind(dir.socket_path(SOCKET));
     umask(before);

@@ -1,0 +1,95 @@
+//! Watches the bundle's directory: a socket or lock whose name somebody removed gets it back, without polling.
+//!
+//! **Invariant:** the kernel wakes the relay when a name goes; in between nothing is looked at.
+
+use std::os::fd::{AsFd, AsRawFd};
+
+use mio::unix::SourceFd;
+use mio::{Interest, Registry, Token};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+
+use super::lap::Relay;
+use super::start::{LOCK, SOCKET, STORE, bind_name, lock_text};
+use crate::boot::lock::{Lock, Taken};
+use crate::boot::statedir::StateDir;
+use crate::core::input::Input;
+
+/// A watch on one directory.
+#[derive(Debug)]
+pub struct Watch(Inotify);
+
+impl Watch {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn start(registry: &Registry, dir: &StateDir, token: Token) -> std::io::Result<Watch> {
+        let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
+        let names = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO;
+        let itself = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
+        inotify.add_watch(&dir.through_descriptor("."), names | itself)?;
+        registry.register(&mut SourceFd(&inotify.as_fd().as_raw_fd()), token, Interest::READABLE)?;
+        Ok(Watch(inotify))
+    }
+
+    /// Takes what has happened; true when something did.
+    fn drain(&self) -> bool {
+        let mut happened = false;
+        while self.0.read_events().is_ok_and(|events| !events.is_empty()) {
+            happened = true;
+        }
+        happened
+    }
+}
+
+impl Relay {
+    /// Something in the directory lost its name.
+    pub(super) fn on_directory(&mut self, inputs: &mut Vec<Input>) {
+        if !self.watch.as_ref().is_some_and(Watch::drain) {
+            return;
+        }
+        let wiped = self.dir.stat(STORE).is_ok_and(|stat| stat.is_none());
+        if wiped || self.dir.is_gone() {
+            inputs.push(Input::Leave { why: "the bundle's directory or its store was removed".to_owned() });
+            return;
+        }
+        self.keep_lock_named();
+        self.keep_socket_named();
+    }
+
+    /// Takes the lock under its name again: a removed file cannot be linked again, so it is a new one (BS-14). Whoever was
+    /// faster meets the store's own lock and leaves.
+    fn keep_lock_named(&mut self) {
+        if self.lock.as_ref().is_none_or(|lock| lock.has_its_name(&self.dir, LOCK).unwrap_or(true)) {
+            return;
+        }
+        match Lock::try_take(&self.dir, LOCK) {
+            Ok(Taken::Ours(mut lock)) => {
+                log::warn!("{LOCK} was removed and is taken again");
+                if let Err(error) = lock.write_text(&lock_text(self.facts.started_at)) {
+                    log::warn!("writing {LOCK} failed: {error}");
+                }
+                self.lock = Some(lock);
+            }
+            Ok(Taken::Held) => log::error!("{LOCK} was removed and somebody else has taken it"),
+            Err(fault) => log::error!("{LOCK} was removed and cannot be taken again: {fault}"),
+        }
+    }
+
+    /// Binds the socket again when its name is gone; those who are connected keep their connections.
+    fn keep_socket_named(&mut self) {
+        if self.dir.stat(SOCKET).is_ok_and(|stat| stat.is_some()) {
+            return;
+        }
+        let bound = bind_name(&self.dir).and_then(|(listener, inode)| {
+            let before = std::mem::replace(&mut self.listener, listener);
+            drop(before);
+            self.socket_inode = inode;
+            self.register_listener().map_err(|error| crate::model::fault::Fault::io(error.to_string()))
+        });
+        match bound {
+            Ok(()) => log::warn!("{SOCKET} was removed and is bound again"),
+            Err(fault) => log::error!("{SOCKET} was removed and cannot be bound again: {fault}"),
+        }
+    }
+}
