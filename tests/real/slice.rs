@@ -78,8 +78,10 @@ fn a_skill_named_in_a_body_pulls_nothing_in() {
         model.user_texts().iter().any(|text| text.contains("`$\u{2060}deploy-secrets` with $HOME")),
         "{read}"
     );
-    let trace = traced(&house, &id).to_string();
-    assert!(trace.contains("U+2060"), "{trace}");
+    house.poll("the trace to say so", DEADLINE, || match traced(&house, &id).to_string() {
+        trace if trace.contains("U+2060") => Ok(()),
+        trace => Err(trace),
+    });
 }
 
 /// Mails that wait go in as one batch, in order, one turn for all.

@@ -35,7 +35,7 @@ pub struct Codex {
     calls: BTreeMap<i64, Call>,
     threads: BTreeMap<Name, Thread>,
     /// The opening of each session that is under way. An answer to an earlier one, or after a close, is not reported.
-    openings: BTreeMap<Name, Opening>,
+    openings: BTreeMap<Name, Attempt>,
     last_opening: u64,
     /// Questions of the child that wait for the core: request id as text, and how to decline.
     asks: BTreeMap<String, ask::Ask>,
@@ -51,10 +51,20 @@ struct Thread {
     turn: Option<TurnId>,
     /// Whether it was busy when it was resumed, with a turn whose id we have not heard.
     busy: bool,
+    /// The directory whose skills count.
+    dir: String,
 }
 
-/// One attempt to open a session's thread.
+/// The number of an attempt to open a session's thread.
 type Opening = u64;
+
+/// An attempt to open a session's thread.
+#[derive(Debug)]
+struct Attempt {
+    number: Opening,
+    /// The directory whose skills count.
+    dir: String,
+}
 
 /// A request of ours that waits for its answer.
 #[derive(Debug)]
@@ -82,6 +92,7 @@ enum Call {
     },
     Skills {
         session: Name,
+        opening: Option<Opening>,
     },
     Turn {
         session: Name,
@@ -164,7 +175,7 @@ impl Codex {
     ) {
         self.last_opening += 1;
         let opening = self.last_opening;
-        self.openings.insert(session.clone(), opening);
+        self.openings.insert(session.clone(), Attempt { number: opening, dir: setup.dir.clone() });
         let mut params = thread_params(setup, shell_env);
         match thread {
             Some(thread) => {
@@ -230,16 +241,13 @@ impl Codex {
                 | Call::Resume { session, opening, .. },
                 Err(error),
             ) => {
-                if self.openings.get(&session) == Some(&opening) {
+                if self.is_current(&session, opening) {
                     self.openings.remove(&session);
                     let (temporary, why) = (is_temporary(&error), error.message);
                     self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
                 }
             }
-            (Call::Skills { session }, Ok(answer)) => {
-                let names = skill_names(&answer);
-                self.events.push_back(ChildEvent::SkillsListed { session, names });
-            }
+            (Call::Skills { session, opening }, answer) => self.on_skills(session, opening, answer),
             (Call::Turn { session, claim }, Ok(answer)) => match answer["turn"]["id"].as_str() {
                 Some(turn) => {
                     self.events.push_back(ChildEvent::TurnAccepted { session, claim, turn: turn.into() })
@@ -261,7 +269,7 @@ impl Codex {
                 self.threads.remove(&session);
                 self.events.push_back(ChildEvent::ThreadGone { session });
             }
-            (Call::Skills { .. }, Err(_)) | (Call::Plain, _) => {}
+            (Call::Plain, _) => {}
         }
     }
 
@@ -286,17 +294,44 @@ impl Codex {
     }
 
     fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
-        if self.openings.get(&session) != Some(&opening) {
+        let Some(attempt) = self.openings.get(&session).filter(|attempt| attempt.number == opening) else {
             // Nobody waits for this thread any more; unless it is the one that is open, it is left to unload.
             if self.session_of(&id).is_none() {
                 self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Plain);
             }
             return;
+        };
+        let dir = attempt.dir.clone();
+        self.threads.insert(session.clone(), Thread { id, turn: None, busy, dir });
+        self.list_skills(session, Some(opening));
+    }
+
+    fn list_skills(&mut self, session: Name, opening: Option<Opening>) {
+        let Some(thread) = self.threads.get(&session) else { return };
+        self.call("skills/list", json!({"cwds": [thread.dir]}), Call::Skills { session, opening });
+    }
+
+    /// The skills are known, and only now a thread that was being opened is open: before, a `$` could pull one in.
+    fn on_skills(&mut self, session: Name, opening: Option<Opening>, answer: Result<Value, RpcError>) {
+        let opened = opening.is_some_and(|opening| self.is_current(&session, opening));
+        match answer {
+            Ok(answer) => {
+                let names = skill_names(&answer);
+                self.events.push_back(ChildEvent::SkillsListed { session: session.clone(), names });
+            }
+            Err(error) if opened && is_temporary(&error) => {
+                self.openings.remove(&session);
+                self.threads.remove(&session);
+                let why = error.message;
+                return self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
+            }
+            Err(_) => {}
         }
-        self.openings.remove(&session);
-        self.threads.insert(session.clone(), Thread { id: id.clone(), turn: None, busy });
-        self.call("skills/list", json!({}), Call::Skills { session: session.clone() });
-        self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });
+        if let Some(thread) = self.threads.get(&session).filter(|_| opened) {
+            self.openings.remove(&session);
+            let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
+            self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });
+        }
     }
 
     fn on_turn_refused(&mut self, session: Name, claim: ClaimId, error: RpcError) {
@@ -307,6 +342,11 @@ impl Codex {
             self.threads.remove(&session);
             self.events.push_back(ChildEvent::ThreadGone { session });
         }
+    }
+
+    /// Whether nothing has superseded this attempt to open a thread.
+    fn is_current(&self, session: &Name, opening: Opening) -> bool {
+        self.openings.get(session).is_some_and(|attempt| attempt.number == opening)
     }
 
     fn session_of(&self, thread: &str) -> Option<Name> {

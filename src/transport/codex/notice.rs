@@ -74,7 +74,7 @@ impl Codex {
 
     fn list_skills_again(&mut self) {
         for session in self.threads.keys().cloned().collect::<Vec<Name>>() {
-            self.call("skills/list", serde_json::json!({}), super::Call::Skills { session });
+            self.list_skills(session, None);
         }
     }
 }
