@@ -52,8 +52,8 @@ pub struct Relay {
     pub(super) children: Children,
     pub(super) facts: Facts,
     pub(super) listener: UnixListener,
-    /// The inode of the socket's name, to know it again when leaving.
-    pub(super) socket_inode: u64,
+    /// The inode of the socket's name, to know it again when leaving; `None` when systemd holds the socket.
+    pub(super) socket_inode: Option<u64>,
     pub(super) signals: SignalFd,
     pub(super) lock: Option<Lock>,
     pub(super) clock: Clock,

@@ -108,7 +108,10 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     dir.subdirectory(child::DIRECTORY)?;
     let store = open_store(&dir)?;
     let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
-    let (listener, socket_inode) = bind(&dir)?;
+    let (listener, socket_inode) = match options.spawned {
+        false if is_activated() => (adopt_listener(&dir)?, None),
+        _ => bind(&dir).map(|(listener, inode)| (listener, Some(inode)))?,
+    };
     let survivors = survivors(&dir, &ledger.children.keys().copied().collect::<Vec<Nonce>>());
     let settings = Settings {
         bundle: options.bundle.clone(),
@@ -153,18 +156,18 @@ fn detach() -> std::fs::File {
         log::warn!("leaving the directory failed: {error}");
     }
     close_from(THIRD + 1);
-    adopt_pipe()
+    std::fs::File::from(adopt_third())
 }
 
 #[allow(
     unsafe_code,
     reason = "descriptor 3 was given to this process by its starter and nothing else in it has used it yet"
 )]
-fn adopt_pipe() -> std::fs::File {
-    // SAFETY: `spawn_detached` put the pipe at this number, and no other owner of it exists in this process.
-    let pipe = unsafe { OwnedFd::from_raw_fd(THIRD) };
-    let _ = nix::fcntl::fcntl(&pipe, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
-    std::fs::File::from(pipe)
+fn adopt_third() -> OwnedFd {
+    // SAFETY: `spawn_detached` or systemd put it at this number, and no other owner of it exists in this process.
+    let third = unsafe { OwnedFd::from_raw_fd(THIRD) };
+    let _ = nix::fcntl::fcntl(&third, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+    third
 }
 
 #[allow(
@@ -253,6 +256,32 @@ fn store_fault(dir: &StateDir, why: &str) -> Fault {
     Fault::io(format!("{} refused: {why}", dir.path().join(STORE).display()))
 }
 
+/// Whether systemd started this process and gave it the socket (`LISTEN_FDS`).
+fn is_activated() -> bool {
+    let is = |key: &str, value: &str| std::env::var(key).is_ok_and(|found| found == value);
+    is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1")
+}
+
+/// Takes the socket that systemd bound: it must be the one that clients of this bundle connect to.
+fn adopt_listener(dir: &StateDir) -> Result<UnixListener, Fault> {
+    let path = dir.path().join(SOCKET);
+    let listener = std::os::unix::net::UnixListener::from(adopt_third());
+    let address = listener
+        .local_addr()
+        .map_err(|error| refused(&path, &format!("systemd's socket is none: {error}")))?;
+    if address.as_pathname() != Some(&path) {
+        let found = address.as_pathname().map_or("no path".to_owned(), |path| path.display().to_string());
+        return Err(refused(&path, &format!("systemd listens at {found}"))
+            .hint("set ListenStream= to the first path"));
+    }
+    let mode = dir.stat(SOCKET)?.map_or(0, |stat| stat.st_mode & 0o777);
+    if mode != 0o600 {
+        return Err(refused(&path, &format!("its mode is {mode:04o}, not 0600")).hint("set SocketMode=0600"));
+    }
+    listener.set_nonblocking(true).map_err(|error| refused(&path, &error.to_string()))?;
+    Ok(UnixListener::from_std(listener))
+}
+
 /// Binds the socket with mode 0600; what a dead relay left at its path is removed, because we hold the lock.
 fn bind(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
     let path = dir.path().join(SOCKET);
@@ -284,8 +313,8 @@ pub(super) fn bind_name(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
 }
 
 /// Removes the socket's name if it still leads to our socket.
-pub(super) fn unbind(dir: &StateDir, inode: u64) {
-    if dir.stat(SOCKET).ok().flatten().is_some_and(|stat| stat.st_ino == inode) {
+pub(super) fn unbind(dir: &StateDir, inode: Option<u64>) {
+    if dir.stat(SOCKET).ok().flatten().is_some_and(|stat| Some(stat.st_ino) == inode) {
         dir.unlink(SOCKET);
     }
 }

@@ -78,13 +78,14 @@ impl Relay {
 
     /// Binds the socket again when its name is gone; those who are connected keep their connections.
     fn keep_socket_named(&mut self) {
-        if self.dir.stat(SOCKET).is_ok_and(|stat| stat.is_some()) {
+        let is_ours = self.socket_inode.is_some();
+        if !is_ours || self.dir.stat(SOCKET).is_ok_and(|stat| stat.is_some()) {
             return;
         }
         let bound = bind_name(&self.dir).and_then(|(listener, inode)| {
             let before = std::mem::replace(&mut self.listener, listener);
             drop(before);
-            self.socket_inode = inode;
+            self.socket_inode = Some(inode);
             self.register_listener().map_err(|error| crate::model::fault::Fault::io(error.to_string()))
         });
         match bound {

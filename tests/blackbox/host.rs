@@ -1,11 +1,15 @@
 //! `agentmux host relay`: the one relay of a bundle, by hand in the foreground or started by a command; its files, its
 //! locks, its place among the processes.
 
+use crate::support::Spawned;
 use crate::*;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::net::UnixListener;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 /// BS-2, BS-3: a second relay neither takes over nor disturbs the first one; it names it and goes.
@@ -312,6 +316,44 @@ fn a_relay_whose_directory_is_moved_away_leaves() {
     house.wait_until_empty(SOON);
     fs::remove_dir_all(&away).expect("nobody is in it");
     let _ = house.run(&["up"]).ok();
+}
+
+/// A relay that systemd starts takes the socket that it is given, leaves it in its place, and refuses a wrong one.
+#[test]
+fn a_socket_activated_relay_serves_the_given_socket() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok(); // makes the directories as they must be
+    let _ = house.run(&["down"]).ok();
+    let path = house.bundle_dir().join("relay.sock");
+    let listener = UnixListener::bind(&path).expect("nobody has the name");
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
+    let relay = activated(&house, &listener);
+    let status = house.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["relay"]["pid"].as_i64(), Some(i64::from(relay.id())), "{status}");
+    relay.signal(Signal::SIGTERM);
+    let _ = relay.finish(SOON).ok();
+    assert!(path.exists(), "the socket is systemd's");
+
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("ours");
+    let refused = activated(&house, &listener).finish(SOON).fails(74);
+    assert!(refused.stderr.contains("mode is 0666"), "{}", refused.evidence());
+}
+
+/// Starts a relay as systemd does: the socket is descriptor 3, and the variables name this very process.
+#[allow(unsafe_code, reason = "dup2 between fork and exec is async-signal-safe")]
+fn activated(house: &House, listener: &UnixListener) -> Spawned {
+    let fd = listener.as_raw_fd();
+    let mut command = house.command("bash");
+    let agentmux = env!("CARGO_BIN_EXE_agentmux");
+    command.args(["-c", &format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec {agentmux} host relay")]);
+    // SAFETY: only dup2 is called in the child.
+    unsafe {
+        command.pre_exec(move || match libc::dup2(fd, 3) {
+            3 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        });
+    }
+    house.call_of(command).spawn()
 }
 
 /// BS-13: a socket's path that no address can hold is reached all the same.
