@@ -259,7 +259,8 @@ fn store_fault(dir: &StateDir, why: &str) -> Fault {
 /// Whether systemd started this process and gave it the socket (`LISTEN_FDS`).
 fn is_activated() -> bool {
     let is = |key: &str, value: &str| std::env::var(key).is_ok_and(|found| found == value);
-    is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1")
+    let given = std::path::Path::new("/proc/self/fd").join(THIRD.to_string()).exists();
+    given && is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1")
 }
 
 /// Takes the socket that systemd bound: it must be the one that clients of this bundle connect to.

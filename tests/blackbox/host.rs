@@ -6,7 +6,6 @@ use crate::*;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
@@ -328,6 +327,11 @@ fn a_socket_activated_relay_serves_the_given_socket() {
     let listener = UnixListener::bind(&path).expect("nobody has the name");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
     let relay = activated(&house, &listener);
+    house.poll("the relay", SOON, || match relay.stderr() {
+        text if text.contains(" started, pid ") => Ok(()),
+        text if relay.has_exited() => panic!("{text}"),
+        text => Err(text),
+    });
     let status = house.run(&["status", "--json"]).ok().json();
     assert_eq!(status["relay"]["pid"].as_i64(), Some(i64::from(relay.id())), "{status}");
     relay.signal(Signal::SIGTERM);
@@ -342,18 +346,22 @@ fn a_socket_activated_relay_serves_the_given_socket() {
 /// Starts a relay as systemd does: the socket is descriptor 3, and the variables name this very process.
 #[allow(unsafe_code, reason = "dup2 between fork and exec is async-signal-safe")]
 fn activated(house: &House, listener: &UnixListener) -> Spawned {
-    let fd = listener.as_raw_fd();
+    // Never 3 itself: dup2 onto itself would leave it to be closed at exec.
+    let listener =
+        nix::fcntl::fcntl(listener, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10)).expect("descriptors are left");
     let mut command = house.command("bash");
     let agentmux = env!("CARGO_BIN_EXE_agentmux");
     command.args(["-c", &format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec {agentmux} host relay")]);
     // SAFETY: only dup2 is called in the child.
     unsafe {
-        command.pre_exec(move || match libc::dup2(fd, 3) {
+        command.pre_exec(move || match libc::dup2(listener, 3) {
             3 => Ok(()),
             _ => Err(std::io::Error::last_os_error()),
         });
     }
-    house.call_of(command).spawn()
+    let relay = house.call_of(command).spawn();
+    nix::unistd::close(listener).expect("ours");
+    relay
 }
 
 /// BS-13: a socket's path that no address can hold is reached all the same.
