@@ -33,6 +33,7 @@ pub struct Cli {
 
 /// Flags that every verb takes, before or after it.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Global options")]
 pub struct Globals {
     /// Use this bundle
     #[arg(short, long, global = true, value_name = "NAME")]

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::model::fault::Fault;
+use crate::model::fault::{Code, Fault};
 use crate::protocol::verb::VERBS;
 use args::Cli;
 use context::Context;
@@ -49,22 +49,20 @@ fn usage(json: bool, error: &clap::Error) -> ExitCode {
         print::data(&error.to_string());
         return ExitCode::SUCCESS;
     }
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand && !json {
+        print::errors(&error.to_string());
+        return ExitCode::from(Code::Usage.exit());
+    }
     let text = error.to_string();
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or("usage").trim_start_matches("error: ").to_owned();
-    let rest: Vec<&str> = lines
-        .filter(|line| !line.starts_with("For more information") && !line.starts_with("Usage:"))
-        .collect();
-    let message = if rest.is_empty() { first } else { format!("{first} {}", rest.join(" ")) };
-    let message = message
-        .chars()
-        .enumerate()
-        .map(|(i, c)| if i == 0 { c.to_ascii_lowercase() } else { c })
-        .collect::<String>();
-    fail(
-        json,
-        &Fault::usage(message).hint("`agentmux --help` lists the verbs, `agentmux VERB --help` its flags"),
-    )
+    let lines = || text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let ends =
+        |line: &&str| ["tip:", "Usage:", "For more information"].iter().any(|end| line.starts_with(end));
+    let told = lines().take_while(|line| !ends(line)).collect::<Vec<_>>();
+    let message = told.join(" ").trim_start_matches("error: ").to_owned();
+    let tip = lines().find_map(|line| line.strip_prefix("tip: ")).map(str::to_owned);
+    let hint = tip
+        .unwrap_or_else(|| "`agentmux --help` lists the verbs, `agentmux VERB --help` its flags".to_owned());
+    fail(json, &Fault::usage(message).hint(hint))
 }
 
 /// Prints a failure to stderr; the only place that does.
