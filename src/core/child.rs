@@ -9,7 +9,7 @@
 //!
 //! **Invariant:** the intent to start a child is committed before it is started, so that no process of ours is ever unknown.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::action::{Action, Signal, Survivor};
 use super::record::Record;
@@ -32,6 +32,8 @@ pub(super) struct Children {
     backoff_until: Option<Millis>,
     /// Moments of the last exits without a completed turn.
     exits: VecDeque<Millis>,
+    /// Starts in a row that never answered.
+    unanswered_starts: usize,
     /// Why no new one is started until somebody says `up`.
     failed: Option<String>,
 }
@@ -53,6 +55,8 @@ enum RunPhase {
     Ending {
         signals: u32,
         until: Millis,
+        /// Whether it ends because nobody needs it; otherwise its end counts as a crash.
+        wanted: bool,
     },
 }
 
@@ -98,6 +102,7 @@ impl Core {
                 let why = "it was gone when the relay started".to_owned();
                 self.record(step, Record::ChildEnded { nonce: child.nonce, at: now, why });
                 step.act(Action::SweepChild { nonce: child.nonce });
+                step.act(Action::WithdrawPanes { slot: child.slot });
                 continue;
             };
             if child.pid != Some(survivor.pid) {
@@ -113,7 +118,7 @@ impl Core {
 
     /// Starts and ends children as their sessions need them, and lets panes in when every thread is open.
     pub(super) fn evaluate_children(&mut self, step: &mut Step) {
-        let keys: Vec<ChildKey> =
+        let keys: BTreeSet<ChildKey> =
             self.ledger.sessions.values().map(|s| s.child_key).chain(self.children.keys().copied()).collect();
         for key in keys {
             let of_key =
@@ -140,7 +145,7 @@ impl Core {
                         run.nonce,
                         self.stop.as_ref().map_or(limits::DOWN_MS, |stop| stop.left_ms(step.now)),
                     );
-                    run.phase = RunPhase::Ending { signals: 1, until: step.now.plus(budget) };
+                    run.phase = RunPhase::Ending { signals: 1, until: step.now.plus(budget), wanted: true };
                     self.withdraw_panes(step, key);
                     step.act(Action::SignalChild { nonce, signal: Signal::Term });
                     self.timers.set(Timer::Child(key), step.now.plus(budget / 2));
@@ -190,6 +195,7 @@ impl Core {
     }
 
     pub(super) fn handle_child_not_spawned(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
+        step.act(Action::SweepChild { nonce });
         self.child_is_gone(step, nonce, &format!("could not be started: {why}"));
     }
 
@@ -204,13 +210,18 @@ impl Core {
         self.withdraw_panes(step, key);
         self.timers.clear(&Timer::Child(key));
         let children = self.children.entry(key).or_default();
-        let ended = children.run.take().is_some_and(|run| matches!(run.phase, RunPhase::Ending { .. }));
+        let run = children.run.take();
+        let was_ready = run.as_ref().is_some_and(|run| run.version.is_some());
+        let ended = run.is_some_and(|run| matches!(run.phase, RunPhase::Ending { wanted: true, .. }));
         if !ended {
             children.exits.push_back(step.now);
             while children.exits.front().is_some_and(|at| step.now.since(*at) > limits::CRASH_LOOP_MS) {
                 children.exits.pop_front();
             }
-            if children.exits.len() >= limits::CRASH_LOOP_EXITS {
+            if !was_ready {
+                children.unanswered_starts += 1;
+            }
+            if children.exits.len().max(children.unanswered_starts) >= limits::CRASH_LOOP_EXITS {
                 children.failed = Some(why.to_owned());
                 children.backoff_until = None;
             } else {
@@ -266,8 +277,8 @@ impl Core {
         match run.phase {
             RunPhase::Ready => {}
             RunPhase::Starting => {
-                run.phase = RunPhase::Ending { signals: 3, until: step.now.plus(limits::DOWN_NOW_MS) };
-                children.exits.push_back(step.now);
+                run.phase =
+                    RunPhase::Ending { signals: 3, until: step.now.plus(limits::DOWN_NOW_MS), wanted: false };
                 let reason = format!("the child did not answer within {} s", limits::CHILD_START_MS / 1000);
                 for name in self.sessions_on(key) {
                     if let Some(running) = self.sessions.get_mut(&name) {
@@ -276,8 +287,8 @@ impl Core {
                 }
                 step.act(Action::SignalChild { nonce, signal: Signal::Kill });
             }
-            RunPhase::Ending { signals, until } => {
-                run.phase = RunPhase::Ending { signals: signals + 1, until };
+            RunPhase::Ending { signals, until, wanted } => {
+                run.phase = RunPhase::Ending { signals: signals + 1, until, wanted };
                 let signal = if signals == 1 { Signal::Term } else { Signal::Kill };
                 step.act(Action::SignalChild { nonce, signal });
                 let pause = (until.since(step.now) / 2).max(200);
@@ -291,6 +302,8 @@ impl Core {
         match event {
             ChildEvent::Ready { version } => self.on_child_ready(step, key, version),
             ChildEvent::Unusable { why } => self.give_up_child(step, key, &why),
+            ChildEvent::Garbled { .. } => {}
+            ChildEvent::ThreadIdle { session } => self.on_thread_idle(&session),
             ChildEvent::ThreadOpened { session, thread, busy } => {
                 self.on_thread_opened(step, &session, &thread, busy)
             }
@@ -330,12 +343,11 @@ impl Core {
         if let Some(why) = version::codex_too_old(&version) {
             return self.give_up_child(step, key, &why);
         }
-        let Some(run) = self.children.get_mut(&key).and_then(|children| children.run.as_mut()) else {
-            return;
-        };
-        if run.phase == RunPhase::Starting {
+        let Some(children) = self.children.get_mut(&key) else { return };
+        if let Some(run) = children.run.as_mut().filter(|run| run.phase == RunPhase::Starting) {
             run.phase = RunPhase::Ready;
             run.version = Some(version);
+            children.unanswered_starts = 0;
             self.timers.clear(&Timer::Child(key));
         }
         for name in self.sessions_on(key) {
@@ -348,7 +360,8 @@ impl Core {
         let Some(children) = self.children.get_mut(&key) else { return };
         children.failed = Some(why.to_owned());
         if let Some(run) = children.run.as_mut() {
-            run.phase = RunPhase::Ending { signals: 1, until: step.now.plus(limits::DOWN_NOW_MS) };
+            run.phase =
+                RunPhase::Ending { signals: 1, until: step.now.plus(limits::DOWN_NOW_MS), wanted: true };
             step.act(Action::SignalChild { nonce: run.nonce, signal: Signal::Term });
             self.timers.set(Timer::Child(key), step.now.plus(limits::DOWN_NOW_MS));
         }
@@ -375,6 +388,7 @@ impl Core {
             children.failed = None;
             children.backoff_until = None;
             children.exits.clear();
+            children.unanswered_starts = 0;
         }
         if let Some(running) = self.sessions.get_mut(name) {
             running.retry_at = None;

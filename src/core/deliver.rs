@@ -38,8 +38,9 @@ impl Core {
         let (claim, at) = (step.mint.claim(), step.now);
         self.open_claim(step, claim, name, Some(nonce), &batch);
         let Some(running) = self.sessions.get_mut(name) else { return };
-        running.claim = Some(Flight { claim, turn: None, ended: Vec::new(), taken: false });
+        running.claim = Some(Flight { claim, turn: None, ended: Vec::new() });
         running.retry_at = None;
+        running.singly = running.singly.saturating_sub(1);
         let skills = running.skills.clone();
         self.timers.set(Timer::Lease(name.clone()), at.plus(limits::LEASE_MS));
         step.act(Action::Deliver(Deliver {
@@ -76,10 +77,12 @@ impl Core {
         if !starts_a_turn {
             return Vec::new();
         }
+        let singly = self.sessions.get(name).is_some_and(|running| running.singly > 0);
+        let mails_max = if singly { 1 } else { limits::BATCH_MAILS_MAX };
         let (mut batch, mut bytes) = (Vec::new(), 0u64);
         for (_, id) in &queue.queued {
             let size = u64::from(self.ledger.deliveries.get(id).map_or(0, |delivery| delivery.bytes));
-            let fits = batch.len() < limits::BATCH_MAILS_MAX && bytes + size <= limits::BATCH_BYTES_MAX;
+            let fits = batch.len() < mails_max && bytes + size <= limits::BATCH_BYTES_MAX;
             if !batch.is_empty() && !fits {
                 break;
             }

@@ -16,6 +16,7 @@
 //! evidence still counts then.
 //! **Invariant:** G5: no line of this file writes `consumed` but `on_input_taken` and `on_claims_found`.
 
+use super::action::{Action, Signal};
 use super::planted::Planted;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
@@ -60,7 +61,12 @@ impl Core {
         if self.ledger.claims.get(&claim).is_none_or(|known| known.ended) {
             return;
         }
-        let to = if temporary { DeliveryState::Queued } else { DeliveryState::Failed };
+        let batch = self.deliveries_held_by(claim).len();
+        // One mail that cannot go in must not fail those that shared its batch: they are tried again one by one.
+        let to = if temporary || batch > 1 { DeliveryState::Queued } else { DeliveryState::Failed };
+        if let Some(running) = self.sessions.get_mut(name).filter(|_| !temporary) {
+            running.singly = batch;
+        }
         for id in self.deliveries_held_by(claim) {
             self.move_delivery(step, id, to, None, Some(format!("refused by the child: {why}")));
         }
@@ -91,7 +97,6 @@ impl Core {
                 running.turn = Some(turn.clone());
             }
             if let Some(flight) = running.claim.as_mut().filter(|flight| Some(flight.claim) == claim) {
-                flight.taken = true;
                 flight.turn = Some(turn.clone());
                 self.timers.clear(&Timer::Lease(name.clone()));
             }
@@ -121,6 +126,8 @@ impl Core {
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.busy = false;
         running.turn = None;
+        // Absence counts from the end of a turn at the earliest.
+        running.missing.values_mut().for_each(|since| *since = at);
         running.ended_turn = Some(turn.clone());
         if let Some(flight) = running.claim.as_mut().filter(|flight| flight.turn.is_none()) {
             flight.ended.push(turn.clone());
@@ -152,7 +159,7 @@ impl Core {
         }
     }
 
-    /// Our turn is over; without evidence its claim is in doubt, and absence counts from the moment of its end.
+    /// Our turn is over; without evidence its claim is in doubt.
     fn end_flight(&mut self, name: &Name) {
         self.timers.clear(&Timer::Lease(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
@@ -192,6 +199,7 @@ impl Core {
         self.timers.clear(&Timer::Find(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
             running.finding = false;
+            running.unanswered = 0;
         }
         for (claim, turn) in present {
             self.consume(step, *claim, turn, Some("found in the child's history"));
@@ -217,6 +225,7 @@ impl Core {
     pub(super) fn on_history_unread(&mut self, step: &mut Step, name: &Name, why: &str) {
         if let Some(running) = self.sessions.get_mut(name) {
             running.finding = false;
+            running.unanswered = 0;
             running.reason = Some(format!("the child's history could not be read: {why}"));
         }
         self.back_off(step, name);
@@ -224,9 +233,25 @@ impl Core {
     }
 
     /// It is time to look for claims again, also when the child has not answered the last time.
-    pub(super) fn handle_find_due(&mut self, name: &Name) {
+    /// A child that leaves several searches in a row unanswered is hung, and is killed; the next one settles the doubt.
+    pub(super) fn handle_find_due(&mut self, step: &mut Step, name: &Name) {
+        let nonce = self.ready_child_of(name);
         if let Some(running) = self.sessions.get_mut(name) {
-            running.finding = false;
+            if std::mem::take(&mut running.finding) {
+                running.unanswered += 1;
+            }
+            if let Some(nonce) = nonce.filter(|_| running.unanswered >= limits::UNANSWERED_MAX) {
+                running.reason = Some("the child no longer answers and is killed".to_owned());
+                step.act(Action::SignalChild { nonce, signal: Signal::Kill });
+            }
+        }
+        self.touch(name);
+    }
+
+    /// No turn runs, although none that we know of has ended.
+    pub(super) fn on_thread_idle(&mut self, name: &Name) {
+        if let Some(running) = self.sessions.get_mut(name).filter(|running| running.turn.is_none()) {
+            running.busy = false;
         }
         self.touch(name);
     }

@@ -169,7 +169,7 @@ impl Ledger {
             .map(|(id, claim)| (*id, claim))
     }
 
-    /// Whether nothing of a recipient is open.
+    /// What is open for a recipient, if anything is.
     pub fn queue(&self, name: &Name) -> Option<&Queue> {
         self.queues.get(name)
     }

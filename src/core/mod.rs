@@ -192,7 +192,7 @@ impl Core {
             Timer::Pending(pending) => self.handle_wait_over(step, pending),
             Timer::Lease(name) => self.handle_lease_over(step, &name),
             Timer::Retry(name) => self.touch(&name),
-            Timer::Find(name) => self.handle_find_due(&name),
+            Timer::Find(name) => self.handle_find_due(step, &name),
             Timer::Thread(name) => self.handle_thread_overdue(step, &name),
             Timer::Child(key) => self.handle_child_overdue(step, key),
             Timer::Approval(key) => self.handle_approval_overdue(step, &key),
@@ -203,6 +203,8 @@ impl Core {
                     names.iter().for_each(|name| self.touch(name));
                 }
             }
+            // A client of this very lap is served.
+            Timer::IdleExit if !self.conns.is_empty() => {}
             Timer::IdleExit => self.leave(step, limits::DOWN_NOW_MS, "nothing to do"),
             Timer::Leave => self.handle_leave_overdue(step),
         }

@@ -52,12 +52,16 @@ pub(super) struct Running {
     pub claim: Option<Flight>,
     /// Whether the child was asked for claims and has not answered.
     pub finding: bool,
+    /// Such searches in a row that it left unanswered for a whole lease.
+    pub unanswered: u32,
     /// Since when claims have been missing in a living child's history, and when to look again.
     pub missing: BTreeMap<ClaimId, Millis>,
     /// Until when nothing is tried, after a refusal that may pass.
     pub retry_at: Option<Millis>,
     /// Refusals in a row.
     pub refusals: u32,
+    /// How many of the next mails go alone, because a batch with them was refused.
+    pub singly: usize,
     /// Names that must not follow a `$` directly.
     pub skills: Arc<[String]>,
     /// The state that was last shown, and since when.
@@ -72,8 +76,6 @@ pub(super) struct Flight {
     pub turn: Option<TurnId>,
     /// Turns that ended before the child said so; its own may be one of them.
     pub ended: Vec<TurnId>,
-    /// Whether evidence has come.
-    pub taken: bool,
 }
 
 impl Running {
@@ -87,9 +89,11 @@ impl Running {
             ended_turn: None,
             claim: None,
             finding: false,
+            unanswered: 0,
             missing: BTreeMap::new(),
             retry_at: None,
             refusals: 0,
+            singly: 0,
             skills: Arc::from([]),
             shown: (SessionState::Stopped, now),
         }
@@ -103,6 +107,7 @@ impl Running {
         self.ended_turn = None;
         self.claim = None;
         self.finding = false;
+        self.unanswered = 0;
         self.missing.clear();
     }
 }
@@ -267,6 +272,12 @@ impl Core {
         running.refusals += 1;
         running.retry_at = Some(at);
         self.timers.set(Timer::Retry(name.clone()), at);
+    }
+
+    /// Whether `up` has done what it could for a session.
+    pub(super) fn is_up_or_failed(&self, name: &Name) -> bool {
+        let open = self.sessions.get(name).is_none_or(|running| running.phase == Phase::Open);
+        open || self.shown_state(name) == SessionState::Failed
     }
 
     /// What a session is doing, in the words of `list`.

@@ -92,6 +92,11 @@ impl Core {
     pub(super) fn refuse_all_waiting(&mut self, step: &mut Step, fault: &Fault) {
         for number in self.waiting.all.keys().copied().collect::<Vec<u64>>() {
             if let Some(entry) = self.take_waiting(number) {
+                if let Wait::Spawned { name } = &entry.wait
+                    && self.sessions.contains_key(name)
+                {
+                    self.remove_session(step, name, "the session could not be started");
+                }
                 step.refuse(entry.ask, fault.clone());
             }
         }
@@ -194,9 +199,7 @@ impl Core {
                 _ => self.session_info(now, name).map(|session| Ok(Answer::Session(OneSession { session }))),
             },
             Wait::Up { names } => {
-                let settled = |name: &Name| {
-                    !matches!(self.shown_state(name), SessionState::Starting | SessionState::Backoff)
-                };
+                let settled = |name: &Name| self.is_up_or_failed(name);
                 names
                     .iter()
                     .all(settled)

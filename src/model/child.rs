@@ -99,6 +99,16 @@ pub enum ChildEvent {
         /// Why.
         why: String,
     },
+    /// It sent something that cannot be read; nothing follows from it.
+    Garbled {
+        /// Why.
+        why: String,
+    },
+    /// No turn runs in a thread, whatever was believed.
+    ThreadIdle {
+        /// The session.
+        session: Name,
+    },
     /// A thread is open.
     ThreadOpened {
         /// The session.

@@ -85,10 +85,14 @@ pub const THREAD_OPEN_MS: i64 = 30_000;
 pub const CHILD_CONNECT_MS_MIN: i64 = 5;
 /// See [`CHILD_CONNECT_MS_MIN`].
 pub const CHILD_CONNECT_MS_MAX: i64 = 200;
+/// A connection to a child that lasted this long was a good one; the next loss is tried again at once.
+pub const CHILD_STEADY_MS: i64 = 10_000;
 /// Exits within [`CRASH_LOOP_MS`] without a completed turn after which a child is given up.
 pub const CRASH_LOOP_EXITS: usize = 5;
 /// See [`CRASH_LOOP_EXITS`].
 pub const CRASH_LOOP_MS: i64 = 60_000;
+/// Answers to a search of its history that a child may leave out in a row before it is held for hung and killed.
+pub const UNANSWERED_MAX: u32 = 2;
 /// Budget of `down`, and of `down --now`.
 pub const DOWN_MS: i64 = 10_000;
 /// See [`DOWN_MS`].
@@ -103,6 +107,8 @@ pub const CHILD_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Messages of one child that are handled in one lap.
 pub const CHILD_MESSAGES_PER_LAP: usize = 256;
+/// Bytes of one item's text that `look` shows.
+pub const LOOK_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Items that `look` shows at most.
 pub const LOOK_ITEMS_MAX: u32 = 500;
 /// A page of the child's history, when we look for claims.
@@ -131,4 +137,6 @@ const _: () =
 const _: () = assert!(TURN_CHARS_MAX * 6 <= CHILD_OUT_BYTES_MAX, "a turn fits the child's out-buffer");
 const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
+const _: () =
+    assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");
 const _: () = assert!(QUEUED_PER_SESSION_MAX <= QUEUED_MAX);

@@ -60,14 +60,19 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         Record::ChildStarted { nonce, pid } => {
             run(db, "UPDATE children SET pid = ?2 WHERE nonce = ?1", params![Col(*nonce), pid])
         }
-        Record::ChildEnded { nonce, at, why } => run(
-            db,
-            "UPDATE children SET ended_at = ?2, why = ?3 WHERE nonce = ?1",
-            params![Col(*nonce), at.0, why],
-        ),
+        Record::ChildEnded { nonce, at, why } => {
+            let sql = "UPDATE children SET ended_at = ?2, why = ?3 WHERE nonce = ?1";
+            run(db, sql, params![Col(*nonce), at.0, why])?;
+            // What it asked, it no longer asks; a relay that crashed meanwhile has not settled it.
+            let sql =
+                "UPDATE approvals SET settled_at = ?2, decision = 'elsewhere', reason = 'its child ended'
+                       WHERE settled_at IS NULL AND key LIKE ?1 || '/%'";
+            run(db, sql, params![nonce.to_string(), at.0])
+        }
         Record::ApprovalAsked { session, key, kind, summary, at } => {
             let sql =
-                "INSERT INTO approvals (key, session, kind, summary, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)";
+                "INSERT INTO approvals (key, session, kind, summary, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)
+                       ON CONFLICT (key) DO NOTHING";
             run(db, sql, params![key, session.as_str(), kind, summary, at.0])
         }
         Record::ApprovalSettled { key, decision, reason, at, .. } => {

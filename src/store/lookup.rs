@@ -77,9 +77,11 @@ impl Store {
             })
         };
         let deliveries = deliveries.query_map([Col(id)], delivery)?.collect::<Result<_, _>>()?;
-        let mut answer = self.db.prepare_cached("SELECT min(id) FROM mails WHERE reply_to = ?1")?;
-        let answered_by =
-            answer.query_row([Col(id)], |row| row.get::<_, Option<Col<MailId>>>(0))?.map(|id| id.0);
+        let mut answer =
+            self.db.prepare_cached("SELECT min(id) FROM mails WHERE reply_to = ?1 AND sender <> ?2")?;
+        let answered_by = answer
+            .query_row(params![Col(id), mail.from.as_str()], |row| row.get::<_, Option<Col<MailId>>>(0))?
+            .map(|id| id.0);
         Ok(Some(Known { mail, deliveries, answered_by }))
     }
 

@@ -45,7 +45,7 @@ CREATE TABLE children (
 ) WITHOUT ROWID, STRICT;
 CREATE INDEX children_living ON children (nonce) WHERE ended_at IS NULL;
 CREATE TABLE approvals (
-    key TEXT NOT NULL, session TEXT NOT NULL, kind TEXT NOT NULL, summary TEXT NOT NULL, asked_at INTEGER NOT NULL,
+    key TEXT PRIMARY KEY, session TEXT NOT NULL, kind TEXT NOT NULL, summary TEXT NOT NULL, asked_at INTEGER NOT NULL,
     settled_at INTEGER, decision TEXT, reason TEXT
 ) STRICT;
 CREATE INDEX approvals_open ON approvals (key) WHERE settled_at IS NULL;

@@ -88,7 +88,7 @@ struct Raw {
 /// JSON-RPC's own number for a method that does not exist.
 pub const UNKNOWN_METHOD: i64 = -32_601;
 
-/// Reads one line; `strict` demands `"jsonrpc":"2.0"`, which our clients send and Codex does not.
+/// Reads one line; `strict` demands `"jsonrpc":"2.0"` and flat JSON, as our clients send and Codex does not.
 ///
 /// # Errors
 /// [`BadLine`] when the line is not UTF-8, not JSON, too deeply nested, or not a JSON-RPC message.
@@ -100,7 +100,7 @@ pub fn parse(line: &[u8], strict: bool) -> Result<Message, BadLine> {
     };
     let text = std::str::from_utf8(line)
         .map_err(|_| bad(-32_700, None, "request refused: the line is not UTF-8"))?;
-    if depth_exceeds(text, limits::JSON_DEPTH_MAX) {
+    if strict && depth_exceeds(text, limits::JSON_DEPTH_MAX) {
         return Err(bad(-32_700, None, "request refused: the line is nested too deeply"));
     }
     let raw: Raw = serde_json::from_str(text).map_err(|error| {

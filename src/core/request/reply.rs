@@ -3,7 +3,7 @@
 use super::super::conn::{Ask, Identity};
 use super::super::input::{Lookup, Resolved};
 use super::super::{Core, Step};
-use super::send::lookup_fault;
+use super::send::{Parent, answer_repeated, lookup_fault};
 use crate::model::fault::Fault;
 use crate::model::mail::FromKind;
 use crate::model::name::Name;
@@ -41,6 +41,10 @@ impl Core {
             expires_ms: None,
             key: reply.key,
         };
-        self.accept(step, ask, from, to, send, Some((mail.id, mail.thread)), resolved);
+        let parent = Parent::of(&mail);
+        match &resolved.keyed {
+            Some(known) => answer_repeated(step, ask, known, &send, Some(&parent)),
+            None => self.accept(step, ask, from, to, send, Some(parent), resolved.disk_low),
+        }
     }
 }

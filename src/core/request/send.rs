@@ -1,5 +1,6 @@
 //! `send`: accepts mail. The answer leaves the relay only after the mail is on disk (G1).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use super::super::conn::{Ask, Identity};
@@ -25,34 +26,33 @@ impl Core {
         send: Send,
         resolved: Resolved,
     ) {
-        let to = match self.recipients(&send.to, from) {
-            Ok(to) => to,
-            Err(fault) => return step.refuse(ask, fault),
-        };
         let parent = match (&send.reply_to, &resolved.mail) {
             (None, _) => None,
-            (Some(_), Lookup::Found(known)) => Some((known.mail.id, known.mail.thread)),
+            (Some(_), Lookup::Found(known)) => Some(Parent::of(&known.mail)),
             (Some(id), other) => return step.refuse(ask, lookup_fault(id, other)),
         };
-        self.accept(step, ask, from, to, send, parent, resolved);
+        if let Some(known) = &resolved.keyed {
+            return answer_repeated(step, ask, known, &send, parent.as_ref());
+        }
+        match self.recipients(&send.to, from) {
+            Ok(to) => self.accept(step, ask, from, to, send, parent, resolved.disk_low),
+            Err(fault) => step.refuse(ask, fault),
+        }
     }
 
     /// Stores a mail for recipients that are known, and answers where it stands.
     #[allow(clippy::too_many_arguments, reason = "what a mail consists of; `reply` shares it")]
-    pub(in crate::core) fn accept(
+    pub(super) fn accept(
         &mut self,
         step: &mut Step,
         ask: Ask,
         from: &Identity,
         to: Vec<Name>,
         send: Send,
-        parent: Option<(MailId, MailId)>,
-        resolved: Resolved,
+        parent: Option<Parent>,
+        disk_low: bool,
     ) {
-        if let Some(known) = &resolved.keyed {
-            return self.answer_repeated(step, ask, known, &to, &send, parent.map(|(id, _)| id));
-        }
-        if let Some(fault) = self.admission_refusal(&to, send.body.len() as u64, resolved.disk_low) {
+        if let Some(fault) = self.admission_refusal(&to, send.body.len() as u64, disk_low) {
             return step.refuse(ask, fault);
         }
         let (id, sent_at) = (step.mint.mail(), step.now);
@@ -63,8 +63,8 @@ impl Core {
             to: to.clone(),
             subject: send.subject.filter(|subject| !subject.is_empty()),
             body: send.body,
-            reply_to: parent.map(|(id, _)| id),
-            thread: parent.map_or(id, |(_, thread)| thread),
+            reply_to: parent.as_ref().map(|parent| parent.id),
+            thread: parent.as_ref().map_or(id, |parent| parent.thread),
             priority: send.priority,
             key: send.key,
             expires_at: send.expires_ms.map(|ms| sent_at.plus(ms.min(i64::MAX as u64) as i64)),
@@ -76,8 +76,8 @@ impl Core {
         let deliveries =
             to.iter().enumerate().map(|(i, to)| (DeliveryId(first + i as i64), to.clone())).collect();
         self.record(step, Record::MailAccepted { mail: Arc::new(mail), deliveries });
-        if let Some((parent, _)) = parent {
-            self.waiting_saw_reply(step, parent, id);
+        if let Some(parent) = parent.filter(|parent| parent.from != from.name) {
+            self.waiting_saw_reply(step, parent.id, id);
         }
         let deliveries = to.iter().map(|to| self.queued_delivery(to, step.now)).collect();
         to.iter().for_each(|name| self.touch(name));
@@ -91,33 +91,6 @@ impl Core {
             reason: self.why_not_further(to, now),
             turn_id: None,
         }
-    }
-
-    /// The same key again: the same mail if it says the same, a conflict if not.
-    fn answer_repeated(
-        &self,
-        step: &mut Step,
-        ask: Ask,
-        known: &Known,
-        to: &[Name],
-        send: &Send,
-        reply_to: Option<MailId>,
-    ) {
-        let mail = &known.mail;
-        let subject = send.subject.as_deref().filter(|subject| !subject.is_empty());
-        let same = mail.to == to
-            && mail.body == send.body
-            && mail.subject.as_deref() == subject
-            && mail.priority == send.priority
-            && mail.reply_to == reply_to;
-        if !same {
-            let fault = Fault::conflict(format!(
-                "mail refused: its idempotency key belongs to other mail, {}",
-                mail.id
-            ));
-            return step.refuse(ask, fault.hint("use a new key for new mail"));
-        }
-        step.reply(ask, Answer::Sent(sent_of(known)));
     }
 
     /// Turns what was given into recipients that exist, each once, in the order given.
@@ -197,6 +170,46 @@ impl Core {
         let number = self.wait(ask, state, deadline);
         self.evaluate_wait(step, number);
     }
+}
+
+/// The mail that another one answers.
+#[derive(Debug)]
+pub(super) struct Parent {
+    pub id: MailId,
+    pub thread: MailId,
+    pub from: Name,
+}
+
+impl Parent {
+    pub fn of(mail: &Mail) -> Parent {
+        Parent { id: mail.id, thread: mail.thread, from: mail.from.clone() }
+    }
+}
+
+/// The same key again: the same mail if it says the same, a conflict if not. Looked at before the recipients, because they may
+/// have come and gone since; who was meant by `@all` was decided the first time.
+pub(super) fn answer_repeated(
+    step: &mut Step,
+    ask: Ask,
+    known: &Known,
+    send: &Send,
+    parent: Option<&Parent>,
+) {
+    let mail = &known.mail;
+    let subject = send.subject.as_deref().filter(|subject| !subject.is_empty());
+    let all = send.to.iter().any(|to| to.starts_with('@'));
+    let meant: BTreeSet<&str> = send.to.iter().map(String::as_str).collect();
+    let same = (all || meant == mail.to.iter().map(Name::as_str).collect())
+        && mail.body == send.body
+        && mail.subject.as_deref() == subject
+        && mail.priority == send.priority
+        && mail.reply_to == parent.map(|parent| parent.id);
+    if !same {
+        let fault =
+            Fault::conflict(format!("mail refused: its idempotency key belongs to other mail, {}", mail.id));
+        return step.refuse(ask, fault.hint("use a new key for new mail"));
+    }
+    step.reply(ask, Answer::Sent(sent_of(known)));
 }
 
 /// Where a stored mail stands, as `send` answers it.

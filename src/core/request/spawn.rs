@@ -8,6 +8,7 @@ use super::super::waiting::Wait;
 use super::super::{Core, Step};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
+use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
 use crate::model::session::{ChildKey, Coder, Session, ThreadSetup, Wanted};
 use crate::protocol::request::Spawn;
@@ -88,13 +89,13 @@ impl Core {
         let open: Vec<_> =
             self.ledger.queue(name).into_iter().flat_map(|queue| queue.open.iter().copied()).collect();
         for id in open {
-            self.move_delivery(
-                step,
-                id,
-                crate::model::mail::DeliveryState::Failed,
-                None,
-                Some(why.to_owned()),
-            );
+            let queued = self
+                .ledger
+                .deliveries
+                .get(&id)
+                .is_some_and(|delivery| delivery.state == DeliveryState::Queued);
+            let note = if queued { why.to_owned() } else { format!("{why}; it may have been delivered") };
+            self.move_delivery(step, id, DeliveryState::Failed, None, Some(note));
         }
         let claims: Vec<_> = self.ledger.open_claims(name).map(|(id, _)| id).collect();
         for claim in claims {

@@ -102,7 +102,18 @@ fn item(row: &Value) -> Item {
         "reasoning" => ("reasoning", "agent", item["summary"].as_array().map_or(String::new(), |s| join(s))),
         other => (other, "agent", text(&item["text"])),
     };
-    Item { at, kind: kind.to_owned(), source: source.to_owned(), text }
+    Item { at, kind: kind.to_owned(), source: source.to_owned(), text: cut(text) }
+}
+
+/// A person looks at this; what is long is cut, and says so.
+fn cut(mut text: String) -> String {
+    if text.len() > limits::LOOK_TEXT_BYTES_MAX {
+        let room = limits::LOOK_TEXT_BYTES_MAX - 32;
+        let end = (0..=room).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0);
+        text.truncate(end);
+        text.push_str("\n… (cut for this view)");
+    }
+    text
 }
 
 /// Ours by its claim, a person's by any other id, and a program's without one.

@@ -126,9 +126,8 @@ impl Transport for Codex {
             Ok(Message::Response { .. }) => {}
             Ok(Message::Notification { method, params }) => self.on_notice(&method, &params),
             Ok(Message::Request { id, method, params }) => self.on_ask(&id, &method, &params),
-            Err(bad) => {
-                self.events.push_back(ChildEvent::Unusable { why: format!("it sent garbage: {}", bad.fault) })
-            }
+            // An answer that is lost with it runs into its deadline.
+            Err(bad) => self.events.push_back(ChildEvent::Garbled { why: bad.fault.message }),
         }
     }
 
@@ -336,7 +335,8 @@ impl Codex {
 
     fn on_turn_refused(&mut self, session: Name, claim: ClaimId, error: RpcError) {
         let unloaded = error.message.starts_with("thread not found");
-        let (temporary, why) = (unloaded || is_temporary(&error), error.message);
+        // Only input that can never fit is refused for good; anything else may pass, and accepted mail is not given up for it.
+        let (temporary, why) = (error.code != INVALID_PARAMS, error.message);
         self.events.push_back(ChildEvent::TurnRefused { session: session.clone(), claim, temporary, why });
         if unloaded {
             self.threads.remove(&session);
@@ -353,6 +353,11 @@ impl Codex {
         self.threads.iter().find(|(_, known)| &*known.id == thread).map(|(name, _)| name.clone())
     }
 }
+
+/// "Server overloaded; retry later."
+const OVERLOADED: i64 = -32_001;
+/// The input is too large.
+const INVALID_PARAMS: i64 = -32_602;
 
 /// What start and resume have in common: equal configuration at every opening.
 fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)]) -> Value {
@@ -375,7 +380,7 @@ fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)]) -> Value {
 
 /// Whether trying again may help: overload, and a writer that has yet to let go.
 fn is_temporary(error: &RpcError) -> bool {
-    error.code == -32_001
+    error.code == OVERLOADED || error.message.contains("already has an active writer")
 }
 
 fn skill_names(answer: &Value) -> Vec<String> {

@@ -18,11 +18,13 @@ impl Codex {
         match method {
             "turn/started" => self.on_turn_started(session, params),
             "turn/completed" => self.on_turn_completed(session, params),
+            "item/started" => self.learn_turn(&session, params),
             "item/completed" => self.on_item_completed(session, params),
             "thread/closed" => self.on_thread_closed(session),
             "thread/status/changed" if params["status"]["type"] == "notLoaded" => {
                 self.on_thread_closed(session)
             }
+            "thread/status/changed" => self.on_status(session, params),
             "serverRequest/resolved" => {
                 let key = params["requestId"].to_string();
                 if self.asks.remove(&key).is_some() {
@@ -30,6 +32,15 @@ impl Codex {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A turn that ran when the thread was resumed may have ended before its id was known; the status tells.
+    fn on_status(&mut self, session: Name, params: &Value) {
+        let Some(thread) = self.threads.get_mut(&session) else { return };
+        let active = params["status"]["type"] == "active";
+        if !active && thread.turn.is_none() && std::mem::take(&mut thread.busy) {
+            self.events.push_back(ChildEvent::ThreadIdle { session });
         }
     }
 
@@ -57,6 +68,7 @@ impl Codex {
 
     /// The one place where evidence is made.
     fn on_item_completed(&mut self, session: Name, params: &Value) {
+        self.learn_turn(&session, params);
         let item = &params["item"];
         if item["type"] != "userMessage" {
             return;
@@ -64,6 +76,15 @@ impl Codex {
         let Some(turn) = turn_id(&params["turnId"]) else { return };
         let claim = item["clientId"].as_str().and_then(ClaimId::parse);
         self.events.push_back(ChildEvent::InputTaken { session, claim, turn });
+    }
+
+    /// A turn that ran when the thread was resumed shows its id with its next item.
+    fn learn_turn(&mut self, session: &Name, params: &Value) {
+        if let (Some(thread), Some(turn)) = (self.threads.get_mut(session), turn_id(&params["turnId"]))
+            && thread.busy
+        {
+            thread.turn.get_or_insert(turn);
+        }
     }
 
     fn on_thread_closed(&mut self, session: Name) {
