@@ -67,7 +67,12 @@ pub fn state_root(flag: Option<&Path>) -> Result<PathBuf, Fault> {
     let root = root.ok_or_else(|| {
         Fault::usage("state directory not found: this account has no home").hint("name one: --state-dir DIR")
     })?;
-    std::path::absolute(&root).map_err(|error| Fault::usage(format!("state directory refused: {error}")))
+    let root = std::path::absolute(&root)
+        .map_err(|error| Fault::usage(format!("state directory refused: {error}")))?;
+    match root.to_str() {
+        Some(_) => Ok(root),
+        None => Err(Fault::usage("state directory refused: its path is not UTF-8")),
+    }
 }
 
 /// The account's home: `$HOME`, else the one of the passwd entry.

@@ -14,12 +14,15 @@ const NAMES: &[&str] = &[
     "LANG",
     "LANGUAGE",
     "TZ",
-    "TERM",
-    "COLORTERM",
     "TMPDIR",
     "EDITOR",
     "VISUAL",
     "CODEX_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "CURL_CA_BUNDLE",
@@ -52,7 +55,7 @@ const NAMES: &[&str] = &[
 ];
 
 /// Variables that pass by how their name begins.
-const PREFIXES: &[&str] = &["LC_", "XDG_", "OPENAI_", "AZURE_OPENAI_", "CODEX_API_"];
+const PREFIXES: &[&str] = &["LC_", "OPENAI_", "AZURE_OPENAI_", "CODEX_API_"];
 
 /// Variables that tell that a command was started by an agent.
 const MARKS: &[&str] = &["AGENTMUX_SESSION", "CODEX_THREAD_ID", "CLAUDECODE"];
@@ -89,7 +92,9 @@ pub fn for_relay() -> Vec<(String, String)> {
         "AGENTMUX_CONFIG_DIR",
         "XDG_CONFIG_HOME",
     ];
-    std::env::vars().filter(|(key, _)| KEPT.contains(&key.as_str()) || key.starts_with("LC_")).collect()
+    let texts = std::env::vars_os()
+        .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    texts.filter(|(key, _)| KEPT.contains(&key.as_str()) || key.starts_with("LC_")).collect()
 }
 
 #[cfg(test)]

@@ -23,19 +23,24 @@ pub fn carriers(nonce: Nonce) -> impl Iterator<Item = u32> {
     all_pids().filter(move |pid| nonce_of(*pid) == Some(nonce))
 }
 
-/// Whether the process or one of its ancestors is in `ancestors`.
-pub fn descends_from(pid: u32, ancestors: &[u32]) -> bool {
+/// Whether the process was started by a child of a relay: it or an ancestor is in `children`, or it carries a nonce. A descent
+/// that cannot be told counts as one.
+pub fn descends_from(pid: u32, children: &[u32]) -> bool {
+    if nonce_of(pid).is_some() {
+        return true;
+    }
     let mut at = pid;
     for _ in 0..64 {
-        if ancestors.contains(&at) {
+        if children.contains(&at) {
             return true;
         }
         match parent_of(at) {
-            Some(parent) if parent > 1 && parent != at => at = parent,
-            _ => return false,
+            Some(0 | 1) => return false,
+            Some(parent) => at = parent,
+            None => return true,
         }
     }
-    false
+    true
 }
 
 /// Resident memory of a process, in bytes.
@@ -135,7 +140,8 @@ fn parent_of(pid: u32) -> Option<u32> {
 
 /// The number at `index` behind the program's name in `/proc/PID/stat` (the name may contain blanks and brackets).
 fn stat_field(pid: u32, index: usize) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
     stat[stat.rfind(')')? + 2..].split(' ').nth(index)?.parse().ok()
 }
 

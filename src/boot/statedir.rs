@@ -23,7 +23,6 @@ use crate::model::name::BundleName;
 pub struct StateDir {
     fd: OwnedFd,
     path: PathBuf,
-    root: PathBuf,
 }
 
 impl StateDir {
@@ -48,7 +47,9 @@ impl StateDir {
         };
         let stat = fstat(&fd).map_err(|error| refused(&path, &error.to_string()))?;
         check_owner_and_mode(&path, &stat, 0o700)?;
-        Ok(Some(StateDir { fd, path, root: root.to_owned() }))
+        // One spelling, however the directory was named: children are known by it.
+        let path = std::fs::read_link(format!("/proc/self/fd/{}", fd.as_raw_fd())).unwrap_or(path);
+        Ok(Some(StateDir { fd, path }))
     }
 
     /// Opens a bundle's directory, creating what is missing of it with mode 0700.
@@ -68,11 +69,6 @@ impl StateDir {
     /// The directory's path, for showing it and for programs that need one.
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    /// The state root above it.
-    pub fn root(&self) -> &Path {
-        &self.root
     }
 
     /// The path of a file in it that always leads through the verified descriptor.
@@ -114,6 +110,20 @@ impl StateDir {
         let read = io::Read::read_to_string(&mut io::Read::take(file, 1024 * 1024), &mut text);
         read.map_err(|error| refused(&self.path.join(name), &error.to_string()))?;
         Ok(Some(text))
+    }
+
+    /// Reads the last lines of a file that may be long; `Ok(None)` when it is not there.
+    ///
+    /// # Errors
+    /// As [`StateDir::file`].
+    pub fn read_tail(&self, name: &str) -> Result<Option<String>, Fault> {
+        let Some(mut file) = self.file(name, OFlag::O_RDONLY, false)? else { return Ok(None) };
+        let length = file.metadata().map_or(0, |meta| meta.len());
+        let mut tail = Vec::new();
+        let read = io::Seek::seek(&mut file, io::SeekFrom::Start(length.saturating_sub(4096)))
+            .and_then(|_| io::Read::read_to_end(&mut io::Read::take(file, 4096), &mut tail));
+        read.map_err(|error| refused(&self.path.join(name), &error.to_string()))?;
+        Ok(Some(String::from_utf8_lossy(&tail).into_owned()))
     }
 
     /// Writes a small file whole: a new one beside it, synced, then renamed over it.

@@ -45,6 +45,10 @@ struct Child {
     link: Option<Link>,
     /// When to try to connect next, and how long to wait after that.
     retry: Option<(Millis, i64)>,
+    /// How long to wait after the next loss; grows until a connection has lasted.
+    loss_pause: i64,
+    /// When the connection was made.
+    linked_at: Millis,
     transport: Box<dyn Transport>,
 }
 
@@ -147,8 +151,12 @@ impl Children {
         let token = self.token(Source::Process(nonce));
         registry.register(&mut SourceFd(&pidfd.as_raw_fd()), token, Interest::READABLE)?;
         let retry = Some((Millis(0), limits::CHILD_CONNECT_MS_MIN));
+        let (loss_pause, linked_at) = (limits::CHILD_CONNECT_MS_MIN, Millis(0));
         let transport = Box::new(Codex::default());
-        self.all.insert(nonce, Child { slot, pid, pidfd, own, log, link: None, retry, transport });
+        self.all.insert(
+            nonce,
+            Child { slot, pid, pidfd, own, log, link: None, retry, loss_pause, linked_at, transport },
+        );
         Ok(())
     }
 
@@ -207,6 +215,7 @@ impl Children {
         match linked.filter(ours) {
             Some(link) => {
                 child.retry = None;
+                child.linked_at = now;
                 let open = link.is_open();
                 child.link = Some(link);
                 if open {
@@ -237,7 +246,11 @@ impl Children {
     fn lose(&mut self, nonce: Nonce, now: Millis, why: String, inputs: &mut Vec<Input>) {
         let Some(child) = self.all.get_mut(&nonce) else { return };
         child.link = None;
-        child.retry = Some((now.plus(limits::CHILD_CONNECT_MS_MIN), limits::CHILD_CONNECT_MS_MIN));
+        if now.since(child.linked_at) > limits::CHILD_STEADY_MS {
+            child.loss_pause = limits::CHILD_CONNECT_MS_MIN;
+        }
+        child.retry = Some((now.plus(child.loss_pause), limits::CHILD_CONNECT_MS_MIN));
+        child.loss_pause = (child.loss_pause * 4).min(limits::RETRY_MS_MAX);
         self.sources.retain(|_, source| *source != Source::Socket(nonce));
         self.unread.remove(&nonce);
         inputs.push(Input::ChildLost { nonce, why });
@@ -322,6 +335,7 @@ impl Children {
 impl Child {
     /// Does what can be done on the socket; true when messages were left for the next lap.
     fn exchange(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<bool, String> {
+        self.bound_log();
         let Some(link) = &mut self.link else { return Ok(false) };
         if !link.is_open() {
             if !link.shake()? {
@@ -336,15 +350,14 @@ impl Child {
             self.transport.on_message(&text);
             self.pump(nonce, inputs)?;
         }
-        self.bound_log();
         Ok(true)
     }
 
     /// Passes on what the transport has to say, in both directions.
     fn pump(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<(), String> {
         while let Some(event) = self.transport.next_event() {
-            if let ChildEvent::Unusable { why } = &event {
-                log::warn!("child {nonce} is unusable: {why}");
+            if let ChildEvent::Unusable { why } | ChildEvent::Garbled { why } = &event {
+                log::warn!("child {nonce}: {why}");
             }
             inputs.push(Input::Child { nonce, event });
         }

@@ -96,7 +96,8 @@ impl Clients {
     /// Reads what a client has sent, up to its share of a lap, and appends its requests.
     pub fn read(&mut self, conn: ConnId, asked: &mut Vec<Asked>) {
         let Some(client) = self.all.get_mut(&conn) else { return };
-        let more = client.fill();
+        // What is here already goes first, so that a flood waits in the kernel and not in this process.
+        let more = client.lines.has_line() || client.fill();
         let mut left = limits::REQUESTS_PER_CLIENT_PER_LAP;
         while left > 0 && !client.doomed {
             let Some(line) = client.lines.next_line() else { break };
@@ -176,7 +177,8 @@ impl Clients {
         for conn in std::mem::take(&mut self.dirty) {
             let Some(client) = self.all.get_mut(&conn) else { continue };
             client.drain();
-            let finished = client.out.is_empty() && (client.doomed || (client.ended && client.owed == 0));
+            let finished = client.out.is_empty()
+                && (client.doomed || (client.ended && client.owed == 0 && !client.lines.has_line()));
             if client.gone || finished {
                 if let Some(mut client) = self.all.remove(&conn) {
                     let _ = registry.deregister(&mut client.stream);

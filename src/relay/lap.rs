@@ -207,7 +207,8 @@ impl Relay {
                         return;
                     }
                 }
-                Err(error) => log::warn!("accepting a client failed: {error}"),
+                Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+                Err(error) => return log::warn!("accepting a client failed: {error}"),
             }
         }
     }
@@ -273,9 +274,6 @@ impl Relay {
         }
         self.children.end_sweeps(&mut self.clock);
         super::start::unbind(&self.dir, self.socket_inode);
-        if let Some(lock) = self.lock.take() {
-            lock.release();
-        }
         log::info!("the relay has left");
     }
 

@@ -141,6 +141,8 @@ impl Relay {
     }
 
     fn spawn_child(&mut self, nonce: Nonce, slot: u32, program: &str, environment_of: &Name) {
+        // An alias of an earlier child's socket would let a screen in before the threads are open.
+        self.dir.unlink(&panes_socket(slot));
         let spawned = self.environment_of(environment_of).and_then(|environment| {
             self.children.spawn(self.poll.registry(), &self.dir, nonce, slot, program, environment)
         });

@@ -78,7 +78,12 @@ pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
             relay.run().map_err(|Fatal(why)| {
                 log::error!("{why}; leaving, nothing of this lap was released");
                 Fault::io(why)
-            })
+            })?;
+            // The store is closed before the lock goes, so that the next relay finds it free.
+            let lock = relay.lock.take();
+            drop(relay);
+            lock.into_iter().for_each(Lock::release);
+            Ok(())
         }
         Err(fault) => {
             let line = serde_json::to_string(&fault).unwrap_or_else(|_| fault.message.clone());
@@ -94,7 +99,10 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     raise_descriptor_limit();
     let dir = StateDir::create(&options.state_root, &options.bundle)?;
     logfile::start(&dir, options.spawned)?;
-    std::panic::set_hook(Box::new(|panic| log::error!("a bug in agentmux: {panic}")));
+    std::panic::set_hook(Box::new(|panic| {
+        log::error!("a bug in agentmux: {panic}");
+        std::process::exit(70);
+    }));
     let config_dir = config::user_dir(options.config_dir.as_deref());
     let idle_exit_ms = match config_dir {
         Some(dir) => UserConfig::read(&dir)?.idle_exit_ms()?,
@@ -214,12 +222,18 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// Whether anybody listens at the socket's name; a full backlog is somebody, too.
+fn answers(dir: &StateDir) -> bool {
+    let connected = mio::net::UnixStream::connect(dir.socket_path(SOCKET));
+    connected.map_or_else(|error| error.kind() == std::io::ErrorKind::WouldBlock, |_| true)
+}
+
 fn take_lock(dir: &StateDir, replace: bool) -> Result<Lock, Fault> {
     if let Taken::Ours(lock) = Lock::try_take(dir, LOCK)? {
         return Ok(lock);
     }
     // Its holder is a relay that runs, or one that is leaving. Nobody takes this lock only to look.
-    let leaving = replace || std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_err();
+    let leaving = replace || !answers(dir);
     if leaving && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
     {
         return Ok(lock);
@@ -290,7 +304,7 @@ fn bind(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
         if kind(&stat) != SFlag::S_IFSOCK || stat.st_uid != nix::unistd::geteuid().as_raw() {
             return Err(refused(&path, "it is not a socket of this user"));
         }
-        if std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_ok() {
+        if answers(dir) {
             return Err(Fault::conflict(format!(
                 "{} refused: somebody answers there without holding the lock",
                 path.display()
