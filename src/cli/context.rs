@@ -20,8 +20,6 @@ pub struct Context {
     pub target: Target,
     /// The directory that the command acts in.
     pub dir: PathBuf,
-    /// The person's configuration, if it is not where it usually is.
-    pub config_dir: Option<PathBuf>,
     /// Whether to print JSON.
     pub json: bool,
     /// Whether to print only what was asked for.
@@ -41,7 +39,8 @@ impl Context {
         let variable = std::env::var("AGENTMUX_BUNDLE").ok();
         let bundle: Bundle = bundle::discover(globals.bundle.as_deref(), variable.as_deref(), &dir)?;
         let state_root = bundle::state_root(globals.state_dir.as_deref())?;
-        if let Some(config_dir) = config::user_dir(globals.config_dir.as_deref()) {
+        let config_dir = globals.config_dir.map(|config_dir| here.join(config_dir));
+        if let Some(config_dir) = config::user_dir(config_dir.as_deref()) {
             UserConfig::read(&config_dir)?.idle_exit_ms()?;
         }
         let forbidden =
@@ -57,9 +56,8 @@ impl Context {
             }
         };
         Ok(Context {
-            target: Target { bundle, state_root, no_start: globals.no_start || forbidden },
+            target: Target { bundle, state_root, config_dir, no_start: globals.no_start || forbidden },
             dir,
-            config_dir: globals.config_dir,
             json: globals.json,
             quiet: globals.quiet,
             verbose: globals.verbose > 0,

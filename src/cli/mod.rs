@@ -20,6 +20,12 @@ use context::Context;
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    std::panic::set_hook(Box::new(|panic| {
+        print::errors(&format!(
+            "error: a bug in agentmux: {panic}\nhint: please report it, with this line\n"
+        ));
+        std::process::exit(Code::Bug.exit().into());
+    }));
     let words: Vec<String> = match std::env::args_os().map(|word| word.into_string()).collect() {
         Ok(words) => words,
         Err(word) => return fail(false, &Fault::usage(format!("argument refused: {word:?} is not UTF-8"))),

@@ -159,7 +159,11 @@ impl Connection {
         self.call_until(method, params, None)
     }
 
-    fn call_until<T: DeserializeOwned>(
+    /// As [`Connection::call`], but no longer than until `deadline`.
+    ///
+    /// # Errors
+    /// As [`Connection::call`]; `TimedOut` when the relay has not answered by then.
+    pub fn call_until<T: DeserializeOwned>(
         &mut self,
         method: &str,
         params: &impl Serialize,
@@ -209,6 +213,9 @@ impl Connection {
                     Err(_) => return Err(unaddressed(line)),
                 }
             }
+            if crate::client::start::interrupted() {
+                return Err(CallError::Interrupted);
+            }
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(CallError::TimedOut);
@@ -222,11 +229,7 @@ impl Connection {
                 Ok(0) => return Err(lost),
                 Ok(count) => self.lines.push(&buffer[..count]),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-                    if crate::client::start::interrupted() {
-                        return Err(CallError::Interrupted);
-                    }
-                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(_) => return Err(lost),
             }
         }

@@ -34,6 +34,8 @@ pub struct Target {
     pub bundle: Bundle,
     /// Where all bundles keep their state.
     pub state_root: PathBuf,
+    /// The person's configuration, if it is not where it usually is.
+    pub config_dir: Option<PathBuf>,
     /// Whether starts are forbidden (`--no-start`, `AGENTMUX_NO_START`).
     pub no_start: bool,
 }
@@ -137,10 +139,11 @@ impl Target {
         &self,
         connection: &mut Connection,
         method: &str,
+        deadline: Option<Instant>,
         params: impl Fn() -> serde_json::Value,
     ) -> Result<T, CallError> {
         loop {
-            match connection.call(method, &params()) {
+            match connection.call_until(method, &params(), deadline) {
                 Err(CallError::Lost { stopping: false }) => {
                     *connection = self.reach_or_start().map_err(CallError::Refused)?;
                 }
@@ -245,16 +248,13 @@ impl Target {
         let failed = |why: String| Fault::io(format!("start failed: {why}"));
         let (read, write) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| failed(error.to_string()))?;
-        let arguments = [
-            "host",
-            "relay",
-            "--spawned",
-            "--bundle",
-            self.bundle.name.as_str(),
-            "--state-dir",
-            &self.state_root.display().to_string(),
-        ]
-        .map(str::to_owned);
+        let mut arguments =
+            vec!["host", "relay", "--spawned", "--bundle", self.bundle.name.as_str(), "--state-dir"];
+        let state_root = self.state_root.display().to_string();
+        arguments.push(&state_root);
+        let config_dir = self.config_dir.as_ref().map(|dir| dir.display().to_string());
+        arguments.extend(config_dir.iter().flat_map(|dir| ["--config-dir", dir]));
+        let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
         let program = Program {
             path: &own_program(),
             arguments: &arguments,
@@ -342,7 +342,7 @@ fn own_program() -> PathBuf {
 }
 
 fn last_log_line(dir: &StateDir) -> String {
-    let text = dir.read("relay.log").ok().flatten().unwrap_or_default();
+    let text = dir.read_tail("relay.log").ok().flatten().unwrap_or_default();
     text.lines().next_back().map(|line| format!("; its log ends with: {line}")).unwrap_or_default()
 }
 

@@ -16,7 +16,7 @@ const NAMED: &[&str] = &["scripts/demo", "scripts/test"];
 const EARLY_LINES: usize = 60;
 
 /// Endings of files that may lie beside the scripts without being one.
-const NOT_RUN: &[&str] = &[".md", ".txt", ".toml", ".json"];
+const NOT_RUN: &[&str] = &[".md", ".txt", ".toml", ".json", ".socket", ".service"];
 
 pub fn check(tree: &Tree) -> Vec<Violation> {
     let mut found = Vec::new();

@@ -57,7 +57,9 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
 
 /// Whether a child of this bundle runs although no relay does.
 fn child_left_behind(context: &Context) -> bool {
-    process::serving(&context.target.dir()).next().is_some()
+    // By its real path, which is what children are started with.
+    let dir = std::fs::canonicalize(context.target.dir());
+    dir.is_ok_and(|dir| process::serving(&dir).next().is_some())
 }
 
 /// One line per session.

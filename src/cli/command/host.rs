@@ -29,7 +29,7 @@ pub fn run(context: &Context, host: &Host) -> Result<u8, Fault> {
     let options = Options {
         bundle: context.target.bundle.name.clone(),
         state_root: context.target.state_root.clone(),
-        config_dir: context.config_dir.clone(),
+        config_dir: context.target.config_dir.clone(),
         replace: args.replace,
         spawned: args.spawned,
     };

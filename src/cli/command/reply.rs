@@ -31,6 +31,6 @@ pub fn run(context: &Context, args: Reply) -> Result<u8, Fault> {
         key: Some(args.options.key()?),
     };
     let mut connection = context.connect()?;
-    let sent: Sent = context.target.call_again(&mut connection, "mail/reply", || params(&request))?;
+    let sent: Sent = context.target.call_again(&mut connection, "mail/reply", None, || params(&request))?;
     send::finish(context, &mut connection, sent, &args.options)
 }

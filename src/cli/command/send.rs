@@ -15,6 +15,9 @@ use crate::model::mail::{DeliveryState, Priority as MailPriority};
 use crate::protocol::answer::{Delivery, Sent, Waited};
 use crate::protocol::request::{self, Send as Request, Until as WaitUntil, Wait as WaitRequest};
 
+/// How much longer than its timeout a wait goes on for a relay that does not answer.
+const HANG: std::time::Duration = std::time::Duration::from_millis(limits::HELLO_ANSWER_MS);
+
 /// Arguments of `send`.
 #[derive(Debug, Args)]
 #[command(
@@ -141,7 +144,7 @@ pub fn run(context: &Context, args: Send) -> Result<u8, Fault> {
         key: Some(args.options.key()?),
     };
     let mut connection = context.connect()?;
-    let sent: Sent = context.target.call_again(&mut connection, "mail/send", || params(&request))?;
+    let sent: Sent = context.target.call_again(&mut connection, "mail/send", None, || params(&request))?;
     finish(context, &mut connection, sent, &args.options)
 }
 
@@ -157,7 +160,7 @@ pub fn finish(
         return Ok(0);
     };
     catch_interrupt();
-    let timeout_ms = options.timeout.unwrap_or(limits::WAIT_DEFAULT_MS);
+    let timeout_ms = options.timeout.unwrap_or(limits::WAIT_DEFAULT_MS).min(limits::WAIT_MS_MAX);
     let deadline = std::time::Instant::now() + std::time::Duration::from_millis(timeout_ms);
     let request = || {
         let left = deadline.saturating_duration_since(std::time::Instant::now());
@@ -167,25 +170,27 @@ pub fn finish(
             timeout_ms: left.as_millis() as u64,
         })
     };
-    let waited: Waited = match context.target.call_again(connection, "mail/wait", request) {
-        Ok(waited) => waited,
-        Err(error) => {
-            print_sent(context, &sent);
-            let mut fault = Fault::from(error);
-            if fault.code == Code::Interrupted {
-                fault.message =
-                    format!("interrupted; mail {} goes on its way, do not send it again", sent.id);
+    let waited: Waited =
+        match context.target.call_again(connection, "mail/wait", Some(deadline + HANG), request) {
+            Ok(waited) => waited,
+            Err(error) => {
+                print_sent(context, &sent);
+                let mut fault = Fault::from(error);
+                if fault.code == Code::Interrupted {
+                    fault.message =
+                        format!("interrupted; mail {} goes on its way, do not send it again", sent.id);
+                }
+                if fault.code == Code::Timeout {
+                    fault =
+                        Fault::timeout(format!("not there yet: {}; mail {} stays", fault.message, sent.id))
+                            .hint(format!(
+                                "it goes on with the relay, do not send it again; agentmux trace {}",
+                                sent.id
+                            ));
+                }
+                return Err(fault);
             }
-            if fault.code == Code::Timeout {
-                fault = Fault::timeout(format!("not there yet: {}; mail {} stays", fault.message, sent.id))
-                    .hint(format!(
-                        "it goes on with the relay, do not send it again; agentmux trace {}",
-                        sent.id
-                    ));
-            }
-            return Err(fault);
-        }
-    };
+        };
     print_waited(context, &waited);
     let ended = waited
         .sent

@@ -21,6 +21,20 @@ pub fn run(context: &Context, args: Up) -> Result<u8, Fault> {
     let mut connection = context.connect()?;
     let answer: States = connection.call("session/up", &Names { names: args.names })?;
     context.print(&answer, words);
-    let failed = answer.sessions.iter().any(|session| session.state == SessionState::Failed);
-    Ok(u8::from(failed))
+    let with =
+        |wanted: &[SessionState]| answer.sessions.iter().find(|session| wanted.contains(&session.state));
+    if let Some(session) = with(&[SessionState::Failed]) {
+        let why = session.reason.as_deref().unwrap_or("no reason given");
+        return Err(
+            Fault::refused(format!("{} failed: {why}", session.name)).hint("`agentmux up` tries it again")
+        );
+    }
+    if let Some(session) = with(&[SessionState::Starting, SessionState::Backoff, SessionState::Stopped]) {
+        let state = session.state.as_str();
+        return Err(Fault::timeout(format!(
+            "not up yet: {} is still {state}; it goes on coming up",
+            session.name
+        )));
+    }
+    Ok(0)
 }
