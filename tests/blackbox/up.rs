@@ -53,3 +53,15 @@ fn an_unknown_session_is_refused_and_an_agent_may_not() {
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["up", "../x"])), 2);
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["up", "--no-start"])), 5);
 }
+
+/// Symptom: a variable that is not UTF-8 in the caller's environment made every command that starts a relay panic. Now it is
+/// left out.
+#[test]
+fn a_variable_that_is_not_utf8_starts_a_relay_all_the_same() {
+    use std::os::unix::ffi::OsStrExt;
+    let house = House::new();
+    let mut command = house.command(env!("CARGO_BIN_EXE_agentmux"));
+    command.arg("up").env("ODD", std::ffi::OsStr::from_bytes(b"\xff\xfe"));
+    let _ = house.call_of(command).run().ok();
+    assert!(house.relay_pid().is_some());
+}

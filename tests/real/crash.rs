@@ -154,6 +154,23 @@ fn down_leaves_nothing_behind() {
     house.wait_until_empty(DEADLINE);
 }
 
+/// Symptom: after a crash of the relay a command that named the state directory by another path (a link) killed the living
+/// child. Cause: children were known by the path as it was given. Now: by its real one.
+#[test]
+fn a_child_is_adopted_whatever_the_directory_is_called() {
+    let (model, house) = house_with_reviewer();
+    deliver(&house, "before");
+    let child = child_pid(&house);
+    kill_relay(&house);
+    let alias = house.dir().join("another-name");
+    std::os::unix::fs::symlink(house.state_dir(), &alias).expect("the house is writable");
+    let state_dir = alias.to_str().expect("UTF-8").to_owned();
+    let _ = house.run(&["send", "reviewer", "by another name", "--wait", "--state-dir", &state_dir]).ok();
+    assert_eq!(child_pid(&house), child, "the child was adopted");
+    model.wait_until_read("by another name", DEADLINE);
+    assert_eq!(model.times_read("by another name"), 1);
+}
+
 /// BS-1, users 9: a relay that is killed while 16 clients start it at once leaves one relay and loses no client.
 #[test]
 fn many_clients_at_once_share_one_relay_and_one_child() {
