@@ -1,0 +1,1 @@
+//! placeholder for the module, replaced below.
