@@ -34,9 +34,9 @@ pub struct Codex {
     last_id: i64,
     calls: BTreeMap<i64, Call>,
     threads: BTreeMap<Name, Thread>,
-    /// The opening of each session that is under way. An answer to an earlier one, or after a close, is not reported.
-    openings: BTreeMap<Name, Opening>,
-    last_opening: u64,
+    /// The opening of each session that is under way, with the thread that it resumes. An answer to an earlier one, or after a close, is not reported.
+    openings: BTreeMap<Name, (Opening, Option<ThreadId>)>,
+    last_opening: Opening,
     /// Questions of the child that wait for the core: request id as text, and how to decline.
     asks: BTreeMap<String, ask::Ask>,
     out: VecDeque<String>,
@@ -164,7 +164,7 @@ impl Codex {
     ) {
         self.last_opening += 1;
         let opening = self.last_opening;
-        self.openings.insert(session.clone(), opening);
+        self.openings.insert(session.clone(), (opening, thread.clone()));
         let mut params = thread_params(setup, shell_env);
         match thread {
             Some(thread) => {
@@ -230,7 +230,7 @@ impl Codex {
                 | Call::Resume { session, opening, .. },
                 Err(error),
             ) => {
-                if self.openings.get(&session) == Some(&opening) {
+                if self.is_under_way(&session, opening) {
                     self.openings.remove(&session);
                     let (temporary, why) = (is_temporary(&error), error.message);
                     self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
@@ -275,8 +275,12 @@ impl Codex {
 
     fn on_thread_started(&mut self, session: Name, opening: Opening, welcome: &str, answer: &Value) {
         let Some(id) = answer["thread"]["id"].as_str() else {
-            let why = "it answered thread/start without a thread".to_owned();
-            return self.events.push_back(ChildEvent::ThreadFailed { session, temporary: false, why });
+            if self.is_under_way(&session, opening) {
+                self.openings.remove(&session);
+                let why = "it answered thread/start without a thread".to_owned();
+                self.events.push_back(ChildEvent::ThreadFailed { session, temporary: false, why });
+            }
+            return;
         };
         let thread: ThreadId = id.into();
         let content = json!([{"type": "input_text", "text": welcome}]);
@@ -286,9 +290,10 @@ impl Codex {
     }
 
     fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
-        if self.openings.get(&session) != Some(&opening) {
-            // Nobody waits for this thread any more; unless it is the one that is open, it is left to unload.
-            if self.session_of(&id).is_none() {
+        if !self.is_under_way(&session, opening) {
+            // Nobody waits for this thread any more; unless it is the one that is open or being opened, it is left to unload.
+            let wanted = self.openings.values().any(|(_, resumed)| resumed.as_ref() == Some(&id));
+            if !wanted && self.session_of(&id).is_none() {
                 self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Plain);
             }
             return;
@@ -307,6 +312,10 @@ impl Codex {
             self.threads.remove(&session);
             self.events.push_back(ChildEvent::ThreadGone { session });
         }
+    }
+
+    fn is_under_way(&self, session: &Name, opening: Opening) -> bool {
+        self.openings.get(session).is_some_and(|(current, _)| *current == opening)
     }
 
     fn session_of(&self, thread: &str) -> Option<Name> {
@@ -333,7 +342,7 @@ fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)]) -> Value {
     params
 }
 
-/// Whether trying again may help: overload, and a writer that has yet to let go.
+/// Whether trying again may help: overload. A thread that another program writes to is not ours to wait for.
 fn is_temporary(error: &RpcError) -> bool {
     error.code == -32_001
 }
