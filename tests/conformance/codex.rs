@@ -11,7 +11,7 @@
 //! | `-32001` under load; `thread not found: X` once unloaded; `no rollout found for thread id X` for a thread that is gone | 0.169.0 |
 //! | `thread/items/list` in rows of `{turnId, item}` with `nextCursor`, newest first when asked so | 0.169.0 |
 //! | questions as in the table of `transport/codex/ask.rs`; the two older ones are of 0.131.0 | 0.131.0, 0.169.0 |
-//! | `serverRequest/resolved` to every subscriber, also after an answer of ours | 0.169.0 |
+//! | turns and items are told to subscribers only: who started or resumed the thread and has not left it | 0.169.0 |
 //!
 //! Deliberately absent: threads of other clients, and anything that a model does.
 
@@ -42,6 +42,8 @@ struct Thread {
     /// Turn and client id of every message in it, oldest first.
     items: Vec<(String, Value)>,
     turn: Option<String>,
+    /// Whether we are told what happens in it.
+    subscribed: bool,
 }
 
 impl FakeCodex {
@@ -66,6 +68,14 @@ impl FakeCodex {
         self.out(&json!({"method": method, "params": params}));
     }
 
+    /// What only subscribers of the thread are told.
+    fn tell(&mut self, method: &str, params: Value) {
+        let thread = params["threadId"].as_str().unwrap_or_default();
+        if self.threads.get(thread).is_some_and(|thread| thread.subscribed) {
+            self.notice(method, params);
+        }
+    }
+
     fn fresh(&mut self, what: &str) -> String {
         self.made += 1;
         format!("{what}-{}", self.made)
@@ -77,7 +87,9 @@ impl FakeCodex {
             return Err(match how {
                 Refusal::Overloaded => (-32_001, "Server overloaded; retry later.".to_owned()),
                 Refusal::Unloaded => (-32_600, format!("thread not found: {thread}")),
-                Refusal::ForGood => (-32_602, "Input exceeds the maximum length of 1048576 characters.".to_owned()),
+                Refusal::ForGood => {
+                    (-32_602, "Input exceeds the maximum length of 1048576 characters.".to_owned())
+                }
             });
         }
         let thread = params["threadId"].as_str().unwrap_or_default().to_owned();
@@ -87,14 +99,15 @@ impl FakeCodex {
             }
             "thread/start" => {
                 let thread = self.fresh("thread");
-                self.threads.insert(thread.clone(), Thread::default());
+                self.threads.insert(thread.clone(), Thread { subscribed: true, ..Thread::default() });
                 self.notice("thread/started", json!({"thread": {"id": thread}}));
                 json!({"thread": {"id": thread, "path": "/r.jsonl", "status": {"type": "idle"}, "name": null}, "model": "m"})
             }
             "thread/resume" => {
-                let Some(known) = self.threads.get(&thread) else {
+                let Some(known) = self.threads.get_mut(&thread) else {
                     return Err((-32_600, format!("no rollout found for thread id {thread}")));
                 };
+                known.subscribed = true;
                 let status = if known.turn.is_some() {
                     json!({"type": "active", "activeFlags": []})
                 } else {
@@ -106,7 +119,9 @@ impl FakeCodex {
                 // While a turn runs this is a steer: the answer has the same turn.
                 let running = self.threads.get(&thread).and_then(|thread| thread.turn.clone());
                 let turn = running.clone().unwrap_or_else(|| self.fresh("turn"));
-                self.out(&json!({"id": id, "result": {"turn": {"id": turn, "status": "inProgress", "items": []}}}));
+                self.out(
+                    &json!({"id": id, "result": {"turn": {"id": turn, "status": "inProgress", "items": []}}}),
+                );
                 if running.is_none() {
                     self.begin(&thread, &turn);
                 }
@@ -115,7 +130,12 @@ impl FakeCodex {
             }
             "thread/items/list" => self.page(&thread, params),
             "skills/list" => json!({"data": [{"skills": [{"name": "deploy", "enabled": true}]}]}),
-            "thread/unsubscribe" => json!({"status": "unsubscribed"}),
+            "thread/unsubscribe" => {
+                if let Some(known) = self.threads.get_mut(&thread) {
+                    known.subscribed = false;
+                }
+                json!({"status": "unsubscribed"})
+            }
             _ => json!({}),
         })
     }
@@ -131,14 +151,14 @@ impl FakeCodex {
         }
         let status = json!({"type": "active", "activeFlags": []});
         self.notice("thread/status/changed", json!({"threadId": thread, "status": status}));
-        self.notice("turn/started", json!({"threadId": thread, "turn": {"id": turn, "status": "inProgress"}}));
+        self.tell("turn/started", json!({"threadId": thread, "turn": {"id": turn, "status": "inProgress"}}));
     }
 
     /// A message enters the turn: the two statements about it, and its place in the history.
     fn takes(&mut self, thread: &str, turn: &str, client_id: &Value) {
         let item = user_message(client_id);
-        self.notice("item/started", json!({"threadId": thread, "turnId": turn, "item": item}));
-        self.notice("item/completed", json!({"threadId": thread, "turnId": turn, "item": item}));
+        self.tell("item/started", json!({"threadId": thread, "turnId": turn, "item": item}));
+        self.tell("item/completed", json!({"threadId": thread, "turnId": turn, "item": item}));
         if let Some(known) = self.threads.get_mut(thread) {
             known.items.push((turn.to_owned(), client_id.clone()));
         }
@@ -158,7 +178,8 @@ impl FakeCodex {
                 ]
             })
             .collect();
-        let from: usize = params["cursor"].as_str().map_or(0, |cursor| cursor.parse().expect("our own cursor"));
+        let from: usize =
+            params["cursor"].as_str().map_or(0, |cursor| cursor.parse().expect("our own cursor"));
         let limit = params["limit"].as_u64().map_or(25, |limit| limit as usize);
         let to = (from + self.page.unwrap_or(limit).min(limit)).min(rows.len());
         let next = (to < rows.len()).then(|| to.to_string());
@@ -208,18 +229,21 @@ impl Fake for FakeCodex {
     }
 
     fn ends_turn(&mut self, thread: &ThreadId, outcome: &TurnOutcome) {
-        let Some(turn) = self.threads.get_mut(&**thread).and_then(|thread| thread.turn.take()) else { return };
+        let Some(turn) = self.threads.get_mut(&**thread).and_then(|thread| thread.turn.take()) else {
+            return;
+        };
         let (status, error) = match outcome {
             TurnOutcome::Completed => ("completed", Value::Null),
             TurnOutcome::Interrupted => ("interrupted", Value::Null),
-            TurnOutcome::Failed(words) => {
-                ("failed", json!({"message": words, "codexErrorInfo": "usageLimitExceeded", "additionalDetails": null}))
-            }
+            TurnOutcome::Failed(words) => (
+                "failed",
+                json!({"message": words, "codexErrorInfo": "usageLimitExceeded", "additionalDetails": null}),
+            ),
         };
         let of_thread = if status == "failed" { "systemError" } else { "idle" };
         self.notice("thread/status/changed", json!({"threadId": &**thread, "status": {"type": of_thread}}));
         let turn = json!({"id": turn, "status": status, "error": error, "items": []});
-        self.notice("turn/completed", json!({"threadId": &**thread, "turn": turn}));
+        self.tell("turn/completed", json!({"threadId": &**thread, "turn": turn}));
     }
 
     fn person_types(&mut self, thread: &ThreadId, marked: bool) {
@@ -242,20 +266,57 @@ impl Fake for FakeCodex {
         let denied = r#"{"result":{"decision":"denied"}}"#;
         let refused = r#"{"error":{"code":-32601,"message":"nobody answered in time"}}"#;
         let all = [
-            ("item/commandExecution/requestApproval", json!({"threadId": &**thread, "turnId": "t", "itemId": "call_66",
+            (
+                "item/commandExecution/requestApproval",
+                json!({"threadId": &**thread, "turnId": "t", "itemId": "call_66",
                 "command": "/bin/bash -lc 'touch F'", "cwd": "/project", "reason": "it is\nneeded"}),
-                "command", decline, "/bin/bash -lc 'touch F': it is needed"),
-            ("item/fileChange/requestApproval", json!({"threadId": &**thread, "turnId": "t", "itemId": "i", "reason": null}),
-                "change", decline, ""),
-            ("item/permissions/requestApproval", json!({"threadId": &**thread, "turnId": "t", "reason": "network"}),
-                "permissions", refused, "network"),
-            ("item/tool/requestUserInput", json!({"threadId": &**thread, "turnId": "t", "questions": []}),
-                "question", r#"{"result":{"answers":{}}}"#, ""),
-            ("mcpServer/elicitation/request", json!({"threadId": &**thread, "serverName": "relay", "mode": "form",
-                "message": "Allow it?"}), "elicitation", r#"{"result":{"action":"decline"}}"#, "Allow it?"),
-            ("execCommandApproval", json!({"conversationId": &**thread, "command": ["touch", "F"]}),
-                "command", denied, "touch F"),
-            ("applyPatchApproval", json!({"conversationId": &**thread, "reason": "because"}), "change", denied, "because"),
+                "command",
+                decline,
+                "/bin/bash -lc 'touch F': it is needed",
+            ),
+            (
+                "item/fileChange/requestApproval",
+                json!({"threadId": &**thread, "turnId": "t", "itemId": "i", "reason": null}),
+                "change",
+                decline,
+                "",
+            ),
+            (
+                "item/permissions/requestApproval",
+                json!({"threadId": &**thread, "turnId": "t", "reason": "network"}),
+                "permissions",
+                refused,
+                "network",
+            ),
+            (
+                "item/tool/requestUserInput",
+                json!({"threadId": &**thread, "turnId": "t", "questions": []}),
+                "question",
+                r#"{"result":{"answers":{}}}"#,
+                "",
+            ),
+            (
+                "mcpServer/elicitation/request",
+                json!({"threadId": &**thread, "serverName": "relay", "mode": "form",
+                "message": "Allow it?"}),
+                "elicitation",
+                r#"{"result":{"action":"decline"}}"#,
+                "Allow it?",
+            ),
+            (
+                "execCommandApproval",
+                json!({"conversationId": &**thread, "command": ["touch", "F"]}),
+                "command",
+                denied,
+                "touch F",
+            ),
+            (
+                "applyPatchApproval",
+                json!({"conversationId": &**thread, "reason": "because"}),
+                "change",
+                denied,
+                "because",
+            ),
         ];
         all.into_iter()
             .map(|(method, params, kind, declined, summary)| {
@@ -268,7 +329,10 @@ impl Fake for FakeCodex {
     fn asks_the_unknown(&mut self, thread: Option<&ThreadId>) -> String {
         match thread {
             Some(thread) => {
-                self.ask("item/tool/call", json!({"threadId": &**thread, "tool": "send_mail", "arguments": {}}));
+                self.ask(
+                    "item/tool/call",
+                    json!({"threadId": &**thread, "tool": "send_mail", "arguments": {}}),
+                );
                 "agentmux does not answer `item/tool/call`".to_owned()
             }
             None => {
@@ -300,7 +364,8 @@ impl Fake for FakeCodex {
 
     fn novelties(&self, thread: &ThreadId, claim: ClaimId) -> Vec<String> {
         let of = |kind: &str, item: Value| {
-            json!({"method": kind, "params": {"threadId": &**thread, "turnId": "turn-9", "item": item}}).to_string()
+            json!({"method": kind, "params": {"threadId": &**thread, "turnId": "turn-9", "item": item}})
+                .to_string()
         };
         let ours = json!(claim.to_string());
         let all = [
@@ -325,11 +390,18 @@ impl Fake for FakeCodex {
     }
 
     fn corpus(&self, thread: &ThreadId, claim: ClaimId) -> Vec<String> {
-        let mut twin = FakeCodex { threads: [(thread.to_string(), Thread::default())].into(), ..FakeCodex::default() };
+        let mut twin = FakeCodex {
+            threads: [(thread.to_string(), Thread { subscribed: true, ..Thread::default() })].into(),
+            ..FakeCodex::default()
+        };
         let ours = json!(claim.to_string());
-        for (id, method) in
-            [(1, "initialize"), (2, "thread/start"), (3, "thread/resume"), (4, "turn/start"), (5, "thread/items/list")]
-        {
+        for (id, method) in [
+            (1, "initialize"),
+            (2, "thread/start"),
+            (3, "thread/resume"),
+            (4, "turn/start"),
+            (5, "thread/items/list"),
+        ] {
             let params = json!({"threadId": &**thread, "clientUserMessageId": ours});
             twin.hear(&json!({"id": id, "method": method, "params": params}).to_string());
         }
@@ -351,7 +423,19 @@ impl Fake for FakeCodex {
     }
 
     fn garbage(&self) -> Vec<String> {
-        let texts = ["", " ", "garbage", "[]", "{}", "7", "null", "{\"method\":", "{\"id\":{}}", "\u{0}\u{1}", "{\"method\":7}"];
+        let texts = [
+            "",
+            " ",
+            "garbage",
+            "[]",
+            "{}",
+            "7",
+            "null",
+            "{\"method\":",
+            "{\"id\":{}}",
+            "\u{0}\u{1}",
+            "{\"method\":7}",
+        ];
         texts.map(str::to_owned).into()
     }
 }

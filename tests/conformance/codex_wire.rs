@@ -65,7 +65,10 @@ fn a_new_thread_is_introduced_before_it_is_named() {
         ["thread/start", "thread/inject_items", "thread/name/set", "skills/list"]
     );
     let item = &pair.fake.last("thread/inject_items")["items"][0];
-    assert_eq!((&item["role"], &item["content"][0]["text"]), (&json!("developer"), &json!("You are reviewer.")));
+    assert_eq!(
+        (&item["role"], &item["content"][0]["text"]),
+        (&json!("developer"), &json!("You are reviewer."))
+    );
     assert_eq!(pair.fake.last("thread/name/set")["name"], "reviewer");
     for refused in ["thread/start", "thread/inject_items"] {
         let mut pair = Pair::connected();
@@ -93,7 +96,10 @@ fn a_resume_carries_the_same_configuration_as_the_start() {
     };
     assert_eq!(sorted(pair.fake.last("thread/resume")), sorted(&started));
     assert_eq!(started["config"]["shell_environment_policy"]["set"]["AGENTMUX_SESSION"], "reviewer");
-    assert_eq!((&started["sandbox"], &started["approvalPolicy"]), (&json!("read-only"), &json!("on-request")));
+    assert_eq!(
+        (&started["sandbox"], &started["approvalPolicy"]),
+        (&json!("read-only"), &json!("on-request"))
+    );
 }
 
 /// One message carries the claim as its client id, which is not an idempotency key: it is never sent twice by itself.
@@ -160,24 +166,30 @@ fn a_thread_nobody_waits_for_is_left() {
     assert!(!pair.fake.methods().contains(&"thread/unsubscribe"), "{:?}", pair.fake.methods());
 }
 
-/// A thread that another program writes to is free again when that program lets go: a reason to wait, not to give up.
+/// A thread that another program writes to is refused in Codex's own words, and not waited for.
 #[test]
-fn a_thread_with_another_writer_is_tried_again() {
+fn a_thread_with_another_writer_is_refused() {
     let mut codex = Codex::default();
     codex.on_open();
     codex.command(open("reviewer", Some(&"t".into())));
     codex.on_message(r#"{"id":2,"error":{"code":-32600,"message":"thread t already has an active writer"}}"#);
     let events: Vec<ChildEvent> = std::iter::from_fn(|| codex.next_event()).collect();
-    assert!(matches!(&events[..], [ChildEvent::ThreadFailed { temporary: true, .. }]), "{events:?}");
+    let [ChildEvent::ThreadFailed { temporary: false, why, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(why, "thread t already has an active writer");
 }
 
 /// The words of a failed turn: its kind, then what happened; whatever shape the kind has.
 #[test]
 fn a_failed_turn_is_told_in_codex_own_words() {
     for (error, words) in [
-        (json!({"message": "no more", "codexErrorInfo": "usageLimitExceeded"}), "usageLimitExceeded: no more"),
-        (json!({"message": "unexpected status 503", "codexErrorInfo": {"httpConnectionFailed": {"httpStatusCode": 503}}}),
-            "httpConnectionFailed: unexpected status 503"),
+        (
+            json!({"message": "no more", "codexErrorInfo": "usageLimitExceeded"}),
+            "usageLimitExceeded: no more",
+        ),
+        (
+            json!({"message": "unexpected status 503", "codexErrorInfo": {"httpConnectionFailed": {"httpStatusCode": 503}}}),
+            "httpConnectionFailed: unexpected status 503",
+        ),
         (json!({"message": "stream disconnected", "codexErrorInfo": "other"}), "stream disconnected"),
         (Value::Null, "no reason given"),
     ] {
@@ -190,7 +202,10 @@ fn a_failed_turn_is_told_in_codex_own_words() {
         pair.codex.on_message(&notice.to_string());
         let events = pair.events();
         let failed = agentmux::model::child::TurnOutcome::Failed(words.to_owned());
-        assert!(matches!(&events[..], [ChildEvent::TurnEnded { outcome, .. }] if *outcome == failed), "{events:?}");
+        assert!(
+            matches!(&events[..], [ChildEvent::TurnEnded { outcome, .. }] if *outcome == failed),
+            "{events:?}"
+        );
     }
 }
 
@@ -209,6 +224,8 @@ fn deeply_nested_json_is_passed_over() {
         ));
         assert_eq!(pair.events(), [], "depth {depth}");
         pair.command(turn(claim(1)));
-        assert!(pair.events().iter().any(|event| matches!(event, ChildEvent::InputTaken { claim: Some(_), .. })));
+        assert!(
+            pair.events().iter().any(|event| matches!(event, ChildEvent::InputTaken { claim: Some(_), .. }))
+        );
     }
 }

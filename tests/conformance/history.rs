@@ -28,7 +28,11 @@ fn claims_are_found_on_any_page_and_missed_only_after_the_last() {
             found.sort();
             let mut both = [claim(1), claim(4)];
             both.sort();
-            assert_eq!((&found[..], &absent[..], *busy), (&both[..], &[claim(9)][..], true), "{rows} rows a page");
+            assert_eq!(
+                (&found[..], &absent[..], *busy),
+                (&both[..], &[claim(9)][..], true),
+                "{rows} rows a page"
+            );
         });
     }
 }
@@ -115,7 +119,9 @@ fn items_are_readable_and_say_where_they_come_from() {
         bench.take();
         bench.command(ChildCommand::ReadItems { session: name("reviewer"), token: 7, limit: 50 });
         let events = bench.take();
-        let [ChildEvent::ItemsRead { token: 7, items: Ok(items) }] = &events[..] else { panic!("{events:?}") };
+        let [ChildEvent::ItemsRead { token: 7, items: Ok(items) }] = &events[..] else {
+            panic!("{events:?}")
+        };
         let sources: Vec<&str> =
             items.iter().filter(|item| item.kind == "message").map(|item| item.source.as_str()).collect();
         assert_eq!(sources, ["mail", "operator", "prompt"]);

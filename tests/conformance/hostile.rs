@@ -47,18 +47,40 @@ fn json() -> impl Strategy<Value = Value> {
         any::<f64>().prop_map(Value::from),
         "[a-z/]{0,12}".prop_map(Value::from),
         Just(Value::from(claim(1).to_string())),
-        prop::sample::select(vec!["item/completed", "userMessage", "turn/completed", "thread-1", "turn-2", "failed"])
-            .prop_map(Value::from),
+        prop::sample::select(vec![
+            "item/completed",
+            "userMessage",
+            "turn/completed",
+            "thread-1",
+            "turn-2",
+            "failed"
+        ])
+        .prop_map(Value::from),
     ];
     let key = prop::sample::select(vec![
-        "id", "method", "params", "result", "error", "threadId", "turnId", "turn", "item", "type", "clientId", "status",
-        "data", "nextCursor", "x",
+        "id",
+        "method",
+        "params",
+        "result",
+        "error",
+        "threadId",
+        "turnId",
+        "turn",
+        "item",
+        "type",
+        "clientId",
+        "status",
+        "data",
+        "nextCursor",
+        "x",
     ]);
     leaf.prop_recursive(4, 24, 5, move |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
             prop::collection::vec((key.clone(), inner), 0..5).prop_map(|pairs| {
-                Value::Object(pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>())
+                Value::Object(
+                    pairs.into_iter().map(|(key, value)| (key.to_owned(), value)).collect::<Map<_, _>>(),
+                )
             }),
         ]
     })

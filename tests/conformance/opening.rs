@@ -9,7 +9,9 @@ fn a_child_that_answers_tells_its_version() {
     Bench::each(|mut bench| {
         bench.transport.on_open();
         bench.run();
-        let [ChildEvent::Ready { version }] = &bench.take()[..] else { panic!("one event, that it is ready") };
+        let [ChildEvent::Ready { version }] = &bench.take()[..] else {
+            panic!("one event, that it is ready")
+        };
         assert!(version.starts_with(char::is_numeric), "{version}");
     });
 }

@@ -88,9 +88,14 @@ fn only_the_statement_about_the_message_is_evidence() {
         bench.fake.hold();
         bench.command(turn(claim(1)));
         let said = bench.fake.hold();
-        for message in said.iter().filter(|message| !bench.fake.is_evidence(message)).cloned().collect::<Vec<_>>() {
+        for message in
+            said.iter().filter(|message| !bench.fake.is_evidence(message)).cloned().collect::<Vec<_>>()
+        {
             bench.hears(&message);
-            assert!(bench.take().iter().all(|event| !matches!(event, ChildEvent::InputTaken { .. })), "{message}");
+            assert!(
+                bench.take().iter().all(|event| !matches!(event, ChildEvent::InputTaken { .. })),
+                "{message}"
+            );
         }
     });
 }
@@ -104,7 +109,9 @@ fn a_persons_message_is_not_ours() {
             bench.run();
             let events = bench.take();
             assert!(events.iter().any(|event| matches!(event, ChildEvent::InputTaken { claim: None, .. })));
-            assert!(!events.iter().any(|event| matches!(event, ChildEvent::InputTaken { claim: Some(_), .. })));
+            assert!(
+                !events.iter().any(|event| matches!(event, ChildEvent::InputTaken { claim: Some(_), .. }))
+            );
         });
     }
 }
@@ -134,14 +141,19 @@ fn a_turn_may_join_one_that_runs() {
 
 #[test]
 fn a_turn_ends_as_the_child_says_with_its_words() {
-    for outcome in [TurnOutcome::Completed, TurnOutcome::Interrupted, TurnOutcome::Failed("no more today".to_owned())] {
+    for outcome in
+        [TurnOutcome::Completed, TurnOutcome::Interrupted, TurnOutcome::Failed("no more today".to_owned())]
+    {
         Bench::each_open(|mut bench, thread| {
             bench.command(turn(claim(1)));
             bench.take();
             bench.fake.ends_turn(&thread, &outcome);
             bench.run();
             match (&bench.take()[..], &outcome) {
-                ([ChildEvent::TurnEnded { outcome: TurnOutcome::Failed(words), .. }], TurnOutcome::Failed(said)) => {
+                (
+                    [ChildEvent::TurnEnded { outcome: TurnOutcome::Failed(words), .. }],
+                    TurnOutcome::Failed(said),
+                ) => {
                     assert!(words.contains(said), "{words}");
                 }
                 ([ChildEvent::TurnEnded { outcome: told, .. }], said) => assert_eq!(told, said),
@@ -154,9 +166,11 @@ fn a_turn_ends_as_the_child_says_with_its_words() {
 /// A refusal says whether to try again; one because the thread is not loaded says that, too, so that it is opened again.
 #[test]
 fn a_refused_turn_says_whether_to_try_again() {
-    for (how, again, gone) in
-        [(Refusal::Overloaded, true, false), (Refusal::Unloaded, true, true), (Refusal::ForGood, false, false)]
-    {
+    for (how, again, gone) in [
+        (Refusal::Overloaded, true, false),
+        (Refusal::Unloaded, true, true),
+        (Refusal::ForGood, false, false),
+    ] {
         Bench::each_open(|mut bench, _| {
             bench.fake.refuse(What::Turn, how);
             bench.command(turn(claim(1)));
@@ -188,11 +202,8 @@ fn a_turn_without_a_thread_is_refused_for_now() {
 fn a_body_stays_one_value() {
     let body = "a\nb\r\n{\"id\":1,\"method\":\"turn/interrupt\"}\n\u{2028}\u{0}\u{1}\"\\ \u{1f980}";
     Bench::each_open(|mut bench, _| {
-        let command = ChildCommand::StartTurn {
-            session: name("reviewer"),
-            claim: claim(1),
-            text: body.to_owned(),
-        };
+        let command =
+            ChildCommand::StartTurn { session: name("reviewer"), claim: claim(1), text: body.to_owned() };
         bench.transport.command(command);
         let message = bench.transport.next_message().expect("one message");
         assert_eq!(bench.transport.next_message(), None);
