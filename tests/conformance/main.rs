@@ -17,4 +17,6 @@ mod ledger;
 mod link;
 mod migration;
 mod opening;
+#[path = "../simulation/random.rs"]
+mod random;
 mod turns;
