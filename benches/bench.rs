@@ -48,29 +48,30 @@ fn main() {
 }
 
 fn warm(place: &Place, to: &str, count: usize) {
-    let mut server = place.tmux();
+    let n = count + 1_000;
+    let mut server = place.tmux(n);
     server.args(["new-session", "-d"]);
     timed(&mut server);
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
     timed(&mut place.send(to)); // the relay runs from here on
     for _ in 0..count {
         ours.push(timed(&mut place.send(to)));
-        let mut has = place.tmux();
+        let mut has = place.tmux(n);
         theirs.push(timed(has.arg("has-session")));
     }
-    timed(place.tmux().arg("kill-server"));
+    timed(place.tmux(n).arg("kill-server"));
     row(&format!("warm: send {to} | tmux has-session"), &mut ours, &mut theirs);
 }
 
 fn cold(place: &Place, count: usize) {
     let (mut ours, mut theirs) = (Vec::new(), Vec::new());
-    for _ in 0..count {
+    for n in 0..count {
         place.end_relay();
         ours.push(timed(&mut place.send("s1")));
         place.end_relay();
-        let mut server = place.tmux();
+        let mut server = place.tmux(n);
         theirs.push(timed(server.args(["new-session", "-d"])));
-        timed(place.tmux().arg("kill-server"));
+        timed(place.tmux(n).arg("kill-server"));
     }
     row("cold: send s1 | tmux new-session -d", &mut ours, &mut theirs);
 }
@@ -176,9 +177,10 @@ impl Place {
         command
     }
 
-    fn tmux(&self) -> Command {
+    /// The `n`th tmux server; each has its own socket, because an ended one may still be leaving.
+    fn tmux(&self, n: usize) -> Command {
         let mut command = Command::new("tmux");
-        command.arg("-S").arg(self.house.join("tmux-bench.sock")).args(["-f", "/dev/null"]);
+        command.arg("-S").arg(self.house.join(format!("tmux-{n}.sock"))).args(["-f", "/dev/null"]);
         command
     }
 
