@@ -219,7 +219,7 @@ fn take_lock(dir: &StateDir) -> Result<Lock, Fault> {
     }
     // Its holder is a relay that runs, or one that is leaving. Nobody takes this lock only to look.
     if std::os::unix::net::UnixStream::connect(dir.socket_path(SOCKET)).is_err()
-        && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS as u64))?
+        && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
     {
         return Ok(lock);
     }

@@ -42,13 +42,14 @@ fn a_question_that_was_answered_elsewhere_is_over() {
     Bench::each_open(|mut bench, thread| {
         let questions = bench.fake.asks_everything(&thread).len();
         let asked = asked(&mut bench);
-        for at in 0..questions {
+        assert_eq!(asked.len(), questions);
+        for (at, asked) in asked.into_iter().enumerate() {
             bench.fake.settled_elsewhere(&thread, at);
             bench.fake.settled_elsewhere(&thread, at);
             bench.run();
-            let resolved = ChildEvent::ApprovalResolved { key: asked[at].key.clone() };
+            let resolved = ChildEvent::ApprovalResolved { key: asked.key.clone() };
             assert_eq!(bench.take(), [resolved], "told once");
-            bench.command(ChildCommand::Decline { key: asked[at].key.clone() });
+            bench.command(ChildCommand::Decline { key: asked.key.clone() });
         }
         assert!(bench.fake.answers().is_empty());
     });

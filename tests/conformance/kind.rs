@@ -108,8 +108,8 @@ pub struct Bench {
 impl Bench {
     /// Runs a test on every kind.
     pub fn each(test: impl Fn(Bench)) {
-        for kind in 0..KINDS.len() {
-            println!("kind {}", KINDS[kind].0);
+        for (kind, (name, _, _)) in KINDS.iter().enumerate() {
+            println!("kind {name}");
             test(Bench::of(kind));
         }
     }

@@ -34,7 +34,8 @@ pub struct Codex {
     last_id: i64,
     calls: BTreeMap<i64, Call>,
     threads: BTreeMap<Name, Thread>,
-    /// The opening of each session that is under way, with the thread that it resumes. An answer to an earlier one, or after a close, is not reported.
+    /// The opening of each session that is under way, with the thread that it resumes. An answer to an earlier one, or after a
+    /// close, is not reported.
     openings: BTreeMap<Name, (Opening, Option<ThreadId>)>,
     last_opening: Opening,
     /// Questions of the child that wait for the core: request id as text, and how to decline.
