@@ -214,9 +214,10 @@ impl Core {
         }
         self.timers.clear(&Timer::Thread(name.clone()));
         running.reason = Some(why.to_owned());
-        if temporary {
+        // Who brings a thread in that another program writes to wants to hear it now, not wait.
+        if temporary && !(is_held_elsewhere(why) && self.is_being_spawned(name)) {
             self.back_off(step, name);
-        } else {
+        } else if let Some(running) = self.sessions.get_mut(name) {
             running.phase = Phase::Failed;
         }
         self.touch(name);
@@ -310,4 +311,9 @@ impl Core {
             running.shown = (state, now);
         }
     }
+}
+
+/// Whether the child's words mean that another process writes to the thread.
+pub(super) fn is_held_elsewhere(why: &str) -> bool {
+    why.contains("active writer")
 }

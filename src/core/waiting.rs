@@ -5,11 +5,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::conn::Ask;
+use super::session::is_held_elsewhere;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::Item;
 use crate::model::clock::Millis;
-use crate::model::fault::Fault;
+use crate::model::fault::{Code, Fault};
 use crate::model::id::{ConnId, MailId, TurnId};
 use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
@@ -221,12 +222,19 @@ impl Core {
         }
     }
 
+    /// Whether somebody waits for a new session to come up.
+    pub(super) fn is_being_spawned(&self, name: &Name) -> bool {
+        self.waiting
+            .all
+            .values()
+            .any(|entry| matches!(&entry.wait, Wait::Spawned { name: other } if other == name))
+    }
+
     fn why_failed(&self, what: &str, name: &Name) -> Fault {
         let reason = self.sessions.get(name).and_then(|running| running.reason.clone());
-        Fault::refused(format!(
-            "{what} failed: {}",
-            reason.unwrap_or_else(|| "the session failed".to_owned())
-        ))
+        let why = reason.unwrap_or_else(|| "the session failed".to_owned());
+        let code = if is_held_elsewhere(&why) { Code::Conflict } else { Code::Refused };
+        Fault::new(code, format!("{what} failed: {why}"))
     }
 
     fn attach_answer(&self, name: &Name) -> Option<Attached> {

@@ -85,8 +85,8 @@ pub const THREAD_OPEN_MS: i64 = 30_000;
 pub const CHILD_CONNECT_MS_MIN: i64 = 5;
 /// See [`CHILD_CONNECT_MS_MIN`].
 pub const CHILD_CONNECT_MS_MAX: i64 = 200;
-/// A connection to a child that lasted this long was a good one; the next loss is tried again at once.
-pub const CHILD_STEADY_MS: i64 = 10_000;
+/// A connection to a child that lasted this long was a good one: the next attempt comes after the first pause again.
+pub const CHILD_LINK_STEADY_MS: i64 = 1_000;
 /// Exits within [`CRASH_LOOP_MS`] without a completed turn after which a child is given up.
 pub const CRASH_LOOP_EXITS: usize = 5;
 /// See [`CRASH_LOOP_EXITS`].

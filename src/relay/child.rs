@@ -43,11 +43,11 @@ struct Child {
     own: bool,
     log: Option<File>,
     link: Option<Link>,
-    /// When to try to connect next, and how long to wait after that.
-    retry: Option<(Millis, i64)>,
-    /// How long to wait after the next loss; grows until a connection has lasted.
-    loss_pause: i64,
-    /// When the connection was made.
+    /// When to try to connect next.
+    retry: Option<Millis>,
+    /// How long to wait after an attempt that fails.
+    pause_ms: i64,
+    /// When the last connection was made.
     linked_at: Millis,
     transport: Box<dyn Transport>,
 }
@@ -150,13 +150,19 @@ impl Children {
         let pidfd = process::pidfd(pid)?;
         let token = self.token(Source::Process(nonce));
         registry.register(&mut SourceFd(&pidfd.as_raw_fd()), token, Interest::READABLE)?;
-        let retry = Some((Millis(0), limits::CHILD_CONNECT_MS_MIN));
-        let (loss_pause, linked_at) = (limits::CHILD_CONNECT_MS_MIN, Millis(0));
-        let transport = Box::new(Codex::default());
-        self.all.insert(
-            nonce,
-            Child { slot, pid, pidfd, own, log, link: None, retry, loss_pause, linked_at, transport },
-        );
+        let child = Child {
+            slot,
+            pid,
+            pidfd,
+            own,
+            log,
+            link: None,
+            retry: Some(Millis(0)),
+            pause_ms: limits::CHILD_CONNECT_MS_MIN,
+            linked_at: Millis(0),
+            transport: Box::new(Codex::default()),
+        };
+        self.all.insert(nonce, child);
         Ok(())
     }
 
@@ -174,7 +180,7 @@ impl Children {
 
     /// When a child has to be connected to next.
     pub fn deadline(&self) -> Option<Millis> {
-        let retries = self.all.values().filter_map(|child| child.retry.map(|(at, _)| at));
+        let retries = self.all.values().filter_map(|child| child.retry);
         retries.chain(self.sweeps.values().copied()).min()
     }
 
@@ -185,7 +191,7 @@ impl Children {
 
     /// Tries the connections whose time has come, and goes on with what was left from the lap before.
     pub fn advance(&mut self, registry: &Registry, dir: &StateDir, now: Millis, inputs: &mut Vec<Input>) {
-        let due = |child: &Child| child.retry.is_some_and(|(at, _)| at <= now);
+        let due = |child: &Child| child.retry.is_some_and(|at| at <= now);
         let nonces: Vec<Nonce> =
             self.all.iter().filter(|(_, child)| due(child)).map(|(nonce, _)| *nonce).collect();
         for nonce in nonces {
@@ -225,8 +231,7 @@ impl Children {
             }
             None => {
                 self.sources.remove(&token);
-                let pause = child.retry.map_or(limits::CHILD_CONNECT_MS_MIN, |(_, pause)| pause);
-                child.retry = Some((now.plus(pause), (pause * 2).min(limits::CHILD_CONNECT_MS_MAX)));
+                child.wait(now, limits::CHILD_CONNECT_MS_MAX);
             }
         }
     }
@@ -246,11 +251,11 @@ impl Children {
     fn lose(&mut self, nonce: Nonce, now: Millis, why: String, inputs: &mut Vec<Input>) {
         let Some(child) = self.all.get_mut(&nonce) else { return };
         child.link = None;
-        if now.since(child.linked_at) > limits::CHILD_STEADY_MS {
-            child.loss_pause = limits::CHILD_CONNECT_MS_MIN;
+        // One that hangs up again and again is called less and less often.
+        if now.since(child.linked_at) >= limits::CHILD_LINK_STEADY_MS {
+            child.pause_ms = limits::CHILD_CONNECT_MS_MIN;
         }
-        child.retry = Some((now.plus(child.loss_pause), limits::CHILD_CONNECT_MS_MIN));
-        child.loss_pause = (child.loss_pause * 4).min(limits::RETRY_MS_MAX);
+        child.wait(now, limits::RETRY_MS_MAX);
         self.sources.retain(|_, source| *source != Source::Socket(nonce));
         self.unread.remove(&nonce);
         inputs.push(Input::ChildLost { nonce, why });
@@ -333,6 +338,12 @@ impl Children {
 }
 
 impl Child {
+    /// Tries to connect after a pause, and after a longer one the next time.
+    fn wait(&mut self, now: Millis, longest_ms: i64) {
+        self.retry = Some(now.plus(self.pause_ms));
+        self.pause_ms = (self.pause_ms * 2).min(longest_ms);
+    }
+
     /// Does what can be done on the socket; true when messages were left for the next lap.
     fn exchange(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<bool, String> {
         self.bound_log();

@@ -1,6 +1,10 @@
 //! JSON-RPC 2.0 messages, one object per line.
 //!
 //! **Invariant:** `parse` accepts exactly requests, responses and notifications; everything else is a typed refusal.
+//! **Invariant:** nothing is parsed deeper than `limits::JSON_DEPTH_MAX`. A client's line that is deeper is refused; a child's loses
+//! what is too deep and nothing else, because it passes on what tools return.
+
+use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -100,10 +104,11 @@ pub fn parse(line: &[u8], strict: bool) -> Result<Message, BadLine> {
     };
     let text = std::str::from_utf8(line)
         .map_err(|_| bad(-32_700, None, "request refused: the line is not UTF-8"))?;
-    if strict && depth_exceeds(text, limits::JSON_DEPTH_MAX) {
+    let text = cut_at_depth(text, limits::JSON_DEPTH_MAX);
+    if strict && matches!(text, Cow::Owned(_)) {
         return Err(bad(-32_700, None, "request refused: the line is nested too deeply"));
     }
-    let raw: Raw = serde_json::from_str(text).map_err(|error| {
+    let raw: Raw = serde_json::from_str(&text).map_err(|error| {
         let number = if error.is_data() { -32_600 } else { -32_700 };
         bad(number, None, &format!("request refused: the line is not a JSON-RPC object: {error}"))
     })?;
@@ -133,10 +138,12 @@ pub fn parse(line: &[u8], strict: bool) -> Result<Message, BadLine> {
     }
 }
 
-/// Whether brackets nest deeper than `limit` outside of strings.
-fn depth_exceeds(text: &str, limit: usize) -> bool {
+/// The text with `null` for every list and object that is nested deeper than `limit`; borrowed when there is none.
+fn cut_at_depth(text: &str, limit: usize) -> Cow<'_, str> {
     let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for byte in text.bytes() {
+    let mut cut: Option<String> = None;
+    let mut kept_to = 0;
+    for (at, byte) in text.bytes().enumerate() {
         if in_string {
             match byte {
                 _ if escaped => escaped = false,
@@ -150,15 +157,29 @@ fn depth_exceeds(text: &str, limit: usize) -> bool {
             b'"' => in_string = true,
             b'[' | b'{' => {
                 depth += 1;
-                if depth > limit {
-                    return true;
+                if depth == limit + 1 {
+                    let cut = cut.get_or_insert_default();
+                    cut.push_str(&text[kept_to..at]);
+                    cut.push_str("null");
+                    kept_to = text.len();
                 }
             }
-            b']' | b'}' => depth = depth.saturating_sub(1),
+            b']' | b'}' => {
+                if depth == limit + 1 {
+                    kept_to = at + 1;
+                }
+                depth = depth.saturating_sub(1);
+            }
             _ => {}
         }
     }
-    false
+    match cut {
+        Some(mut cut) => {
+            cut.push_str(&text[kept_to..]);
+            Cow::Owned(cut)
+        }
+        None => Cow::Borrowed(text),
+    }
 }
 
 impl RpcError {
@@ -275,5 +296,18 @@ mod tests {
         assert_eq!(parse(deep.as_bytes(), true).unwrap_err().number, -32_700);
         let quoted = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":"{}"}}"#, "[".repeat(80));
         assert!(parse(quoted.as_bytes(), true).is_ok(), "brackets inside a text do not nest");
+    }
+
+    #[test]
+    fn only_what_is_too_deep_is_cut() {
+        for (text, cut) in [
+            (r#"{"a":[1]}"#, r#"{"a":[1]}"#),
+            (r#"{"a":[[1],{},2,"[["],"b":[{"c":"}"}]}"#, r#"{"a":[null,null,2,"[["],"b":[null]}"#),
+            (r#"[[[[["x]\"]"]],7]]]"#, r#"[[null]]"#),
+            (r#"[[["#, r#"[[null"#),
+            (r#"[["é",["é"],"é"]]"#, r#"[["é",null,"é"]]"#),
+        ] {
+            assert_eq!(cut_at_depth(text, 2), cut);
+        }
     }
 }

@@ -3,7 +3,8 @@
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, child_pid, deliver, house_with_reviewer, state_of, states, text_of, traced};
+use super::support::rounds::rounds;
+use super::{DEADLINE, child_pid, deliver, house_with_reviewer, states, text_of, traced};
 
 fn kill_relay(house: &House) {
     house.kill_nine(house.relay_pid().expect("a relay runs"));
@@ -44,13 +45,13 @@ fn child_pid_after_restart(house: &House) -> i32 {
 #[test]
 fn mail_in_flight_when_the_relay_dies_is_told_once() {
     let (model, house) = house_with_reviewer();
-    let rounds = 12;
+    let rounds = rounds(12);
     for round in 0..rounds {
         let _ = house.run(&["up"]).ok();
         let sent = house.run(&["send", "reviewer", &format!("round {round} of the storm")]).ok();
         assert!(!sent.stdout.is_empty());
         // 0 to 22 ms: from before the request is written to after the evidence.
-        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round * 2);
+        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round % 12 * 2);
         while std::time::Instant::now() < moment {
             std::hint::spin_loop();
         }
@@ -64,12 +65,14 @@ fn mail_in_flight_when_the_relay_dies_is_told_once() {
         let open = mail["queued"].as_u64().zip(mail["claimed"].as_u64()).zip(mail["unknown"].as_u64());
         if open == Some(((0, 0), 0)) { Ok(()) } else { Err(mail.to_string()) }
     });
-    let inbox = house.run(&["inbox", "reviewer", "-n", "100", "--json"]).ok().json();
+    let inbox = house.run(&["inbox", "reviewer", "-n", "1000", "--json"]).ok().json();
     let consumed =
         inbox["mails"].as_array().into_iter().flatten().filter(|mail| mail["state"] == "consumed").count();
     assert_eq!(consumed as u64, rounds + 1, "{inbox}");
     for round in 0..rounds {
         let needle = format!("round {round} of the storm");
+        // The evidence comes before the model is asked.
+        model.wait_until_read(&needle, DEADLINE);
         assert_eq!(model.times_read(&needle), 1, "{needle}: {}", model.transcript());
     }
 }
@@ -81,15 +84,10 @@ fn mail_in_flight_when_the_child_dies_is_not_lost() {
     let (model, house) = house_with_reviewer();
     let mut ids = Vec::new();
     let mut killed = 0;
-    for round in 0..8u64 {
-        if round % 4 == 0 {
-            // A completed turn: five deaths without one would be a crash loop, and given up.
-            deliver(&house, "alive again");
-            house.poll("its end", DEADLINE, || match state_of(&house, "reviewer") {
-                state if state == "idle" => Ok(()),
-                state => Err(state),
-            });
-        }
+    for round in 0..rounds(6) {
+        // Five deaths without a completed turn would give the child up (they are meant here); and only with the thread open can
+        // mail be in flight.
+        let _ = house.run(&["up", "reviewer"]).ok();
         let next = house.poll("the next child", DEADLINE, || {
             let status = house.run(&["status", "--json"]).ok().json();
             let pid = status["children"][0]["pid"].as_i64().filter(|pid| *pid != killed);
@@ -97,7 +95,7 @@ fn mail_in_flight_when_the_child_dies_is_not_lost() {
         });
         let sent = house.run(&["send", "reviewer", &format!("round {round} for a mortal")]).ok();
         ids.push(sent.stdout.trim().to_owned());
-        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round * 7);
+        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round % 6 * 7);
         while std::time::Instant::now() < moment {
             std::hint::spin_loop();
         }
@@ -112,7 +110,9 @@ fn mail_in_flight_when_the_child_dies_is_not_lost() {
             state if state == "consumed" => Ok(()),
             state => Err(state),
         });
-        let times = model.times_read(&format!("round {round} for a mortal"));
+        let needle = format!("round {round} for a mortal");
+        model.wait_until_read(&needle, DEADLINE);
+        let times = model.times_read(&needle);
         assert!((1..=2).contains(&times), "told {times} times: {}", model.transcript());
         twice += usize::from(times == 2);
     }

@@ -64,6 +64,8 @@ struct Attempt {
     number: Opening,
     /// The directory whose skills count.
     dir: String,
+    /// The thread that it resumes.
+    resumes: Option<ThreadId>,
 }
 
 /// A request of ours that waits for its answer.
@@ -174,7 +176,8 @@ impl Codex {
     ) {
         self.last_opening += 1;
         let opening = self.last_opening;
-        self.openings.insert(session.clone(), Attempt { number: opening, dir: setup.dir.clone() });
+        let attempt = Attempt { number: opening, dir: setup.dir.clone(), resumes: thread.clone() };
+        self.openings.insert(session.clone(), attempt);
         let mut params = thread_params(setup, shell_env);
         match thread {
             Some(thread) => {
@@ -282,8 +285,12 @@ impl Codex {
 
     fn on_thread_started(&mut self, session: Name, opening: Opening, welcome: &str, answer: &Value) {
         let Some(id) = answer["thread"]["id"].as_str() else {
-            let why = "it answered thread/start without a thread".to_owned();
-            return self.events.push_back(ChildEvent::ThreadFailed { session, temporary: false, why });
+            if self.is_current(&session, opening) {
+                self.openings.remove(&session);
+                let why = "it answered thread/start without a thread".to_owned();
+                self.events.push_back(ChildEvent::ThreadFailed { session, temporary: false, why });
+            }
+            return;
         };
         let thread: ThreadId = id.into();
         let content = json!([{"type": "input_text", "text": welcome}]);
@@ -294,8 +301,9 @@ impl Codex {
 
     fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
         let Some(attempt) = self.openings.get(&session).filter(|attempt| attempt.number == opening) else {
-            // Nobody waits for this thread any more; unless it is the one that is open, it is left to unload.
-            if self.session_of(&id).is_none() {
+            // Nobody waits for this thread any more; unless it is the one that is open or being opened, it is left to unload.
+            let wanted = self.openings.values().any(|attempt| attempt.resumes.as_ref() == Some(&id));
+            if !wanted && self.session_of(&id).is_none() {
                 self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Plain);
             }
             return;

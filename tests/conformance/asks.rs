@@ -1,0 +1,72 @@
+//! Questions of a child: every one is answered, none with yes.
+
+use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent};
+
+use super::kind::Bench;
+
+fn asked(bench: &mut Bench) -> Vec<ApprovalAsked> {
+    bench.run();
+    let events = bench.take();
+    let asked = |event: &ChildEvent| match event {
+        ChildEvent::ApprovalAsked(asked) => asked.clone(),
+        other => panic!("a question, not {other:?}"),
+    };
+    events.iter().map(asked).collect()
+}
+
+/// NB-2: a question waits for the core without an answer of its own, and is then declined in the words of its kind, once.
+#[test]
+fn every_question_is_told_and_declined_in_its_own_words() {
+    Bench::each_open(|mut bench, thread| {
+        let questions = bench.fake.asks_everything(&thread);
+        let asked = asked(&mut bench);
+        let told: Vec<(&str, &str)> =
+            asked.iter().map(|asked| (asked.kind.as_str(), asked.summary.as_str())).collect();
+        let expected: Vec<(&str, &str)> =
+            questions.iter().map(|question| (question.kind, question.summary)).collect();
+        assert_eq!(told, expected);
+        assert!(bench.fake.answers().is_empty(), "nobody has said anything yet");
+        for approval in &asked {
+            for _ in 0..2 {
+                bench.command(ChildCommand::Decline { key: approval.key.clone() });
+            }
+        }
+        let declined: Vec<String> = questions.iter().map(|question| question.declined.clone()).collect();
+        assert_eq!(bench.fake.answers(), declined);
+    });
+}
+
+/// What was answered in a pane needs no answer of ours any more.
+#[test]
+fn a_question_that_was_answered_elsewhere_is_over() {
+    Bench::each_open(|mut bench, thread| {
+        let questions = bench.fake.asks_everything(&thread).len();
+        let asked = asked(&mut bench);
+        assert_eq!(asked.len(), questions);
+        for (at, asked) in asked.into_iter().enumerate() {
+            bench.fake.settled_elsewhere(&thread, at);
+            bench.fake.settled_elsewhere(&thread, at);
+            bench.run();
+            let resolved = ChildEvent::ApprovalResolved { key: asked.key.clone() };
+            assert_eq!(bench.take(), [resolved], "told once");
+            bench.command(ChildCommand::Decline { key: asked.key.clone() });
+        }
+        assert!(bench.fake.answers().is_empty());
+    });
+}
+
+/// The unknown, and questions about threads that are not ours, are refused at once: a child must never wait for nobody.
+#[test]
+fn an_unknown_question_is_refused_at_once() {
+    Bench::each_open(|mut bench, thread| {
+        for about in [Some(&thread), None] {
+            let before = bench.fake.answers().len();
+            let why = bench.fake.asks_the_unknown(about);
+            bench.run();
+            let answers = bench.fake.answers();
+            assert_eq!(answers.len(), before + 1);
+            assert!(answers[before].contains("\"error\"") && answers[before].contains(&why), "{answers:?}");
+        }
+        assert_eq!(bench.take(), []);
+    });
+}

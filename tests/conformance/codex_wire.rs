@@ -1,0 +1,232 @@
+//! What only Codex hears: the requests of each command, in order, with equal configuration at every opening.
+
+use agentmux::model::child::{ChildCommand, ChildEvent};
+use agentmux::transport::Transport;
+use agentmux::transport::codex::Codex;
+use serde_json::{Value, json};
+
+use super::codex::FakeCodex;
+use super::kind::{Fake, Refusal, What, claim, name, open, turn};
+
+/// Codex and its fake, with the fake's memory in reach.
+#[derive(Debug, Default)]
+struct Pair {
+    codex: Codex,
+    fake: FakeCodex,
+}
+
+impl Pair {
+    fn connected() -> Pair {
+        let mut pair = Pair::default();
+        pair.codex.on_open();
+        pair.run();
+        pair
+    }
+
+    fn run(&mut self) {
+        loop {
+            while let Some(message) = self.codex.next_message() {
+                self.fake.hear(&message);
+            }
+            match self.fake.say() {
+                Some(message) => self.codex.on_message(&message),
+                None => return,
+            }
+        }
+    }
+
+    fn command(&mut self, command: ChildCommand) {
+        self.codex.command(command);
+        self.run();
+    }
+
+    fn events(&mut self) -> Vec<ChildEvent> {
+        std::iter::from_fn(|| self.codex.next_event()).collect()
+    }
+}
+
+#[test]
+fn the_first_words_are_initialize_and_initialized() {
+    let mut pair = Pair::connected();
+    assert_eq!(pair.fake.methods(), ["initialize", "initialized"]);
+    assert_eq!(pair.fake.last("initialize")["clientInfo"]["name"], "agentmux");
+    assert!(pair.fake.last("initialize")["capabilities"].is_null(), "nothing experimental is asked for");
+    assert_eq!(pair.events(), [ChildEvent::Ready { version: "0.169.0".to_owned() }]);
+}
+
+/// `thread/inject_items` makes the thread durable on every supported version, so it comes before the name (measured: the name
+/// alone writes nothing on 0.157.0), and the thread counts as open only after both.
+#[test]
+fn a_new_thread_is_introduced_before_it_is_named() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    assert_eq!(
+        pair.fake.methods()[2..],
+        ["thread/start", "thread/inject_items", "thread/name/set", "skills/list"]
+    );
+    let item = &pair.fake.last("thread/inject_items")["items"][0];
+    assert_eq!(
+        (&item["role"], &item["content"][0]["text"]),
+        (&json!("developer"), &json!("You are reviewer."))
+    );
+    assert_eq!(pair.fake.last("thread/name/set")["name"], "reviewer");
+    for refused in ["thread/start", "thread/inject_items"] {
+        let mut pair = Pair::connected();
+        let what = if refused == "thread/start" { What::NewThread } else { What::Introduction };
+        pair.fake.refuse(what, Refusal::ForGood);
+        pair.command(open("reviewer", None));
+        assert_eq!(pair.fake.methods().last(), Some(&refused), "nothing follows a refusal");
+        assert!(!pair.events().iter().any(|event| matches!(event, ChildEvent::ThreadOpened { .. })));
+    }
+}
+
+/// A resume without the configuration would lose it (0.169.0 keeps no `config` across a restart).
+#[test]
+fn a_resume_carries_the_same_configuration_as_the_start() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    let mut started = pair.fake.last("thread/start").clone();
+    let id = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+    pair.command(open("reviewer", Some(&id)));
+    started["threadId"] = json!(&*id);
+    started["excludeTurns"] = json!(true);
+    let sorted = |value: &Value| -> std::collections::BTreeMap<String, Value> {
+        let object = value.as_object().expect("an object");
+        object.iter().map(|(key, value)| (key.clone(), value.clone())).collect()
+    };
+    assert_eq!(sorted(pair.fake.last("thread/resume")), sorted(&started));
+    assert_eq!(started["config"]["shell_environment_policy"]["set"]["AGENTMUX_SESSION"], "reviewer");
+    assert_eq!(
+        (&started["sandbox"], &started["approvalPolicy"]),
+        (&json!("read-only"), &json!("on-request"))
+    );
+}
+
+/// One message carries the claim as its client id, which is not an idempotency key: it is never sent twice by itself.
+#[test]
+fn a_turn_is_one_request_with_the_claim() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    pair.command(turn(claim(1)));
+    let params = pair.fake.last("turn/start");
+    assert_eq!(params["clientUserMessageId"], claim(1).to_string());
+    assert_eq!(params["input"], json!([{"type": "text", "text": "[agentmux mail]\nhello"}]));
+    assert_eq!(pair.fake.methods().iter().filter(|method| **method == "turn/start").count(), 1);
+}
+
+/// The history is read with the view that shows steered messages, newest first.
+#[test]
+fn the_history_is_read_item_by_item() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    pair.command(turn(claim(1)));
+    pair.fake.set_page(1);
+    pair.command(ChildCommand::FindClaims { session: name("reviewer"), claims: vec![claim(1)] });
+    let params = pair.fake.last("thread/items/list");
+    assert_eq!((&params["sortDirection"], &params["cursor"]), (&json!("desc"), &json!("1")));
+}
+
+#[test]
+fn a_closed_thread_is_interrupted_before_it_is_left() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    pair.command(turn(claim(1)));
+    pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+    let methods = pair.fake.methods();
+    assert_eq!(methods[methods.len() - 2..], ["turn/interrupt", "thread/unsubscribe"]);
+    assert!(pair.fake.last("turn/interrupt")["turnId"].is_string());
+}
+
+/// A superseded opening of a thread that nobody wants is left to unload; one of the thread that is wanted is not.
+#[test]
+fn a_thread_nobody_waits_for_is_left() {
+    let mut pair = Pair::connected();
+    pair.fake.hold();
+    pair.command(open("reviewer", None));
+    pair.command(open("reviewer", None));
+    pair.fake.release();
+    pair.run();
+    let left = pair.fake.last("thread/unsubscribe")["threadId"].clone();
+    let opened = pair.events().into_iter().find_map(|event| match event {
+        ChildEvent::ThreadOpened { thread, .. } => Some(json!(&*thread)),
+        _ => None,
+    });
+    assert!(opened.is_some_and(|opened| opened != left), "the first of two is left");
+
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    let thread = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+    pair.codex.on_open();
+    pair.run();
+    pair.fake.hold();
+    pair.command(open("reviewer", Some(&thread)));
+    pair.command(open("reviewer", Some(&thread)));
+    pair.fake.release();
+    pair.run();
+    assert!(!pair.fake.methods().contains(&"thread/unsubscribe"), "{:?}", pair.fake.methods());
+}
+
+/// A thread that another program writes to, perhaps a child of ours that is still ending, may be free later; the core decides
+/// whether anybody waits for that.
+#[test]
+fn a_thread_with_another_writer_may_be_free_later() {
+    let mut codex = Codex::default();
+    codex.on_open();
+    codex.command(open("reviewer", Some(&"t".into())));
+    codex.on_message(r#"{"id":2,"error":{"code":-32600,"message":"thread t already has an active writer"}}"#);
+    let events: Vec<ChildEvent> = std::iter::from_fn(|| codex.next_event()).collect();
+    let [ChildEvent::ThreadFailed { temporary: true, why, .. }] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(why, "thread t already has an active writer");
+}
+
+/// The words of a failed turn: its kind, then what happened; whatever shape the kind has.
+#[test]
+fn a_failed_turn_is_told_in_codex_own_words() {
+    for (error, words) in [
+        (
+            json!({"message": "no more", "codexErrorInfo": "usageLimitExceeded"}),
+            "usageLimitExceeded: no more",
+        ),
+        (
+            json!({"message": "unexpected status 503", "codexErrorInfo": {"httpConnectionFailed": {"httpStatusCode": 503}}}),
+            "httpConnectionFailed: unexpected status 503",
+        ),
+        (json!({"message": "stream disconnected", "codexErrorInfo": "other"}), "stream disconnected"),
+        (Value::Null, "no reason given"),
+    ] {
+        let mut pair = Pair::connected();
+        pair.command(open("reviewer", None));
+        pair.events();
+        let thread = pair.fake.last("thread/inject_items")["threadId"].clone();
+        let turn = json!({"id": "turn-7", "status": "failed", "error": error});
+        let notice = json!({"method": "turn/completed", "params": {"threadId": thread, "turn": turn}});
+        pair.codex.on_message(&notice.to_string());
+        let events = pair.events();
+        let failed = agentmux::model::child::TurnOutcome::Failed(words.to_owned());
+        assert!(
+            matches!(&events[..], [ChildEvent::TurnEnded { outcome, .. }] if *outcome == failed),
+            "{events:?}"
+        );
+    }
+}
+
+/// An MCP tool may return JSON of any depth, and Codex passes it on in its items. That is no garbage, and no reason to give up
+/// a child with all its sessions.
+#[test]
+fn deeply_nested_json_is_passed_over() {
+    for depth in [70, 200, 100_000] {
+        let mut pair = Pair::connected();
+        pair.command(open("reviewer", None));
+        pair.events();
+        let thread = pair.fake.last("thread/inject_items")["threadId"].clone();
+        let deep = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        pair.codex.on_message(&format!(
+            r#"{{"method":"item/completed","params":{{"threadId":{thread},"turnId":"t","item":{{"type":"mcpToolCall","result":{deep}}}}}}}"#
+        ));
+        assert_eq!(pair.events(), [], "depth {depth}");
+        pair.command(turn(claim(1)));
+        assert!(
+            pair.events().iter().any(|event| matches!(event, ChildEvent::InputTaken { claim: Some(_), .. }))
+        );
+    }
+}

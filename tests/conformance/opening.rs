@@ -1,0 +1,170 @@
+//! Connecting, opening, resuming and leaving threads.
+
+use agentmux::model::child::{ChildCommand, ChildEvent};
+
+use super::kind::{Bench, Refusal, What, claim, name, open, turn};
+
+#[test]
+fn a_child_that_answers_tells_its_version() {
+    Bench::each(|mut bench| {
+        bench.transport.on_open();
+        bench.run();
+        let [ChildEvent::Ready { version }] = &bench.take()[..] else {
+            panic!("one event, that it is ready")
+        };
+        assert!(version.starts_with(char::is_numeric), "{version}");
+    });
+}
+
+/// PX-7: a child that refuses the first word is not called ready.
+#[test]
+fn a_child_that_refuses_hello_is_unusable() {
+    Bench::each(|mut bench| {
+        bench.fake.refuse(What::Hello, Refusal::ForGood);
+        bench.transport.on_open();
+        bench.run();
+        assert!(matches!(&bench.take()[..], [ChildEvent::Unusable { .. }]));
+    });
+}
+
+#[test]
+fn a_new_session_gets_a_thread_of_its_own() {
+    Bench::each(|mut bench| {
+        bench.connect();
+        let (one, two) = (bench.opens("reviewer", None), bench.opens("lead", None));
+        assert_ne!(one, two);
+    });
+}
+
+#[test]
+fn a_known_thread_is_resumed_and_says_whether_it_is_busy() {
+    Bench::each_open(|mut bench, thread| {
+        for busy in [false, true] {
+            if busy {
+                bench.fake.runs_a_turn(&thread);
+            }
+            bench.connect();
+            bench.command(open("reviewer", Some(&thread)));
+            let opened = ChildEvent::ThreadOpened { session: name("reviewer"), thread: thread.clone(), busy };
+            assert_eq!(bench.take(), [opened]);
+        }
+    });
+}
+
+/// A refused name is no reason to be without a session.
+#[test]
+fn a_thread_whose_name_is_refused_is_open() {
+    Bench::each(|mut bench| {
+        bench.connect();
+        bench.fake.refuse(What::Naming, Refusal::ForGood);
+        bench.opens("reviewer", None);
+    });
+}
+
+#[test]
+fn a_refused_opening_says_whether_to_try_again() {
+    Bench::each_open(|mut bench, thread| {
+        for what in [What::NewThread, What::Introduction, What::Resuming] {
+            for (how, again) in [(Refusal::Overloaded, true), (Refusal::ForGood, false)] {
+                bench.connect();
+                bench.fake.refuse(what, how);
+                bench.command(open("reviewer", (what == What::Resuming).then_some(&thread)));
+                let events = bench.take();
+                let [ChildEvent::ThreadFailed { temporary, why, session }] = &events[..] else {
+                    panic!("one failure: {events:?}")
+                };
+                assert_eq!((*temporary, session), (again, &name("reviewer")), "{why}");
+                assert!(!why.is_empty());
+            }
+        }
+    });
+}
+
+/// An opening that was given up (overdue, or closed meanwhile) is not reported, whatever its answer is, and the newer one is.
+#[test]
+fn an_opening_that_was_given_up_is_not_reported() {
+    for how in [None, Some(Refusal::Overloaded), Some(Refusal::ForGood)] {
+        for closed in [false, true] {
+            Bench::each_open(|mut bench, thread| {
+                bench.connect();
+                bench.fake.hold();
+                if let Some(how) = how {
+                    bench.fake.refuse(What::NewThread, how);
+                }
+                bench.command(open("lead", None));
+                if closed {
+                    bench.command(ChildCommand::CloseThread { session: name("lead") });
+                    assert_eq!(bench.take(), [ChildEvent::ThreadGone { session: name("lead") }]);
+                }
+                bench.command(open("lead", Some(&thread)));
+                bench.fake.release();
+                bench.run();
+                let opened = ChildEvent::ThreadOpened { session: name("lead"), thread, busy: false };
+                assert_eq!(bench.take(), [opened]);
+            });
+        }
+    }
+}
+
+/// The thread of a session that was opened twice is still ours: the answer to the first opening must not make the child stop
+/// telling us about the second.
+#[test]
+fn a_thread_that_was_asked_for_twice_stays_subscribed() {
+    Bench::each_open(|mut bench, thread| {
+        bench.connect();
+        bench.fake.hold();
+        bench.command(open("reviewer", Some(&thread)));
+        bench.command(ChildCommand::CloseThread { session: name("reviewer") });
+        bench.command(open("reviewer", Some(&thread)));
+        bench.take();
+        bench.fake.release();
+        bench.run();
+        bench.command(turn(claim(1)));
+        let taken = |event: &ChildEvent| matches!(event, ChildEvent::InputTaken { claim: Some(c), .. } if *c == claim(1));
+        let events = bench.take();
+        assert!(events.iter().any(taken), "{events:?}");
+    });
+}
+
+/// NB-9: a closed session's turn does not run on, and the close is answered.
+#[test]
+fn a_closed_thread_is_gone_and_tells_nothing_more() {
+    Bench::each_open(|mut bench, thread| {
+        bench.command(turn(claim(1)));
+        bench.take();
+        bench.command(ChildCommand::CloseThread { session: name("reviewer") });
+        assert_eq!(bench.take(), [ChildEvent::ThreadGone { session: name("reviewer") }]);
+        bench.fake.person_types(&thread, true);
+        bench.run();
+        assert_eq!(bench.take(), []);
+    });
+}
+
+#[test]
+fn a_thread_that_the_child_unloads_is_gone_once() {
+    Bench::each_open(|mut bench, thread| {
+        bench.fake.unloads(&thread);
+        bench.run();
+        assert_eq!(bench.take(), [ChildEvent::ThreadGone { session: name("reviewer") }]);
+    });
+}
+
+/// A connection that broke takes everything under way with it; late answers of the old one mean nothing on the new one.
+#[test]
+fn a_new_connection_starts_from_nothing() {
+    Bench::each_open(|mut bench, thread| {
+        bench.fake.hold();
+        bench.command(turn(claim(1)));
+        bench.command(open("lead", None));
+        let late = bench.fake.hold();
+        bench.fake.release();
+        bench.connect();
+        for message in late {
+            bench.hears(&message);
+            bench.run();
+        }
+        assert_eq!(bench.take(), [], "no thread is open on the new connection");
+        bench.command(open("reviewer", Some(&thread)));
+        assert!(matches!(bench.take()[..], [ChildEvent::ThreadOpened { busy: true, .. }]));
+    });
+}
