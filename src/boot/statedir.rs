@@ -18,6 +18,19 @@ use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::name::BundleName;
 
+/// The socket that clients connect to; touched only by the holder of [`RELAY_LOCK`].
+pub const SOCKET: &str = "relay.sock";
+/// The runtime lock, held for the life of a relay.
+pub const RELAY_LOCK: &str = "relay.lock";
+/// The lock of whoever starts a relay.
+pub const SPAWN_LOCK: &str = "spawn.lock";
+/// The store.
+pub const STORE: &str = "mail.db";
+/// The relay's log.
+pub const LOG: &str = "relay.log";
+/// The file that remembers the project's root.
+pub const ROOT: &str = "root";
+
 /// The verified directory of one bundle.
 #[derive(Debug)]
 pub struct StateDir {

@@ -29,8 +29,8 @@ pub struct Connection {
     stream: UnixStream,
     lines: Lines,
     last_id: i64,
-    /// What the relay said of itself and of us.
-    pub welcome: Welcome,
+    /// The relay's process, as it says.
+    pub relay_pid: u32,
     /// Whether the relay has told that it is being stopped.
     pub stopping: bool,
 }
@@ -122,19 +122,8 @@ impl Connection {
 
     fn introduce(stream: UnixStream, protocol_min: u32, protocol_max: u32) -> Result<Connection, CallError> {
         check_peer(&stream).map_err(CallError::Refused)?;
-        let nobody = crate::model::name::Name::operator();
-        let welcome = Welcome {
-            version: String::new(),
-            protocol_min: 0,
-            protocol_max: 0,
-            protocol: 0,
-            pid: 0,
-            bundle: crate::model::name::BundleName::derive("/"),
-            name: nobody,
-            kind: crate::model::mail::FromKind::Outside,
-        };
         let lines = Lines::new(limits::CLIENT_OUT_BYTES_MAX);
-        let mut connection = Connection { stream, lines, last_id: 0, welcome, stopping: false };
+        let mut connection = Connection { stream, lines, last_id: 0, relay_pid: 0, stopping: false };
         let hello = Hello {
             client: "cli".to_owned(),
             version: VERSION.to_owned(),
@@ -143,7 +132,8 @@ impl Connection {
             agent_mark: environment::agent_mark(),
         };
         let deadline = Instant::now() + Duration::from_millis(limits::HELLO_ANSWER_MS);
-        connection.welcome = connection.call_until("hello", &hello, Some(deadline))?;
+        let welcome: Welcome = connection.call_until("hello", &hello, Some(deadline))?;
+        connection.relay_pid = welcome.pid;
         Ok(connection)
     }
 

@@ -19,13 +19,9 @@ use crate::boot::bundle::Bundle;
 use crate::boot::environment;
 use crate::boot::lock::{Lock, Taken};
 use crate::boot::spawn::{Program, spawn_detached};
-use crate::boot::statedir::StateDir;
+use crate::boot::statedir::{LOG, RELAY_LOCK, ROOT, SOCKET, SPAWN_LOCK, StateDir};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
-
-const SOCKET: &str = "relay.sock";
-const SPAWN_LOCK: &str = "spawn.lock";
-const ROOT: &str = "root";
 
 /// Which relay a command means, and whether it may start it.
 #[derive(Debug, Clone)]
@@ -175,7 +171,7 @@ impl Target {
 
     /// The refusal for a relay that is there and does not answer.
     fn busy(&self, dir: &StateDir) -> Fault {
-        let text = dir.read("relay.lock").ok().flatten().unwrap_or_default();
+        let text = dir.read(RELAY_LOCK).ok().flatten().unwrap_or_default();
         let line =
             |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown").to_owned();
         let s = limits::HELLO_ANSWER_MS / 1000;
@@ -280,7 +276,7 @@ impl Target {
     }
 
     fn see_log(&self) -> String {
-        format!("see {}", self.dir().join("relay.log").display())
+        format!("see {}", self.dir().join(LOG).display())
     }
 }
 
@@ -342,7 +338,7 @@ fn own_program() -> PathBuf {
 }
 
 fn last_log_line(dir: &StateDir) -> String {
-    let text = dir.read_tail("relay.log").ok().flatten().unwrap_or_default();
+    let text = dir.read_tail(LOG).ok().flatten().unwrap_or_default();
     text.lines().next_back().map(|line| format!("; its log ends with: {line}")).unwrap_or_default()
 }
 

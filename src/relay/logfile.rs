@@ -8,12 +8,9 @@ use std::path::PathBuf;
 
 use nix::fcntl::OFlag;
 
-use crate::boot::statedir::StateDir;
+use crate::boot::statedir::{LOG, StateDir};
 use crate::model::fault::Fault;
 use crate::model::limits;
-
-/// The log file's name.
-pub const NAME: &str = "relay.log";
 
 /// A log that rotates itself.
 #[derive(Debug)]
@@ -29,13 +26,13 @@ impl LogFile {
     /// # Errors
     /// `io` when it is not a plain file of ours.
     pub fn open(dir: &StateDir) -> Result<LogFile, Fault> {
-        let file = dir.file(NAME, OFlag::O_WRONLY | OFlag::O_APPEND, true)?.expect("created if missing");
+        let file = dir.file(LOG, OFlag::O_WRONLY | OFlag::O_APPEND, true)?.expect("created if missing");
         let bytes = file.metadata().map_or(0, |meta| meta.len());
-        Ok(LogFile { file, bytes, path: dir.through_descriptor(NAME) })
+        Ok(LogFile { file, bytes, path: dir.through_descriptor(LOG) })
     }
 
     fn rotate(&mut self) -> io::Result<()> {
-        let old = |n: u32| self.path.with_file_name(format!("{NAME}.{n}"));
+        let old = |n: u32| self.path.with_file_name(format!("{LOG}.{n}"));
         for n in (1..limits::LOGS_KEPT).rev() {
             let _ = std::fs::rename(old(n), old(n + 1));
         }

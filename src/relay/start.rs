@@ -26,7 +26,7 @@ use crate::boot::config::{self, UserConfig};
 use crate::boot::lock::{Lock, Taken};
 use crate::boot::process;
 use crate::boot::spawn::THIRD;
-use crate::boot::statedir::{StateDir, kind, refused};
+use crate::boot::statedir::{RELAY_LOCK, ROOT, SOCKET, STORE, StateDir, kind, refused};
 use crate::core::action::Survivor;
 use crate::core::input::Input;
 use crate::core::{Core, Settings};
@@ -37,15 +37,6 @@ use crate::model::limits;
 use crate::model::name::BundleName;
 use crate::protocol::VERSION;
 use crate::store::Store;
-
-/// The socket's name.
-pub const SOCKET: &str = "relay.sock";
-/// The runtime lock's name.
-pub const LOCK: &str = "relay.lock";
-/// The store's name.
-pub(super) const STORE: &str = "mail.db";
-/// The file that remembers the project's root.
-const ROOT: &str = "root";
 
 /// How a relay is started.
 #[derive(Debug)]
@@ -112,7 +103,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     let started_at = clock.now();
     let mut lock = take_lock(&dir, options.replace)?;
     lock.write_text(&lock_text(started_at))
-        .map_err(|error| refused(&dir.path().join(LOCK), &error.to_string()))?;
+        .map_err(|error| refused(&dir.path().join(RELAY_LOCK), &error.to_string()))?;
     dir.subdirectory(child::DIRECTORY)?;
     let store = open_store(&dir)?;
     let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
@@ -229,16 +220,17 @@ fn answers(dir: &StateDir) -> bool {
 }
 
 fn take_lock(dir: &StateDir, replace: bool) -> Result<Lock, Fault> {
-    if let Taken::Ours(lock) = Lock::try_take(dir, LOCK)? {
+    if let Taken::Ours(lock) = Lock::try_take(dir, RELAY_LOCK)? {
         return Ok(lock);
     }
     // Its holder is a relay that runs, or one that is leaving. Nobody takes this lock only to look.
     let leaving = replace || !answers(dir);
-    if leaving && let Taken::Ours(lock) = Lock::take(dir, LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
+    if leaving
+        && let Taken::Ours(lock) = Lock::take(dir, RELAY_LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
     {
         return Ok(lock);
     }
-    let text = dir.read(LOCK)?.unwrap_or_default();
+    let text = dir.read(RELAY_LOCK)?.unwrap_or_default();
     let holder: Vec<&str> = text
         .lines()
         .filter(|line| ["pid=", "host=", "since="].iter().any(|key| line.starts_with(key)))

@@ -9,9 +9,9 @@ use mio::{Interest, Registry, Token};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::lap::Relay;
-use super::start::{LOCK, SOCKET, STORE, bind_name, lock_text};
+use super::start::{bind_name, lock_text};
 use crate::boot::lock::{Lock, Taken};
-use crate::boot::statedir::StateDir;
+use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir};
 use crate::core::input::Input;
 
 /// A watch on one directory.
@@ -60,19 +60,19 @@ impl Relay {
     /// Takes the lock under its name again: a removed file cannot be linked again, so it is a new one (BS-14). Whoever was
     /// faster meets the store's own lock and leaves.
     fn keep_lock_named(&mut self) {
-        if self.lock.as_ref().is_none_or(|lock| lock.has_its_name(&self.dir, LOCK).unwrap_or(true)) {
+        if self.lock.as_ref().is_none_or(|lock| lock.has_its_name(&self.dir, RELAY_LOCK).unwrap_or(true)) {
             return;
         }
-        match Lock::try_take(&self.dir, LOCK) {
+        match Lock::try_take(&self.dir, RELAY_LOCK) {
             Ok(Taken::Ours(mut lock)) => {
-                log::warn!("{LOCK} was removed and is taken again");
+                log::warn!("{RELAY_LOCK} was removed and is taken again");
                 if let Err(error) = lock.write_text(&lock_text(self.facts.started_at)) {
-                    log::warn!("writing {LOCK} failed: {error}");
+                    log::warn!("writing {RELAY_LOCK} failed: {error}");
                 }
                 self.lock = Some(lock);
             }
-            Ok(Taken::Held) => log::error!("{LOCK} was removed and somebody else has taken it"),
-            Err(fault) => log::error!("{LOCK} was removed and cannot be taken again: {fault}"),
+            Ok(Taken::Held) => log::error!("{RELAY_LOCK} was removed and somebody else has taken it"),
+            Err(fault) => log::error!("{RELAY_LOCK} was removed and cannot be taken again: {fault}"),
         }
     }
 

@@ -36,7 +36,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         context.tell("no relay is running; nothing to stop");
         return Ok(0);
     };
-    let relay = process::pidfd(connection.welcome.pid);
+    let relay = process::pidfd(connection.relay_pid);
     let answer: States = connection.call("session/down", &Request { names: args.names, now: args.now })?;
     if everything {
         // The answer is the relay's last word; it has left when its process is gone, a moment after the connection.
