@@ -82,14 +82,24 @@ impl Code {
 impl Fault {
     /// Makes a fault without a hint.
     pub fn new(code: Code, message: impl Into<String>) -> Fault {
-        Fault { code, message: message.into(), hint: None }
+        Fault { code, message: one_line(message.into()), hint: None }
     }
 
     /// Adds what to do about it.
     pub fn hint(mut self, hint: impl Into<String>) -> Fault {
-        self.hint = Some(hint.into());
+        self.hint = Some(one_line(hint.into()));
         self
     }
+}
+
+/// What is quoted of a caller's text may hold anything; a message is one line that changes no terminal.
+fn one_line(text: String) -> String {
+    if !text.chars().any(char::is_control) {
+        return text;
+    }
+    text.chars()
+        .map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() })
+        .collect()
 }
 
 macro_rules! shorthand {

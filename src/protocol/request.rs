@@ -428,7 +428,15 @@ fn check_size(what: &str, value: Option<&str>, bytes_max: usize) -> Result<(), F
 }
 
 fn read<T: DeserializeOwned>(method: &str, params: Value) -> Result<T, Fault> {
-    let params = if params.is_null() { Value::Object(serde_json::Map::new()) } else { params };
+    let params = match params {
+        Value::Null => Value::Object(serde_json::Map::new()),
+        Value::Object(_) => params,
+        _ => {
+            return Err(Fault::usage(format!(
+                "request refused: parameters of `{method}`: they are no object"
+            )));
+        }
+    };
     serde_json::from_value(params)
         .map_err(|error| Fault::usage(format!("request refused: parameters of `{method}`: {error}")))
 }

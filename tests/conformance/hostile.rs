@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Map, Value};
 
 use super::kind::{Bench, claim, open, turn};
+use super::support::seeded::seeded;
 
 /// SQ-8: what is no message is called so, with a reason and without a panic, and nothing follows from it.
 #[test]
@@ -143,7 +144,7 @@ fn text_of(arrival: &Arrival, corpus: &[String]) -> Option<String> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(seeded(400))]
 
     /// SQ-7, NB-3: no panic, and never evidence without the child's own statement, whatever comes in whatever order.
     #[test]

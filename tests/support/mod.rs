@@ -9,6 +9,7 @@ pub mod call;
 pub mod house;
 pub mod model;
 pub mod rounds;
+pub mod seeded;
 pub mod tmux;
 
 pub use call::{Call, Ran, Spawned};

@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** nothing panics, nothing grows past its bound, and what is written is read back the same.
 
+use crate::support::seeded::seeded;
 use agentmux::model::fault::Code;
 use agentmux::model::limits;
 use agentmux::protocol::request::Request;
@@ -86,12 +87,8 @@ fn method() -> impl Strategy<Value = String> {
     prop_oneof![6 => prop::sample::select(known).prop_map(str::to_owned), 1 => any::<String>()]
 }
 
-fn config() -> ProptestConfig {
-    ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() }
-}
-
 proptest! {
-    #![proptest_config(config())]
+    #![proptest_config(seeded(600))]
 
     /// However a stream is cut into pieces, its lines are the same, up to the first one over the bound; and never is more
     /// held than the bound and one piece.
