@@ -8,9 +8,9 @@
 //! | `dribble` | writes every byte by itself | a socket may split anywhere |
 //! | `fragment` | splits each message into continuation frames | allowed by RFC 6455 |
 //! | `ping` | pings before each frame, also between fragments | allowed by RFC 6455 |
-//! | `flood` | 20,000 notices before each answer to `turn/start` | 0.169.0 buffers 6,600 for a slow reader |
+//! | `flood` | 20,000 notices before each answer to `turn/start` | 0.169.0 buffers for slow readers |
 //! | `ask` | asks something unknown in each turn | `item/tool/call` of a newer version |
-//! | `vanish-before`, `vanish-after` | once: half of the answer to `turn/start`, then the end; turn not taken, taken | no close frame ever |
+//! | `vanish-before`, `vanish-after` | once: half an answer to `turn/start`, then the end; turn not taken, or taken | no close frame ever |
 //! | `close` | once: a close frame in place of that answer | RFC 6455 |
 //! | `noise` | once: bytes that are no frame in place of that answer | a broken peer |
 //! | `garbage` | once: a text that is not JSON in place of that answer | a broken peer |
