@@ -299,6 +299,11 @@ impl Core {
 
     pub(super) fn handle_child_event(&mut self, step: &mut Step, nonce: Nonce, event: ChildEvent) {
         let Some(key) = self.key_of(nonce) else { return };
+        // A name may be used again on another child while the first one still speaks of its former session.
+        let of_session = event.session().and_then(|name| self.ledger.sessions.get(name));
+        if of_session.is_some_and(|session| session.child_key != key) {
+            return;
+        }
         match event {
             ChildEvent::Ready { version } => self.on_child_ready(step, key, version),
             ChildEvent::Unusable { why } => self.give_up_child(step, key, &why),

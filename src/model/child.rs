@@ -218,6 +218,32 @@ pub enum ChildEvent {
     },
 }
 
+impl ChildEvent {
+    /// The session that it is about.
+    pub fn session(&self) -> Option<&Name> {
+        match self {
+            ChildEvent::ThreadOpened { session, .. }
+            | ChildEvent::ThreadFailed { session, .. }
+            | ChildEvent::ThreadGone { session }
+            | ChildEvent::TurnAccepted { session, .. }
+            | ChildEvent::TurnRefused { session, .. }
+            | ChildEvent::InputTaken { session, .. }
+            | ChildEvent::TurnStarted { session, .. }
+            | ChildEvent::TurnEnded { session, .. }
+            | ChildEvent::ClaimsFound { session, .. }
+            | ChildEvent::HistoryUnread { session, .. }
+            | ChildEvent::ThreadIdle { session }
+            | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
+            | ChildEvent::SkillsListed { session, .. } => Some(session),
+            ChildEvent::Ready { .. }
+            | ChildEvent::Unusable { .. }
+            | ChildEvent::Garbled { .. }
+            | ChildEvent::ApprovalResolved { .. }
+            | ChildEvent::ItemsRead { .. } => None,
+        }
+    }
+}
+
 /// How a turn ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TurnOutcome {
