@@ -71,6 +71,37 @@ fn is_allowed(key: &str) -> bool {
     NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
+/// Variables whose values name places and manners, and may be shown; every other value may be a secret.
+const SHOWN: &[&str] = &[
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "TZ",
+    "TMPDIR",
+    "EDITOR",
+    "VISUAL",
+    "CODEX_HOME",
+    "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+    "XDG_CACHE_HOME",
+    "XDG_STATE_HOME",
+    "XDG_RUNTIME_DIR",
+];
+
+/// An environment for people to look at: of what may be a secret only the length.
+pub fn redacted(environment: &[(String, String)]) -> BTreeMap<String, String> {
+    let shown = |key: &str| SHOWN.contains(&key) || key.starts_with("LC_");
+    let show = |(key, value): &(String, String)| {
+        let value = if shown(key) { value.clone() } else { format!("<{} bytes, not shown>", value.len()) };
+        (key.clone(), value)
+    };
+    environment.iter().map(show).collect()
+}
+
 /// The first mark of an agent in this process's environment.
 pub fn agent_mark() -> Option<String> {
     let is_mark =

@@ -85,6 +85,7 @@ pub enum Command {
     Remove(command::remove::Remove),
     List(command::list::List),
     Status(command::status::Status),
+    Show(command::show::Show),
     Send(command::send::Send),
     Reply(command::reply::Reply),
     Inbox(command::inbox::Inbox),

@@ -10,7 +10,7 @@ use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::id::{ClaimId, ConnId, MailId, Nonce};
 use crate::model::name::Name;
-use crate::protocol::answer::{Answer, ChildInfo, SessionInfo};
+use crate::protocol::answer::{Answer, ChildInfo, SessionDetails, SessionInfo};
 use crate::wire::rpc::Id;
 
 /// Something that the shell shall do.
@@ -182,6 +182,11 @@ pub enum Query {
         mail: MailId,
         /// Why a delivery that is still open is not further, by recipient.
         reasons: Vec<(Name, String)>,
+    },
+    /// `session/show`; the shell adds the environment.
+    Show {
+        /// The session.
+        session: Box<SessionDetails>,
     },
     /// `relay/status`, with everything that only the core knows.
     Status {

@@ -147,6 +147,7 @@ impl Core {
             Request::Remove(one) => self.request_remove(step, ask, &one.name),
             Request::List => self.request_list(step, ask),
             Request::Status => self.request_status(step, ask),
+            Request::Show(one) => self.request_show(step, ask, &one.name),
             Request::Send(send) => self.request_send(step, ask, &identity, send, resolved),
             Request::Reply(reply) => self.request_reply(step, ask, &identity, reply, resolved),
             Request::Inbox(inbox) => self.request_inbox(step, ask, &identity, &inbox),

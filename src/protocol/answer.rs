@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** keys are camelCase and are never renamed; new ones may appear.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::child::{Capabilities, Item};
@@ -18,6 +20,7 @@ use crate::model::session::{Coder, SessionState, Wanted};
 pub enum Answer {
     Welcome(Welcome),
     Session(OneSession),
+    Shown(Box<Shown>),
     Sessions(Sessions),
     States(States),
     Status(Box<Status>),
@@ -89,6 +92,38 @@ pub struct SessionInfo {
 pub struct OneSession {
     /// The session.
     pub session: SessionInfo,
+}
+
+/// The answer to `session/show`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Shown {
+    /// The session.
+    pub session: SessionDetails,
+}
+
+/// One session whole.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SessionDetails {
+    /// What `list` shows of it.
+    #[serde(flatten)]
+    pub info: SessionInfo,
+    /// When it was spawned.
+    pub created_at: Millis,
+    /// The program of its child.
+    pub program: String,
+    /// The process of its child, when it has one.
+    pub child_pid: Option<u32>,
+    /// The person's instructions.
+    pub instructions: Option<String>,
+    /// The model; null leaves it to the child's own configuration, as do the next two.
+    pub model: Option<String>,
+    /// The sandbox.
+    pub sandbox: Option<String>,
+    /// The approval policy.
+    pub approval: Option<String>,
+    /// The environment that its child gets; what may be a secret shows its length only. Null when its file is missing.
+    pub environment: Option<BTreeMap<String, String>>,
 }
 
 /// The answer to `session/list`; `sessions` is null when no relay runs.

@@ -24,6 +24,7 @@ pub enum Request {
     Remove(One),
     List,
     Status,
+    Show(One),
     Send(Send),
     Reply(Reply),
     Inbox(Inbox),
@@ -231,6 +232,7 @@ impl Request {
             "session/remove" => Request::Remove(read(method, params)?),
             "session/list" => Request::List,
             "session/look" => Request::Look(read(method, params)?),
+            "session/show" => Request::Show(read(method, params)?),
             "session/attach" => Request::Attach(read(method, params)?),
             "mail/send" => Request::Send(read(method, params)?),
             "mail/reply" => Request::Reply(read(method, params)?),
@@ -261,6 +263,7 @@ impl Request {
             Request::Remove(_) => "session/remove",
             Request::List => "session/list",
             Request::Look(_) => "session/look",
+            Request::Show(_) => "session/show",
             Request::Attach(_) => "session/attach",
             Request::Send(_) => "mail/send",
             Request::Reply(_) => "mail/reply",
@@ -293,7 +296,7 @@ impl Request {
             Request::Up(Names { names }) | Request::Down(Down { names, .. }) => {
                 names.iter().try_for_each(|n| check_name(n))?
             }
-            Request::Remove(one) | Request::Attach(one) => check_name(&one.name)?,
+            Request::Remove(one) | Request::Attach(one) | Request::Show(one) => check_name(&one.name)?,
             Request::Look(look) => check_name(&look.name)?,
             Request::Inbox(Inbox { name: Some(name), .. }) => check_name(name)?,
             _ => {}

@@ -29,6 +29,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "remove", method: Some("session/remove"), starts_relay: true, operator: true, mutates: true, help: "Remove a session; its undelivered mail ends as failed" },
     Verb { name: "list", method: Some("session/list"), starts_relay: false, operator: false, mutates: false, help: "List the sessions and what they are doing" },
     Verb { name: "status", method: Some("relay/status"), starts_relay: false, operator: false, mutates: false, help: "Show bundle, relay, children, sessions and mail" },
+    Verb { name: "show", method: Some("session/show"), starts_relay: true, operator: true, mutates: false, help: "Show one session whole: settings, child, environment" },
     Verb { name: "send", method: Some("mail/send"), starts_relay: true, operator: false, mutates: true, help: "Send mail; accepted means on disk" },
     Verb { name: "reply", method: Some("mail/reply"), starts_relay: true, operator: false, mutates: true, help: "Answer a mail" },
     Verb { name: "inbox", method: Some("mail/list"), starts_relay: true, operator: true, mutates: false, help: "List a recipient's mail; yours without a name" },

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use super::child::{DIRECTORY, target_of};
 use super::lap::Relay;
 use super::resolve::environment_file;
-use crate::boot::process;
+use crate::boot::{environment, process};
 use crate::core::action::{Action, Deliver, Event, Query};
 use crate::core::envelope;
 use crate::core::input::Input;
@@ -17,7 +17,7 @@ use crate::model::fault::Fault;
 use crate::model::id::{ConnId, Nonce};
 use crate::model::name::{BundleName, Name};
 use crate::model::session::{child_socket, panes_socket};
-use crate::protocol::answer::{Answer, BundleInfo, MailCounts, RelayInfo, Status};
+use crate::protocol::answer::{Answer, BundleInfo, MailCounts, RelayInfo, Shown, Status};
 use crate::protocol::{PROTOCOL_MAX, VERSION};
 use crate::store::StoreError;
 use crate::wire::rpc::{self, Id, RpcError};
@@ -104,6 +104,11 @@ impl Relay {
             }
             Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
             Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
+            Query::Show { mut session } => {
+                session.environment =
+                    self.environment_of(&session.info.name).ok().map(|known| environment::redacted(&known));
+                Some(Answer::Shown(Box::new(Shown { session: *session })))
+            }
             Query::Status {
                 sessions,
                 mut children,

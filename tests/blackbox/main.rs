@@ -19,6 +19,7 @@ mod read;
 mod remove;
 mod reply;
 mod send;
+mod show;
 mod spawn;
 mod status;
 mod trace;

@@ -11,6 +11,7 @@ pub mod read;
 pub mod remove;
 pub mod reply;
 pub mod send;
+pub mod show;
 pub mod spawn;
 pub mod status;
 pub mod trace;
@@ -29,6 +30,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Remove(args) => remove::run(context, args),
         Command::List(_) => list::run(context),
         Command::Status(_) => status::run(context),
+        Command::Show(args) => show::run(context, &args),
         Command::Send(args) => send::run(context, args),
         Command::Reply(args) => reply::run(context, args),
         Command::Inbox(args) => inbox::run(context, args),
