@@ -22,6 +22,9 @@ pub struct Bundle {
     pub rule: &'static str,
 }
 
+/// Rules by which a person names a bundle, wherever the command is run.
+pub const NAMED_BY_HAND: [&str; 2] = ["--bundle", "AGENTMUX_BUNDLE"];
+
 /// Finds the bundle for a command run in `dir`.
 ///
 /// # Errors
@@ -33,10 +36,10 @@ pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Resul
     let repository = dir.ancestors().find_map(repository_at);
     let root = repository.clone().unwrap_or_else(|| dir.clone());
     if let Some(name) = flag {
-        return Ok(Bundle { name: given(name)?, root, rule: "--bundle" });
+        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[0] });
     }
     if let Some(name) = variable.filter(|name| !name.is_empty()) {
-        return Ok(Bundle { name: given(name)?, root, rule: "AGENTMUX_BUNDLE" });
+        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[1] });
     }
     if let Some(file) = dir.ancestors().map(|dir| dir.join(PROJECT_FILE)).find(|file| file.is_file()) {
         let place = file.parent().unwrap_or(&dir).to_owned();

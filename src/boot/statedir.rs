@@ -14,6 +14,7 @@ use nix::fcntl::{AtFlags, OFlag, openat};
 use nix::sys::stat::{FileStat, Mode, SFlag, fstat, fstatat};
 use nix::unistd::{UnlinkatFlags, geteuid, unlinkat};
 
+use super::bundle::NAMED_BY_HAND;
 use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::name::BundleName;
@@ -28,7 +29,7 @@ pub const SPAWN_LOCK: &str = "spawn.lock";
 pub const STORE: &str = "mail.db";
 /// The relay's log.
 pub const LOG: &str = "relay.log";
-/// The file that remembers the project's root.
+/// The file that remembers the project's root and how it was found.
 pub const ROOT: &str = "root";
 
 /// The verified directory of one bundle.
@@ -36,6 +37,15 @@ pub const ROOT: &str = "root";
 pub struct StateDir {
     fd: OwnedFd,
     path: PathBuf,
+}
+
+/// The project's root, as the first start of a bundle noted it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotedRoot {
+    /// Its path.
+    pub path: String,
+    /// Whether the bundle was named by a flag or variable, so that the root is only where that happened.
+    pub named_by_hand: bool,
 }
 
 impl StateDir {
@@ -152,6 +162,29 @@ impl StateDir {
         io::Write::write_all(&mut file, text.as_bytes()).and_then(|()| file.sync_all()).map_err(failed)?;
         nix::fcntl::renameat(self.fd.as_fd(), beside.as_str(), self.fd.as_fd(), name)
             .map_err(|e| failed(e.into()))
+    }
+
+    /// The project's root, as the first start noted it.
+    ///
+    /// # Errors
+    /// As [`StateDir::file`].
+    pub fn noted_root(&self) -> Result<Option<NotedRoot>, Fault> {
+        let text = self.read(ROOT)?;
+        Ok(text.map(|text| {
+            let mut lines = text.lines().map(str::trim);
+            let path = lines.next().unwrap_or_default().to_owned();
+            let rule = lines.find_map(|line| line.strip_prefix("rule="));
+            let named_by_hand = rule.is_none_or(|rule| NAMED_BY_HAND.contains(&rule));
+            NotedRoot { path, named_by_hand }
+        }))
+    }
+
+    /// Notes the project's root, and which rule led to it.
+    ///
+    /// # Errors
+    /// As [`StateDir::write`].
+    pub fn note_root(&self, root: &Path, rule: &str) -> Result<(), Fault> {
+        self.write(ROOT, &format!("{}\nrule={rule}\n", root.display()))
     }
 
     /// Makes a subdirectory with mode 0700, if it is not there.

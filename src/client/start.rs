@@ -19,7 +19,7 @@ use crate::boot::bundle::Bundle;
 use crate::boot::environment;
 use crate::boot::lock::{Lock, Taken};
 use crate::boot::spawn::{Program, spawn_detached};
-use crate::boot::statedir::{LOG, RELAY_LOCK, ROOT, SOCKET, SPAWN_LOCK, StateDir};
+use crate::boot::statedir::{LOG, RELAY_LOCK, SOCKET, SPAWN_LOCK, StateDir};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 
@@ -189,9 +189,9 @@ impl Target {
             return Ok(());
         }
         let root = self.bundle.root.display().to_string();
-        match dir.read(ROOT)? {
-            Some(known) if known.trim() != root => {
-                let fault = format!("bundle {} belongs to {}, not to {root}", self.bundle.name, known.trim());
+        match dir.noted_root()? {
+            Some(known) if known.path != root => {
+                let fault = format!("bundle {} belongs to {}, not to {root}", self.bundle.name, known.path);
                 Err(Fault::conflict(fault)
                     .hint("give one of the two another name in its agentmux.toml, or use --bundle"))
             }
@@ -201,8 +201,8 @@ impl Target {
 
     /// Remembers the project's root, once; under `spawn.lock`, so that nobody else is writing it.
     fn note_root(&self, dir: &StateDir) -> Result<(), Fault> {
-        match dir.read(ROOT)? {
-            None => dir.write(ROOT, &format!("{}\n", self.bundle.root.display())),
+        match dir.noted_root()? {
+            None => dir.note_root(&self.bundle.root, self.bundle.rule),
             Some(_) => self.check_root(dir),
         }
     }

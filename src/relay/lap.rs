@@ -83,7 +83,10 @@ impl Relay {
     pub fn register(&mut self) -> std::io::Result<()> {
         self.next_client = FIRST_CLIENT;
         self.register_listener()?;
-        self.watch = Some(Watch::start(self.poll.registry(), &self.dir, DIRECTORY)?);
+        // Where a bundle that was named by hand was first used means nothing to it.
+        let root = self.facts.root.as_ref().filter(|root| !root.named_by_hand);
+        let root = root.map(|root| root.path.clone().into());
+        self.watch = Some(Watch::start(self.poll.registry(), &self.dir, root, DIRECTORY)?);
         self.poll.registry().register(&mut SourceFd(&self.signals.as_raw_fd()), SIGNALS, Interest::READABLE)
     }
 

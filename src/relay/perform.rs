@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::child::{DIRECTORY, target_of};
 use super::lap::Relay;
 use super::resolve::environment_file;
+use crate::boot::statedir::NotedRoot;
 use crate::boot::{environment, process};
 use crate::core::action::{Action, Deliver, Event, Query};
 use crate::core::envelope;
@@ -28,7 +29,7 @@ pub struct Facts {
     /// The bundle.
     pub bundle: BundleName,
     /// The project's root, if it is known.
-    pub root: Option<String>,
+    pub root: Option<NotedRoot>,
     /// When the relay started.
     pub started_at: Millis,
 }
@@ -128,8 +129,8 @@ impl Relay {
                     started_at: Some(self.facts.started_at),
                     state_dir: self.dir.path().display().to_string(),
                 };
-                let bundle =
-                    BundleInfo { name: self.facts.bundle.clone(), root: self.facts.root.clone(), rule: None };
+                let root = self.facts.root.as_ref().map(|root| root.path.clone());
+                let bundle = BundleInfo { name: self.facts.bundle.clone(), root, rule: None };
                 let mail = Some(MailCounts { queued, claimed, unknown, dead });
                 let sessions = Some(sessions);
                 Some(Answer::Status(Box::new(Status {

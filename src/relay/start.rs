@@ -26,7 +26,7 @@ use crate::boot::config::{self, UserConfig};
 use crate::boot::lock::{Lock, Taken};
 use crate::boot::process;
 use crate::boot::spawn::THIRD;
-use crate::boot::statedir::{RELAY_LOCK, ROOT, SOCKET, STORE, StateDir, kind, refused};
+use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir, kind, refused};
 use crate::core::action::Survivor;
 use crate::core::input::Input;
 use crate::core::{Core, Settings};
@@ -121,11 +121,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     let failed = |error: std::io::Error| Fault::io(format!("the relay failed to start: {error}"));
     let mut relay = Relay {
         poll: Poll::new().map_err(failed)?,
-        facts: Facts {
-            bundle: options.bundle.clone(),
-            root: dir.read(ROOT)?.map(|root| root.trim().to_owned()),
-            started_at,
-        },
+        facts: Facts { bundle: options.bundle.clone(), root: dir.noted_root()?, started_at },
         dir,
         store,
         core: Core::new(ledger, settings),

@@ -1,8 +1,10 @@
-//! Watches the bundle's directory: a socket or lock whose name somebody removed gets it back, without polling.
+//! Watches the bundle's directory: a socket or lock whose name somebody removed gets it back, without polling. Watches the
+//! project's root, too: when that goes there is nothing left to serve.
 //!
 //! **Invariant:** the kernel wakes the relay when a name goes; in between nothing is looked at.
 
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -14,31 +16,45 @@ use crate::boot::lock::{Lock, Taken};
 use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir};
 use crate::core::input::Input;
 
-/// A watch on one directory.
+/// A watch on the bundle's directory, and on the project's.
 #[derive(Debug)]
-pub struct Watch(Inotify);
+pub struct Watch {
+    inotify: Inotify,
+    /// The project's root, when the bundle is that project's and its root was there at the start.
+    root: Option<PathBuf>,
+}
 
 impl Watch {
     /// Begins to watch.
     ///
     /// # Errors
     /// What the kernel says.
-    pub fn start(registry: &Registry, dir: &StateDir, token: Token) -> std::io::Result<Watch> {
+    pub fn start(
+        registry: &Registry,
+        dir: &StateDir,
+        root: Option<PathBuf>,
+        token: Token,
+    ) -> std::io::Result<Watch> {
         let inotify = Inotify::init(InitFlags::IN_NONBLOCK | InitFlags::IN_CLOEXEC)?;
         let names = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO;
         let itself = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
         inotify.add_watch(&dir.through_descriptor("."), names | itself)?;
+        let root = root.filter(|root| inotify.add_watch(root, itself).is_ok());
         registry.register(&mut SourceFd(&inotify.as_fd().as_raw_fd()), token, Interest::READABLE)?;
-        Ok(Watch(inotify))
+        Ok(Watch { inotify, root })
     }
 
     /// Takes what has happened; true when something did.
     fn drain(&self) -> bool {
         let mut happened = false;
-        while self.0.read_events().is_ok_and(|events| !events.is_empty()) {
+        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {
             happened = true;
         }
         happened
+    }
+
+    fn root_is_gone(&self) -> bool {
+        self.root.as_ref().is_some_and(|root| !root.exists())
     }
 }
 
@@ -51,6 +67,10 @@ impl Relay {
         let wiped = self.dir.stat(STORE).is_ok_and(|stat| stat.is_none());
         if wiped || self.dir.is_gone() {
             inputs.push(Input::Leave { why: "the bundle's directory or its store was removed".to_owned() });
+            return;
+        }
+        if self.watch.as_ref().is_some_and(Watch::root_is_gone) {
+            inputs.push(Input::Leave { why: "the project's directory was removed".to_owned() });
             return;
         }
         self.keep_lock_named();

@@ -9,7 +9,7 @@ use std::fs::{self, File};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
 use std::os::unix::net::UnixListener;
 use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// BS-2, BS-3: a second relay neither takes over nor disturbs the first one; it names it and goes.
 #[test]
@@ -315,6 +315,92 @@ fn a_relay_whose_directory_is_moved_away_leaves() {
     house.wait_until_empty(SOON);
     fs::remove_dir_all(&away).expect("nobody is in it");
     let _ = house.run(&["up"]).ok();
+}
+
+/// Users 19: a project that is removed takes its relay and its agents with it; a bundle that was named by hand is nobody's
+/// project, and goes on.
+#[test]
+fn a_relay_whose_project_is_removed_leaves() {
+    let team = Team::nobody();
+    let house = &team.house;
+    let own = |arguments: &[&str], dir: &Path| {
+        let mut command = house.command(env!("CARGO_BIN_EXE_agentmux"));
+        command.env_remove("AGENTMUX_BUNDLE").args(arguments).current_dir(dir);
+        house.call_of(command).run()
+    };
+    let project = house.dir().join("short-lived");
+    fs::create_dir(&project).expect("the house is writable");
+    let _ = own(&["spawn", "reviewer"], &project).ok();
+    assert!(house.processes().len() >= 2, "a relay and its child, which may have shells");
+    fs::remove_dir_all(&project).expect("ours");
+    house.wait_until_empty(SOON);
+
+    fs::create_dir(&project).expect("the house is writable");
+    let _ = own(&["-b", "by-hand", "up"], &project).ok();
+    fs::remove_dir_all(&project).expect("ours");
+    let status = own(&["-b", "by-hand", "status", "--json"], &house.project()).ok().json();
+    assert_eq!(status["relay"]["running"], true, "{status}");
+    // What was noted of a root that is gone keeps nobody from stopping or reading the bundle.
+    let _ = own(&["-b", "by-hand", "down"], &house.project()).ok();
+}
+
+/// Users 9: the program that a waiting command runs from is upgraded under it; it still brings the relay back.
+#[test]
+fn a_command_whose_own_program_was_removed_still_starts_a_relay() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let copy = house.dir().join("agentmux-to-be-upgraded");
+    fs::copy(env!("CARGO_BIN_EXE_agentmux"), &copy).expect("the house is writable");
+    let mut command = house.command(&copy);
+    command.args(["send", "reviewer", "hello", "--wait", "--json"]);
+    let waiting = house.call_of(command).spawn();
+    house.poll("the mail", SOON, || match counts(house)["queued"].as_i64() {
+        Some(1) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let pid = house.relay_pid().expect("a relay runs");
+    let program = fs::read_link(format!("/proc/{pid}/exe")).expect("ours");
+    assert_eq!(program, copy, "the waiting command started it");
+    fs::remove_file(&copy).expect("ours");
+    house.kill_nine(pid);
+    house.poll("another relay", SOON, || match house.relay_pid() {
+        Some(again) if again != pid => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let _ = house.run(&["up"]).ok();
+    let sent = waiting.finish(SOON).ok().json();
+    assert_eq!(sent["deliveries"][0]["state"], "consumed", "{sent}");
+}
+
+/// A relay that runs out of memory ends like one that is killed: what was accepted is on disk, and the next one goes on.
+#[test]
+fn a_relay_that_runs_out_of_memory_loses_nothing_that_it_accepted() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let _ = house.run(&["up", "reviewer"]).ok();
+    let _ = house.run(&["down", "reviewer"]).ok();
+    let pid = house.relay_pid().expect("a relay runs");
+    let pages: u64 = fs::read_to_string(format!("/proc/{pid}/statm"))
+        .ok()
+        .and_then(|text| text.split(' ').next()?.parse().ok())
+        .expect("a Linux /proc");
+    let mut limit = house.command("prlimit");
+    limit.args(["--pid", &pid.to_string(), &format!("--as={}", pages * 4096 + 2_000_000)]);
+    let _ = house.call_of(limit).run().ok();
+    let mut accepted = Vec::new();
+    let body = "x".repeat(900_000);
+    for _ in 0..12 {
+        let ran = house.run_with_stdin(&["send", "reviewer", "-"], body.clone());
+        if ran.code == 0 {
+            accepted.push(sent_id(&ran));
+        }
+    }
+    assert_ne!(house.relay_pid(), Some(pid), "it did not survive\n{}", house.relay_log());
+    assert!(!accepted.is_empty());
+    for id in &accepted {
+        assert_eq!(state(house, id), "queued");
+    }
+    println!("{} of 12 mails accepted", accepted.len());
 }
 
 /// A relay that systemd starts takes the socket that it is given, leaves it in its place, and refuses a wrong one.
