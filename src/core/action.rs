@@ -183,6 +183,13 @@ pub enum Query {
         /// Why a delivery that is still open is not further, by recipient.
         reasons: Vec<(Name, String)>,
     },
+    /// `mail/dead`.
+    Dead {
+        /// How many.
+        limit: u32,
+        /// The moment that ages are counted to.
+        at: Millis,
+    },
     /// `session/show`; the shell adds the environment.
     Show {
         /// The session.

@@ -7,6 +7,7 @@
 //! **Invariant:** nothing is cut: a mail that is larger than a batch goes alone and whole.
 
 use super::action::{Action, Deliver};
+use super::notice::Outcome;
 use super::record::{DeliveryId, Record};
 use super::session::{Flight, Phase};
 use super::timer::Timer;
@@ -147,6 +148,11 @@ impl Core {
     ) {
         let Some(delivery) = self.ledger.deliveries.get(&id) else { return };
         let (mail, recipient, at) = (delivery.mail, delivery.to.clone(), step.now);
+        if matches!(to, DeliveryState::Expired | DeliveryState::Failed) {
+            let why = note.clone().unwrap_or_default();
+            let (from, to, what) = (delivery.from.clone(), recipient.clone(), to.as_str());
+            self.outcomes.push(Outcome { from, mail, to, what, why });
+        }
         self.record(
             step,
             Record::DeliveryMoved { delivery: id, to, at, turn: turn.clone(), note: note.clone() },

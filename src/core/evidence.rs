@@ -316,7 +316,7 @@ impl Core {
         if is_over { Vec::new() } else { self.open_deliveries_of(claim) }
     }
 
-    fn state_of(&self, id: DeliveryId) -> Option<DeliveryState> {
+    pub(super) fn state_of(&self, id: DeliveryId) -> Option<DeliveryState> {
         self.ledger.deliveries.get(&id).map(|delivery| delivery.state)
     }
 

@@ -3,6 +3,8 @@
 //! **Invariant:** an input is all that the core ever learns of the world.
 
 use super::action::Survivor;
+use super::ledger::Claim;
+use super::record::DeliveryId;
 use crate::model::child::ChildEvent;
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, ConnId, MailId, Nonce};
@@ -111,6 +113,10 @@ pub struct Resolved {
     pub keyed: Option<Box<Known>>,
     /// Whether the file system is nearly full.
     pub disk_low: bool,
+    /// The claims that its deliveries were in, when it is to be delivered again.
+    pub claims: Vec<(DeliveryId, ClaimId, Claim)>,
+    /// Dead deliveries, when all of them are meant.
+    pub dead: Vec<DeliveryId>,
     /// Why a session's directory or program cannot be used, if so.
     pub spawn_refused: Option<crate::model::fault::Fault>,
 }
@@ -134,6 +140,8 @@ pub enum Lookup {
 pub struct Known {
     /// The mail.
     pub mail: Mail,
+    /// Bytes of its body, which is not always loaded.
+    pub bytes: u32,
     /// Where each delivery stands, with reason and turn.
     pub deliveries: Vec<KnownDelivery>,
     /// The first mail that answers it.
@@ -143,6 +151,8 @@ pub struct Known {
 /// Where one stored delivery stands.
 #[derive(Debug, Clone, PartialEq)]
 pub struct KnownDelivery {
+    /// Its number.
+    pub id: DeliveryId,
     /// The recipient.
     pub to: Name,
     /// The state.

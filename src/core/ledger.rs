@@ -144,7 +144,15 @@ impl Ledger {
             Record::ChildEnded { nonce, .. } => {
                 self.children.remove(nonce);
             }
-            Record::ClaimNoted { .. } | Record::ApprovalAsked { .. } | Record::ApprovalSettled { .. } => {}
+            Record::DeliveryRevived { delivery, header, claims, .. } => {
+                self.claims.extend(claims.iter().cloned());
+                self.restore(*delivery, header.clone());
+            }
+            Record::DeliveryAcked { .. }
+            | Record::DeadDiscarded { .. }
+            | Record::ClaimNoted { .. }
+            | Record::ApprovalAsked { .. }
+            | Record::ApprovalSettled { .. } => {}
         }
     }
 

@@ -19,6 +19,7 @@ mod child;
 mod conn;
 mod deliver;
 mod evidence;
+mod notice;
 mod request;
 mod session;
 mod stop;
@@ -76,6 +77,8 @@ pub struct Core {
     waiting: waiting::Waiting,
     stop: Option<stop::Stop>,
     touched: BTreeSet<Name>,
+    /// What senders have yet to be told; empty between inputs.
+    outcomes: Vec<notice::Outcome>,
     planted: Option<Planted>,
 }
 
@@ -107,6 +110,7 @@ impl Core {
             waiting: waiting::Waiting::default(),
             stop: None,
             touched: BTreeSet::new(),
+            outcomes: Vec::new(),
             planted: None,
         }
     }
@@ -164,6 +168,7 @@ impl Core {
             self.handle_timer(&mut step, timer);
         }
         self.settle(&mut step);
+        self.send_notices(&mut step);
         Effects { records: step.records, actions: step.actions }
     }
 

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use super::ledger::{Claim, Delivery};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use crate::model::mail::{DeliveryState, Mail};
@@ -57,6 +58,33 @@ pub enum Record {
         turn: Option<TurnId>,
         /// What there is to say of it.
         note: Option<String>,
+    },
+    /// A recipient confirmed a mail that it had had.
+    DeliveryAcked {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// When.
+        at: Millis,
+        /// What there is to say of it.
+        note: Option<String>,
+    },
+    /// A delivery that had expired or failed waits again.
+    DeliveryRevived {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// As it waits now; it no longer expires.
+        header: Delivery,
+        /// The claims that it was in, for late evidence.
+        claims: Vec<(ClaimId, Claim)>,
+        /// When.
+        at: Millis,
+        /// What there is to say of it.
+        note: Option<String>,
+    },
+    /// A person no longer wants to see these dead deliveries.
+    DeadDiscarded {
+        /// The deliveries.
+        deliveries: Vec<DeliveryId>,
     },
     /// The exclusive right to deliver some mails was given out.
     ClaimOpened {

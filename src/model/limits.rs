@@ -55,6 +55,9 @@ pub const QUEUED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// New mail is refused when the file system has less than this left, so that evidence still commits.
 pub const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
+/// Outcomes that one notice lists.
+pub const NOTICE_LINES_MAX: usize = 20;
+
 /// Mails that go into one turn together.
 pub const BATCH_MAILS_MAX: usize = 10;
 /// Body bytes that go into one turn together; a larger mail goes alone and whole.

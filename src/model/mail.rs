@@ -5,9 +5,10 @@
 //! | `queued` | no | queued | claim, cancel, expire |
 //! | `claimed` | maybe | queued | evidence, refusal, lease over or child gone |
 //! | `submitted` | yes | submitted | evidence, turn ended without it, child gone |
-//! | `unknown` | cannot tell | unknown | reconciliation, or a person |
+//! | `unknown` | cannot tell | unknown | reconciliation, or a person: ack (it was taken), requeue (it was not) |
 //! | `consumed` | yes, inside a turn | delivered | ack |
-//! | `acked` `expired` `cancelled` `failed` | n/a | itself | n/a |
+//! | `expired` `failed` | n/a | itself | requeue by a person |
+//! | `acked` `cancelled` | n/a | itself | n/a |
 //!
 //! **Invariant:** `consumed` is only ever reached by evidence.
 
@@ -90,9 +91,10 @@ impl DeliveryState {
             Queued => matches!(next, Claimed | Consumed | Cancelled | Expired | Failed),
             Claimed => matches!(next, Submitted | Consumed | Queued | Unknown | Failed),
             Submitted => matches!(next, Consumed | Queued | Unknown | Failed),
-            Unknown => matches!(next, Consumed | Queued | Failed),
+            Unknown => matches!(next, Consumed | Queued | Failed | Acked),
             Consumed => matches!(next, Acked),
-            Acked | Expired | Cancelled | Failed => false,
+            Expired | Failed => matches!(next, Queued),
+            Acked | Cancelled => false,
         }
     }
 }
@@ -214,12 +216,12 @@ mod tests {
                 "queued: claimed consumed expired cancelled failed",
                 "claimed: queued submitted unknown consumed failed",
                 "submitted: queued unknown consumed failed",
-                "unknown: queued consumed failed",
+                "unknown: queued consumed acked failed",
                 "consumed: acked",
                 "acked: ",
-                "expired: ",
+                "expired: queued",
                 "cancelled: ",
-                "failed: ",
+                "failed: queued",
             ]
         );
     }

@@ -38,6 +38,11 @@ impl Name {
         Name(OPERATOR.into())
     }
 
+    /// The name that notices come from.
+    pub fn system() -> Name {
+        Name(SYSTEM.into())
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -29,6 +29,8 @@ pub enum Answer {
     Mails(Mails),
     Mail(OneMail),
     Trace(Trace),
+    Settled(Settled),
+    Discarded(Discarded),
     Look(Looked),
     Attach(Attached),
 }
@@ -307,6 +309,12 @@ pub struct MailInfo {
     pub state: DeliveryState,
     /// Whether this recipient has not had it yet.
     pub unread: bool,
+    /// The recipient of this delivery, where it is not plain.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<Name>,
+    /// Why it stands there, where that is listed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// The answer to `mail/list`, newest first.
@@ -314,6 +322,24 @@ pub struct MailInfo {
 pub struct Mails {
     /// The mails.
     pub mails: Vec<MailInfo>,
+}
+
+/// The answer to `mail/ack`, `mail/cancel` and `mail/requeue`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Settled {
+    /// The mail.
+    pub id: MailId,
+    /// The state that it was brought to.
+    pub state: DeliveryState,
+    /// The deliveries that were brought there.
+    pub deliveries: Vec<Delivery>,
+}
+
+/// The answer to `mail/discard`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Discarded {
+    /// How many dead deliveries are no longer listed.
+    pub discarded: u64,
 }
 
 /// The answer to `mail/read`.

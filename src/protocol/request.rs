@@ -31,6 +31,11 @@ pub enum Request {
     Read(MailRef),
     Trace(MailRef),
     Wait(Wait),
+    Ack(Settle),
+    Cancel(MailRef),
+    Requeue(Settle),
+    Dead(Dead),
+    Discard(Discard),
     Look(Look),
     Attach(One),
     Stop(Stop),
@@ -175,6 +180,32 @@ pub struct MailRef {
     pub id: String,
 }
 
+/// `mail/ack` and `mail/requeue`: one mail, to one of its recipients.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Settle {
+    /// Its id, or a unique prefix or suffix of it.
+    pub id: String,
+    /// Whose delivery; the caller's, or every one that can be meant, without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// `mail/dead`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Dead {
+    /// How many, newest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
+/// `mail/discard`: dead mail that nobody needs to see any more.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Discard {
+    /// One mail; all dead mail without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+}
+
 /// How far a sender wants to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -240,6 +271,11 @@ impl Request {
             "mail/read" => Request::Read(read(method, params)?),
             "mail/trace" => Request::Trace(read(method, params)?),
             "mail/wait" => Request::Wait(read(method, params)?),
+            "mail/ack" => Request::Ack(read(method, params)?),
+            "mail/cancel" => Request::Cancel(read(method, params)?),
+            "mail/requeue" => Request::Requeue(read(method, params)?),
+            "mail/dead" => Request::Dead(read(method, params)?),
+            "mail/discard" => Request::Discard(read(method, params)?),
             "relay/status" => Request::Status,
             "relay/replace" => Request::Replace,
             "relay/stop" => Request::Stop(read(method, params)?),
@@ -271,9 +307,36 @@ impl Request {
             Request::Read(_) => "mail/read",
             Request::Trace(_) => "mail/trace",
             Request::Wait(_) => "mail/wait",
+            Request::Ack(_) => "mail/ack",
+            Request::Cancel(_) => "mail/cancel",
+            Request::Requeue(_) => "mail/requeue",
+            Request::Dead(_) => "mail/dead",
+            Request::Discard(_) => "mail/discard",
             Request::Status => "relay/status",
             Request::Stop(_) => "relay/stop",
             Request::Replace => "relay/replace",
+        }
+    }
+
+    /// The mail that the request refers to, as it was given.
+    pub fn reference(&self) -> Option<&str> {
+        match self {
+            Request::Send(send) => send.reply_to.as_deref(),
+            Request::Reply(reply) => Some(&reply.id),
+            Request::Read(mail) | Request::Trace(mail) | Request::Cancel(mail) => Some(&mail.id),
+            Request::Wait(wait) => Some(&wait.id),
+            Request::Ack(settle) | Request::Requeue(settle) => Some(&settle.id),
+            Request::Discard(discard) => discard.id.as_deref(),
+            _ => None,
+        }
+    }
+
+    /// The idempotency key of the mail that the request sends.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Request::Send(send) => send.key.as_deref(),
+            Request::Reply(reply) => reply.key.as_deref(),
+            _ => None,
         }
     }
 
@@ -298,7 +361,9 @@ impl Request {
             }
             Request::Remove(one) | Request::Attach(one) | Request::Show(one) => check_name(&one.name)?,
             Request::Look(look) => check_name(&look.name)?,
-            Request::Inbox(Inbox { name: Some(name), .. }) => check_name(name)?,
+            Request::Inbox(Inbox { name: Some(name), .. })
+            | Request::Ack(Settle { name: Some(name), .. })
+            | Request::Requeue(Settle { name: Some(name), .. }) => check_name(name)?,
             _ => {}
         }
         Ok(self)

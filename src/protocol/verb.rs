@@ -35,6 +35,10 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "inbox", method: Some("mail/list"), starts_relay: true, operator: true, mutates: false, help: "List a recipient's mail; yours without a name" },
     Verb { name: "read", method: Some("mail/read"), starts_relay: true, operator: true, mutates: true, help: "Show one mail whole" },
     Verb { name: "trace", method: Some("mail/trace"), starts_relay: true, operator: true, mutates: false, help: "Show where a mail is and every step it took" },
+    Verb { name: "ack", method: Some("mail/ack"), starts_relay: true, operator: true, mutates: true, help: "Confirm a mail; settles one in doubt as taken" },
+    Verb { name: "cancel", method: Some("mail/cancel"), starts_relay: true, operator: true, mutates: true, help: "Take a mail back that nobody has yet" },
+    Verb { name: "dead", method: Some("mail/dead"), starts_relay: true, operator: true, mutates: true, help: "List mail that expired or failed, with reasons" },
+    Verb { name: "requeue", method: Some("mail/requeue"), starts_relay: true, operator: true, mutates: true, help: "Deliver dead mail after all; settles one in doubt as not taken" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
     Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
     Verb { name: "completions", method: None, starts_relay: false, operator: false, mutates: false, help: "Print shell completions" },
@@ -42,8 +46,13 @@ pub const VERBS: &[Verb] = &[
 ];
 
 /// Methods that belong to no verb of their own, and whether only the operator may call them.
-pub const OTHER_METHODS: &[(&str, bool)] =
-    &[("hello", false), ("mail/wait", false), ("relay/stop", true), ("relay/replace", true)];
+pub const OTHER_METHODS: &[(&str, bool)] = &[
+    ("hello", false),
+    ("mail/wait", false),
+    ("mail/discard", true),
+    ("relay/stop", true),
+    ("relay/replace", true),
+];
 
 /// Finds a verb by its word.
 pub fn verb(name: &str) -> Option<&'static Verb> {

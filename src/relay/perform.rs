@@ -105,6 +105,7 @@ impl Relay {
             }
             Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
             Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
+            Query::Dead { limit, at } => Some(Answer::Mails(self.store.dead(limit, at)?)),
             Query::Show { mut session } => {
                 session.environment =
                     self.environment_of(&session.info.name).ok().map(|known| environment::redacted(&known));

@@ -7,7 +7,7 @@ use super::child::DIRECTORY;
 use super::clients::Asked;
 use super::lap::Relay;
 use crate::boot::environment;
-use crate::core::input::{Input, Resolved};
+use crate::core::input::{Input, Lookup, Resolved};
 use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::name::Name;
@@ -19,28 +19,24 @@ impl Relay {
     pub(super) fn resolve(&mut self, asked: Asked) -> Result<Input, StoreError> {
         let Asked { conn, id, mut request } = asked;
         let mut resolved = Resolved::default();
-        let reference = match &request {
-            Request::Send(send) => send.reply_to.as_deref(),
-            Request::Reply(reply) => Some(reply.id.as_str()),
-            Request::Read(mail) | Request::Trace(mail) => Some(mail.id.as_str()),
-            Request::Wait(wait) => Some(wait.id.as_str()),
-            _ => None,
-        };
-        if let Some(reference) = reference {
+        if let Some(reference) = request.reference() {
             resolved.mail = self.store.lookup(reference)?;
         }
-        let key = match &request {
-            Request::Send(send) => send.key.as_deref(),
-            Request::Reply(reply) => reply.key.as_deref(),
-            _ => None,
-        };
-        if let (Some(key), Some(sender)) = (key, self.core.speaker(conn)) {
+        if let (Some(key), Some(sender)) = (request.key(), self.core.speaker(conn)) {
             resolved.keyed = self.store.keyed(&sender, key)?;
         }
         match &mut request {
             Request::Send(_) | Request::Reply(_) => {
                 resolved.disk_low =
                     self.dir.free_bytes().is_some_and(|free| free < limits::DISK_FREE_BYTES_MIN);
+            }
+            Request::Requeue(_) => {
+                if let Lookup::Found(known) = &resolved.mail {
+                    resolved.claims = self.store.claims_of(known.mail.id)?;
+                }
+            }
+            Request::Discard(discard) if discard.id.is_none() => {
+                resolved.dead = self.store.dead_ids(limits::LIST_ROWS_MAX)?;
             }
             Request::Spawn(spawn) => resolved.spawn_refused = self.prepare_spawn(spawn).err(),
             _ => {}

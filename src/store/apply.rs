@@ -40,6 +40,21 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             run(db, sql, params![delivery.0, Col(*to), turn, note])?;
             insert_transition(db, delivery.0, *to, *at, turn, note)
         }
+        Record::DeliveryAcked { delivery, at, note } => {
+            let (state, note) = (DeliveryState::Acked, note.as_deref());
+            let sql = "UPDATE deliveries SET state = ?2, note = ?3 WHERE id = ?1";
+            run(db, sql, params![delivery.0, Col(state), note])?;
+            insert_transition(db, delivery.0, state, *at, None, note)
+        }
+        Record::DeliveryRevived { delivery, at, note, .. } => {
+            let (state, note) = (DeliveryState::Queued, note.as_deref());
+            let sql = "UPDATE deliveries SET state = ?2, note = ?3, revived = 1, discarded = 0 WHERE id = ?1";
+            run(db, sql, params![delivery.0, Col(state), note])?;
+            insert_transition(db, delivery.0, state, *at, None, note)
+        }
+        Record::DeadDiscarded { deliveries } => deliveries
+            .iter()
+            .try_for_each(|id| run(db, "UPDATE deliveries SET discarded = 1 WHERE id = ?1", params![id.0])),
         Record::ClaimOpened { claim, session, child, deliveries, at } => {
             let sql = "INSERT INTO claims (id, session, child, opened_at) VALUES (?1, ?2, ?3, ?4)";
             run(db, sql, params![Col(*claim), session.as_str(), child.map(Col), at.0])?;

@@ -31,7 +31,7 @@ impl Store {
             Ok(())
         })?;
         let mut claims_of = self.claims_of_open_deliveries()?;
-        let open = "SELECT d.id, d.mail, d.recipient, m.sender, m.priority, length(CAST(m.body AS BLOB)), m.sent_at, m.expires_at, d.state
+        let open = "SELECT d.id, d.mail, d.recipient, m.sender, m.priority, length(CAST(m.body AS BLOB)), m.sent_at, CASE WHEN d.revived THEN NULL ELSE m.expires_at END, d.state
                     FROM deliveries d JOIN mails m ON m.id = d.mail
                     WHERE d.state IN ('queued', 'claimed', 'submitted', 'unknown')";
         self.each(open, |row| {
@@ -66,25 +66,41 @@ impl Store {
                        WHERE d.state IN ('queued', 'claimed', 'submitted', 'unknown'))";
         let mut claims = Vec::new();
         self.each(sql, |row| {
-            let id = row.get::<_, Col<ClaimId>>(0)?.0;
-            let claim = Claim {
-                session: row.get::<_, Col<Name>>(1)?.0,
-                child: row.get::<_, Option<Col<Nonce>>>(2)?.map(|nonce| nonce.0),
-                deliveries: Vec::new(),
-                opened_at: row.get::<_, Col<_>>(3)?.0,
-                ended: row.get::<_, Option<i64>>(4)?.is_some(),
-            };
-            claims.push((id, claim));
+            claims.push(claim(row)?);
             Ok(())
         })?;
-        let mut mails =
-            self.db.prepare("SELECT delivery FROM claim_mails WHERE claim = ?1 ORDER BY position")?;
         for (id, mut claim) in claims {
-            claim.deliveries =
-                mails.query_map([Col(id)], |row| row.get(0).map(DeliveryId))?.collect::<Result<_, _>>()?;
+            claim.deliveries = self.deliveries_of(id)?;
             ledger.claims.insert(id, claim);
         }
         Ok(())
+    }
+
+    /// The claims that the deliveries of a mail were ever in, oldest first.
+    ///
+    /// # Errors
+    /// When SQLite fails or a row does not fit its type.
+    pub fn claims_of(&self, mail: MailId) -> Result<Vec<(DeliveryId, ClaimId, Claim)>, StoreError> {
+        let sql = "SELECT c.id, c.session, c.child, c.opened_at, c.ended_at, d.id
+                   FROM deliveries d JOIN claim_mails l ON l.delivery = d.id JOIN claims c ON c.id = l.claim
+                   WHERE d.mail = ?1 ORDER BY c.opened_at, c.id";
+        let mut by_mail = self.db.prepare_cached(sql)?;
+        let rows = by_mail.query_map([Col(mail)], |row| {
+            let (id, claim) = claim(row)?;
+            Ok((DeliveryId(row.get(5)?), id, claim))
+        })?;
+        let mut found = rows.collect::<Result<Vec<_>, _>>()?;
+        for (_, id, claim) in &mut found {
+            claim.deliveries = self.deliveries_of(*id)?;
+        }
+        Ok(found)
+    }
+
+    fn deliveries_of(&self, claim: ClaimId) -> Result<Vec<DeliveryId>, StoreError> {
+        let mut by_claim =
+            self.db.prepare_cached("SELECT delivery FROM claim_mails WHERE claim = ?1 ORDER BY position")?;
+        let rows = by_claim.query_map([Col(claim)], |row| row.get(0).map(DeliveryId))?;
+        rows.collect::<Result<_, _>>().map_err(StoreError::from)
     }
 
     fn each(
@@ -119,6 +135,18 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         wanted: if wanted == Wanted::Up.as_str() { Wanted::Up } else { Wanted::Down },
         created_at: row.get::<_, Col<_>>("created_at")?.0,
     })
+}
+
+/// Reads the first five columns of a claim; its mails are read apart.
+fn claim(row: &Row<'_>) -> rusqlite::Result<(ClaimId, Claim)> {
+    let claim = Claim {
+        session: row.get::<_, Col<Name>>(1)?.0,
+        child: row.get::<_, Option<Col<Nonce>>>(2)?.map(|nonce| nonce.0),
+        deliveries: Vec::new(),
+        opened_at: row.get::<_, Col<_>>(3)?.0,
+        ended: row.get::<_, Option<i64>>(4)?.is_some(),
+    };
+    Ok((row.get::<_, Col<ClaimId>>(0)?.0, claim))
 }
 
 fn child(row: &Row<'_>) -> rusqlite::Result<Child> {

@@ -66,7 +66,7 @@ impl Store {
         let mut by_id = self.db.prepare_cached("SELECT * FROM mails WHERE id = ?1")?;
         let Some(mail) = by_id.query_row([Col(id)], mail).optional()? else { return Ok(None) };
         let mut deliveries = self.db.prepare_cached(
-            "SELECT recipient, state, note, turn FROM deliveries WHERE mail = ?1 ORDER BY id",
+            "SELECT recipient, state, note, turn, id FROM deliveries WHERE mail = ?1 ORDER BY id",
         )?;
         let delivery = |row: &Row<'_>| {
             Ok(KnownDelivery {
@@ -74,6 +74,7 @@ impl Store {
                 state: row.get::<_, Col<_>>(1)?.0,
                 reason: row.get(2)?,
                 turn: row.get(3)?,
+                id: DeliveryId(row.get(4)?),
             })
         };
         let deliveries = deliveries.query_map([Col(id)], delivery)?.collect::<Result<_, _>>()?;
@@ -82,7 +83,8 @@ impl Store {
         let answered_by = answer
             .query_row(params![Col(id), mail.from.as_str()], |row| row.get::<_, Option<Col<MailId>>>(0))?
             .map(|id| id.0);
-        Ok(Some(Known { mail, deliveries, answered_by }))
+        let bytes = mail.body.len() as u32;
+        Ok(Some(Known { mail, bytes, deliveries, answered_by }))
     }
 
     fn ids_by_prefix(&self, digits: &str) -> Result<Vec<MailId>, StoreError> {

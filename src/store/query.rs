@@ -4,6 +4,7 @@ use rusqlite::{Row, params};
 
 use super::sql::Col;
 use super::{Store, StoreError};
+use crate::core::record::DeliveryId;
 use crate::model::clock::Millis;
 use crate::model::id::MailId;
 use crate::model::limits;
@@ -101,12 +102,42 @@ impl Store {
         Ok(self.db.prepare_cached(sql)?.query_row([], counts)?.map(|count| count as usize))
     }
 
-    /// How many deliveries have expired or failed.
+    /// Deliveries that have expired or failed, newest first, one row each; bodies are not listed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn dead(&self, limit: u32, now: Millis) -> Result<Mails, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT m.*, d.state AS delivery_state, d.recipient, d.note FROM deliveries d JOIN mails m ON m.id = d.mail
+             WHERE d.state IN ('expired', 'failed') AND d.discarded = 0 ORDER BY d.id DESC LIMIT ?1",
+        )?;
+        let mut rows = statement.query([limit])?;
+        let mut mails = Vec::new();
+        while let Some(row) = rows.next()? {
+            let recipient = Some(row.get::<_, Col<Name>>("recipient")?.0);
+            mails.push(MailInfo { body: None, recipient, reason: row.get("note")?, ..info(row, now)? });
+        }
+        Ok(Mails { mails })
+    }
+
+    /// Numbers of the deliveries that `dead` lists, oldest first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn dead_ids(&self, limit: u32) -> Result<Vec<DeliveryId>, StoreError> {
+        let mut statement = self.db.prepare_cached(
+            "SELECT id FROM deliveries WHERE state IN ('expired', 'failed') AND discarded = 0 ORDER BY id LIMIT ?1",
+        )?;
+        let rows = statement.query_map([limit], |row| row.get(0).map(DeliveryId))?;
+        rows.collect::<Result<_, _>>().map_err(StoreError::from)
+    }
+
+    /// How many deliveries have expired or failed, and were not discarded.
     ///
     /// # Errors
     /// When SQLite fails.
     pub fn dead_count(&self) -> Result<u64, StoreError> {
-        let sql = "SELECT count(*) FROM deliveries WHERE state IN ('expired', 'failed')";
+        let sql = "SELECT count(*) FROM deliveries WHERE state IN ('expired', 'failed') AND discarded = 0";
         let count: i64 = self.db.prepare_cached(sql)?.query_row([], |row| row.get(0))?;
         Ok(count.unsigned_abs())
     }
@@ -129,5 +160,7 @@ fn info(row: &Row<'_>, now: Millis) -> rusqlite::Result<MailInfo> {
         age_ms: now.since(mail.sent_at),
         state,
         unread: state.is_open(),
+        recipient: None,
+        reason: None,
     })
 }

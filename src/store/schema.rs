@@ -4,7 +4,7 @@
 
 use rusqlite::Connection;
 
-/// One step per version. The first makes the tables of version 1.
+/// One step per version. The first makes the tables of version 1; the second prepares for holding, brakes, reviving and search.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -49,6 +49,17 @@ CREATE TABLE approvals (
     settled_at INTEGER, decision TEXT, reason TEXT
 ) STRICT;
 CREATE INDEX approvals_open ON approvals (key) WHERE settled_at IS NULL;
+", "
+ALTER TABLE mails ADD COLUMN at_when TEXT;
+ALTER TABLE mails ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN braked INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN revived INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE deliveries ADD COLUMN discarded INTEGER NOT NULL DEFAULT 0;
+DROP INDEX deliveries_dead;
+CREATE INDEX deliveries_dead ON deliveries (id) WHERE state IN ('expired', 'failed') AND discarded = 0;
+ALTER TABLE sessions ADD COLUMN held_until INTEGER;
+ALTER TABLE sessions ADD COLUMN wake INTEGER NOT NULL DEFAULT 0;
+CREATE VIRTUAL TABLE search USING fts5 (subject, body, content = '', contentless_delete = 1);
 "];
 
 /// The version that this program writes.

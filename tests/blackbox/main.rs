@@ -8,8 +8,11 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod ack;
 mod attach;
+mod cancel;
 mod completions;
+mod dead;
 mod down;
 mod host;
 mod inbox;
@@ -18,6 +21,7 @@ mod look;
 mod read;
 mod remove;
 mod reply;
+mod requeue;
 mod send;
 mod show;
 mod spawn;

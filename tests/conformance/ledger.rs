@@ -8,7 +8,7 @@
 use std::path::PathBuf;
 
 use agentmux::core::action::{Action, Survivor};
-use agentmux::core::input::{Input, Moment, Resolved};
+use agentmux::core::input::{Input, Lookup, Moment, Resolved};
 use agentmux::core::ledger::Ledger;
 use agentmux::core::record::Record;
 use agentmux::core::{Core, Settings};
@@ -18,7 +18,9 @@ use agentmux::model::id::{ConnId, MailId, Nonce, TurnId};
 use agentmux::model::mail::{DeliveryState, Priority};
 use agentmux::model::name::BundleName;
 use agentmux::protocol::answer::Answer;
-use agentmux::protocol::request::{Down, Hello, MailRef, Names, One, Reply, Request, Send, Spawn, Stop};
+use agentmux::protocol::request::{
+    Discard, Down, Hello, MailRef, Names, One, Reply, Request, Send, Settle, Spawn, Stop,
+};
 use agentmux::store::Store;
 use agentmux::wire::rpc::Id;
 
@@ -268,6 +270,10 @@ impl Shell {
             (5, _) if self.random.chance(500) => Request::Remove(One { name }),
             (6, _) if self.random.chance(100) => Request::Stop(Stop { now: true }),
             (7 | 8, Some(id)) => Request::Read(MailRef { id }),
+            (10, Some(id)) => Request::Ack(Settle { id, name: self.random.chance(300).then_some(name) }),
+            (11, Some(id)) => Request::Requeue(Settle { id, name: self.random.chance(300).then_some(name) }),
+            (12, Some(id)) if self.random.chance(500) => Request::Cancel(MailRef { id }),
+            (12, id) => Request::Discard(Discard { id }),
             (9, Some(id)) => Request::Reply(Reply { id, body, ..Reply::default() }),
             (_, mail) => {
                 let everybody =
@@ -290,17 +296,18 @@ impl Shell {
     /// As the relay resolves: in the lap's open transaction.
     fn resolve(&self, conn: ConnId, request: &Request) -> Resolved {
         let mut resolved = Resolved::default();
-        let (reference, key) = match request {
-            Request::Send(send) => (send.reply_to.as_deref(), send.key.as_deref()),
-            Request::Reply(reply) => (Some(reply.id.as_str()), reply.key.as_deref()),
-            Request::Read(mail) => (Some(mail.id.as_str()), None),
-            _ => (None, None),
-        };
-        if let Some(reference) = reference {
-            resolved.mail = self.store.as_ref().expect(OPEN).lookup(reference).expect("SQLite looks up");
+        let store = self.store.as_ref().expect(OPEN);
+        if let Some(reference) = request.reference() {
+            resolved.mail = store.lookup(reference).expect("SQLite looks up");
         }
-        if let (Some(key), Some(sender)) = (key, self.core.speaker(conn)) {
-            resolved.keyed = self.store.as_ref().expect(OPEN).keyed(&sender, key).expect("SQLite looks up");
+        if let (Some(key), Some(sender)) = (request.key(), self.core.speaker(conn)) {
+            resolved.keyed = store.keyed(&sender, key).expect("SQLite looks up");
+        }
+        if let (Request::Requeue(_), Lookup::Found(known)) = (request, &resolved.mail) {
+            resolved.claims = store.claims_of(known.mail.id).expect("SQLite looks up");
+        }
+        if matches!(request, Request::Discard(discard) if discard.id.is_none()) {
+            resolved.dead = store.dead_ids(100).expect("SQLite looks up");
         }
         resolved
     }

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agentmux::core::input::{Known, KnownDelivery, Lookup};
+use agentmux::core::ledger::Claim;
 use agentmux::core::record::{DeliveryId, Record};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, MailId, Nonce, TurnId};
@@ -26,6 +27,10 @@ pub struct DeliveryRow {
     pub note: Option<String>,
     /// Every state that it went to since it was accepted, in order.
     pub path: Vec<DeliveryState>,
+    /// Whether it was revived, and so no longer expires.
+    pub revived: bool,
+    /// Whether it is listed as dead no longer.
+    pub discarded: bool,
 }
 
 /// One row of the claims.
@@ -103,6 +108,36 @@ impl Disk {
         }
     }
 
+    /// The claims that the deliveries of a mail were ever in, oldest first.
+    pub fn claims_of(&self, mail: MailId) -> Vec<(DeliveryId, ClaimId, Claim)> {
+        let mut rows: Vec<(&ClaimId, &ClaimRow)> = self.open.claims.iter().collect();
+        rows.sort_by_key(|(_, row)| row.row);
+        let of = |(id, row): (&ClaimId, &ClaimRow)| {
+            let claim = Claim {
+                session: row.session.clone(),
+                child: row.child,
+                deliveries: row.deliveries.clone(),
+                opened_at: row.opened_at,
+                ended: row.ended_at.is_some(),
+            };
+            let of_mail = |delivery: &&DeliveryId| self.open.deliveries[delivery].mail == mail;
+            row.deliveries
+                .iter()
+                .filter(of_mail)
+                .map(|delivery| (*delivery, *id, claim.clone()))
+                .collect::<Vec<_>>()
+        };
+        rows.into_iter().flat_map(of).collect()
+    }
+
+    /// Dead deliveries that are still listed.
+    pub fn dead(&self) -> Vec<DeliveryId> {
+        let is_dead = |row: &DeliveryRow| {
+            matches!(row.state, DeliveryState::Expired | DeliveryState::Failed) && !row.discarded
+        };
+        self.open.deliveries.iter().filter(|(_, row)| is_dead(row)).map(|(id, _)| *id).collect()
+    }
+
     /// Looks up the mail that has this sender and idempotency key.
     pub fn keyed(&self, from: &Name, key: Option<&str>) -> Option<Box<Known>> {
         let key = key?;
@@ -115,7 +150,8 @@ impl Tables {
     /// A stored mail and where it stands.
     pub fn known(&self, id: MailId) -> Option<Known> {
         let mail = self.mails.get(&id)?;
-        let row = |row: &DeliveryRow| KnownDelivery {
+        let row = |id: DeliveryId, row: &DeliveryRow| KnownDelivery {
+            id,
             to: row.to.clone(),
             state: row.state,
             reason: row.note.clone(),
@@ -123,7 +159,8 @@ impl Tables {
         };
         Some(Known {
             mail: (**mail).clone(),
-            deliveries: self.of_mail(id).map(|(_, delivery)| row(delivery)).collect(),
+            deliveries: self.of_mail(id).map(|(id, delivery)| row(id, delivery)).collect(),
+            bytes: mail.body.len() as u32,
             answered_by: self.mails.values().find(|other| other.reply_to == Some(id)).map(|other| other.id),
         })
     }
@@ -160,6 +197,8 @@ impl Tables {
                         turn: None,
                         note: None,
                         path: Vec::new(),
+                        revived: false,
+                        discarded: false,
                     };
                     self.deliveries.insert(*id, row);
                 }
@@ -171,6 +210,28 @@ impl Tables {
                     row.path.push(*to);
                     row.turn = turn.clone();
                     row.note = note.clone();
+                }
+            }
+            Record::DeliveryAcked { delivery, note, .. } => {
+                if let Some(row) = self.deliveries.get_mut(delivery) {
+                    row.state = DeliveryState::Acked;
+                    row.path.push(DeliveryState::Acked);
+                    row.note = note.clone();
+                }
+            }
+            Record::DeliveryRevived { delivery, note, .. } => {
+                if let Some(row) = self.deliveries.get_mut(delivery) {
+                    row.state = DeliveryState::Queued;
+                    row.path.push(DeliveryState::Queued);
+                    row.note = note.clone();
+                    (row.revived, row.discarded) = (true, false);
+                }
+            }
+            Record::DeadDiscarded { deliveries } => {
+                for id in deliveries {
+                    if let Some(row) = self.deliveries.get_mut(id) {
+                        row.discarded = true;
+                    }
                 }
             }
             Record::ClaimOpened { claim, session, child, deliveries, at } => {

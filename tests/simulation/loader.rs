@@ -16,13 +16,14 @@ pub fn load(tables: &Tables) -> Ledger {
     for (id, row) in tables.deliveries.iter().filter(|(_, row)| row.state.is_open()) {
         let mail = &tables.mails[&row.mail];
         let bytes = mail.body.len();
+        let expires_at = mail.expires_at.filter(|_| !row.revived);
         let queue = ledger.queues.entry(row.to.clone()).or_default();
         queue.open.insert(*id);
         queue.bytes += bytes as u64;
         ledger.bytes += bytes as u64;
         if row.state == DeliveryState::Queued {
             queue.queued.insert((mail.priority, *id));
-            ledger.expiring.extend(mail.expires_at.map(|at| (at, *id)));
+            ledger.expiring.extend(expires_at.map(|at| (at, *id)));
         }
         let delivery = Delivery {
             mail: row.mail,
@@ -31,7 +32,7 @@ pub fn load(tables: &Tables) -> Ledger {
             priority: mail.priority,
             bytes: bytes as u32,
             sent_at: mail.sent_at,
-            expires_at: mail.expires_at,
+            expires_at,
             state: row.state,
             claims: Vec::new(),
         };

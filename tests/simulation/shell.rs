@@ -11,7 +11,7 @@ use agentmux::core::record::Record;
 use agentmux::core::{Effects, Settings};
 use agentmux::model::child::ChildCommand;
 use agentmux::model::name::BundleName;
-use agentmux::protocol::request::Request;
+use agentmux::protocol::request::{Discard, Request};
 
 use crate::clients::Body;
 use crate::disk::Disk;
@@ -182,21 +182,20 @@ impl World {
 
     /// Looks up the rows that a request names, in the open transaction.
     pub fn resolve(&mut self, client: usize, request: &Request) -> Resolved {
-        let reference = match request {
-            Request::Send(send) => send.reply_to.as_deref(),
-            Request::Reply(reply) => Some(reply.id.as_str()),
-            Request::Read(mail) | Request::Trace(mail) => Some(mail.id.as_str()),
-            Request::Wait(wait) => Some(wait.id.as_str()),
-            _ => None,
+        let mail = request.reference().map_or(Lookup::None, |reference| self.disk.lookup(reference));
+        let claims = match (request, &mail) {
+            (Request::Requeue(_), Lookup::Found(known)) => self.disk.claims_of(known.mail.id),
+            _ => Vec::new(),
         };
-        let key = match request {
-            Request::Send(send) => send.key.as_deref(),
-            Request::Reply(reply) => reply.key.as_deref(),
-            _ => None,
+        let dead = match request {
+            Request::Discard(Discard { id: None }) => self.disk.dead(),
+            _ => Vec::new(),
         };
         Resolved {
-            mail: reference.map_or(Lookup::None, |reference| self.disk.lookup(reference)),
-            keyed: self.disk.keyed(&self.clients.all[client].name(), key),
+            mail,
+            claims,
+            dead,
+            keyed: self.disk.keyed(&self.clients.all[client].name(), request.key()),
             disk_low: self.random.chance(self.shape.disk_low),
             spawn_refused: None,
         }

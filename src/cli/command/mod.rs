@@ -1,7 +1,10 @@
 //! The verbs, one file each, named for it.
 
+pub mod ack;
 pub mod attach;
+pub mod cancel;
 pub mod completions;
+pub mod dead;
 pub mod down;
 pub mod host;
 pub mod inbox;
@@ -10,6 +13,7 @@ pub mod look;
 pub mod read;
 pub mod remove;
 pub mod reply;
+pub mod requeue;
 pub mod send;
 pub mod show;
 pub mod spawn;
@@ -36,6 +40,10 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Inbox(args) => inbox::run(context, args),
         Command::Read(args) => read::run(context, &args),
         Command::Trace(args) => trace::run(context, &args),
+        Command::Ack(args) => ack::run(context, args),
+        Command::Cancel(args) => cancel::run(context, args),
+        Command::Dead(args) => dead::run(context, &args),
+        Command::Requeue(args) => requeue::run(context, args),
         Command::Look(args) => look::run(context, &args),
         Command::Attach(args) => attach::run(context, &args),
         Command::Completions(args) => completions::run(&args),

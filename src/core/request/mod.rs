@@ -1,6 +1,9 @@
 //! What each verb's method decides; one file per verb, named for it.
 
+mod ack;
 mod attach;
+mod cancel;
+mod dead;
 mod down;
 mod inbox;
 mod list;
@@ -8,6 +11,7 @@ mod look;
 mod read;
 mod remove;
 mod reply;
+mod requeue;
 mod send;
 mod show;
 mod spawn;
@@ -39,6 +43,11 @@ impl Core {
     fn session_named(&self, name: &str) -> Result<Name, Fault> {
         let known = Name::parse(name).filter(|name| self.ledger.sessions.contains_key(name));
         known.ok_or_else(|| self.unknown_name("session", name, &[]))
+    }
+
+    /// Whether mail can be addressed to a name.
+    fn has_mailbox(&self, name: &Name) -> bool {
+        *name == Name::operator() || self.ledger.sessions.contains_key(name)
     }
 
     /// The refusal for an unknown name, with the nearest known ones.

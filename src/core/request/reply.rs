@@ -23,8 +23,7 @@ impl Core {
         };
         let mail = known.mail;
         let to = if mail.from == from.name { mail.to.clone() } else { vec![mail.from.clone()] };
-        let has_address = |name: &Name| *name == Name::operator() || self.ledger.sessions.contains_key(name);
-        if matches!(mail.from_kind, FromKind::System) || !to.iter().all(has_address) {
+        if matches!(mail.from_kind, FromKind::System) || !to.iter().all(|name| self.has_mailbox(name)) {
             let fault = Fault::refused(format!(
                 "reply refused: {} ({}) has no mailbox",
                 mail.from,

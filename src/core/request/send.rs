@@ -120,13 +120,12 @@ impl Core {
     }
 
     fn recipient(&self, text: &str) -> Result<Name, Fault> {
-        let known = |name: &Name| *name == Name::operator() || self.ledger.sessions.contains_key(name);
         Name::parse(text)
-            .filter(known)
+            .filter(|name| self.has_mailbox(name))
             .ok_or_else(|| self.unknown_name("recipient", text, &[crate::model::name::OPERATOR]))
     }
 
-    fn admission_refusal(&self, to: &[Name], bytes: u64, disk_low: bool) -> Option<Fault> {
+    pub(super) fn admission_refusal(&self, to: &[Name], bytes: u64, disk_low: bool) -> Option<Fault> {
         if disk_low {
             let mib = limits::DISK_FREE_BYTES_MIN / 1024 / 1024;
             let fault =

@@ -1,0 +1,85 @@
+//! Notices: a sender is told once, by mail of kind `system`, what became of mail that did not arrive.
+//!
+//! **Invariant:** a notice wakes nobody (it is `fyi`), is never answered, and leads to no further notice.
+//! **Invariant:** one input leads to at most one notice per sender, however many mails it ended.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use super::record::{DeliveryId, Record};
+use super::{Core, Step};
+use crate::model::id::MailId;
+use crate::model::limits;
+use crate::model::mail::{FromKind, Mail, Priority};
+use crate::model::name::Name;
+
+/// Something that a sender has to hear of.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub from: Name,
+    pub mail: MailId,
+    pub to: Name,
+    /// What became of it, such as `expired`.
+    pub what: &'static str,
+    pub why: String,
+}
+
+impl Core {
+    /// Writes to every sender whose mail has ended undelivered since the last time.
+    pub(super) fn send_notices(&mut self, step: &mut Step) {
+        let mut by_sender: BTreeMap<Name, Vec<Outcome>> = BTreeMap::new();
+        for outcome in std::mem::take(&mut self.outcomes) {
+            if outcome.from == Name::operator() || self.ledger.sessions.contains_key(&outcome.from) {
+                by_sender.entry(outcome.from.clone()).or_default().push(outcome);
+            }
+        }
+        for (sender, outcomes) in by_sender {
+            self.send_notice(step, sender, &outcomes);
+        }
+    }
+
+    fn send_notice(&mut self, step: &mut Step, to: Name, outcomes: &[Outcome]) {
+        let (id, sent_at) = (step.mint.mail(), step.now);
+        let mail = Mail {
+            id,
+            from: Name::system(),
+            from_kind: FromKind::System,
+            to: vec![to.clone()],
+            subject: Some(subject(outcomes)),
+            body: body(outcomes),
+            reply_to: None,
+            thread: id,
+            priority: Priority::Fyi,
+            key: None,
+            expires_at: None,
+            sent_at,
+            tag: step.mint.tag(),
+        };
+        let delivery = DeliveryId(self.ledger.last_delivery + 1);
+        self.record(
+            step,
+            Record::MailAccepted { mail: Arc::new(mail), deliveries: vec![(delivery, to.clone())] },
+        );
+        self.touch(&to);
+    }
+}
+
+fn subject(outcomes: &[Outcome]) -> String {
+    match outcomes {
+        [one] => format!("your mail to {} {}", one.to, one.what),
+        many => format!("{} of your mails did not arrive", many.len()),
+    }
+}
+
+fn body(outcomes: &[Outcome]) -> String {
+    let mut text = String::new();
+    for Outcome { mail, to, what, why, .. } in outcomes.iter().take(limits::NOTICE_LINES_MAX) {
+        let _ = writeln!(text, "mail {mail} to {to} {what}: {why}");
+    }
+    if outcomes.len() > limits::NOTICE_LINES_MAX {
+        let _ = writeln!(text, "and {} more", outcomes.len() - limits::NOTICE_LINES_MAX);
+    }
+    text.push_str("the content is kept: `agentmux read ID` shows it, `agentmux dead` lists what ended, `agentmux requeue ID` delivers it\n");
+    text
+}
