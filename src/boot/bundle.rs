@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use super::config::{PROJECT_FILE, ProjectConfig};
 use crate::model::fault::Fault;
 use crate::model::name::BundleName;
+use crate::protocol::request::Groups;
 
 /// A bundle, and why this one.
 #[derive(Debug, Clone)]
@@ -20,6 +21,8 @@ pub struct Bundle {
     pub root: PathBuf,
     /// The rule that chose it.
     pub rule: &'static str,
+    /// Names that the project's file gives to several recipients.
+    pub groups: Groups,
 }
 
 /// Rules by which a person names a bundle, wherever the command is run.
@@ -36,21 +39,22 @@ pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Resul
     let repository = dir.ancestors().find_map(repository_at);
     let root = repository.clone().unwrap_or_else(|| dir.clone());
     if let Some(name) = flag {
-        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[0] });
+        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[0], groups: Groups::new() });
     }
     if let Some(name) = variable.filter(|name| !name.is_empty()) {
-        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[1] });
+        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[1], groups: Groups::new() });
     }
     if let Some(file) = dir.ancestors().map(|dir| dir.join(PROJECT_FILE)).find(|file| file.is_file()) {
         let place = file.parent().unwrap_or(&dir).to_owned();
-        let name = match ProjectConfig::read(&file)?.bundle {
+        let ProjectConfig { bundle, groups } = ProjectConfig::read(&file)?;
+        let name = match bundle {
             Some(name) => given(&name)?,
             None => BundleName::derive(&place.to_string_lossy()),
         };
-        return Ok(Bundle { name, root: repository.unwrap_or(place), rule: PROJECT_FILE });
+        return Ok(Bundle { name, root: repository.unwrap_or(place), rule: PROJECT_FILE, groups });
     }
     let rule = if repository.is_some() { "git repository" } else { "directory" };
-    Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule })
+    Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule, groups: Groups::new() })
 }
 
 /// Where all bundles of this account keep their state.

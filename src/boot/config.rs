@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use crate::core::policy::Policy;
 use crate::model::clock::parse_duration;
 use crate::model::fault::Fault;
 use crate::model::limits;
+use crate::protocol::request::Groups;
 
 /// The project's file.
 pub const PROJECT_FILE: &str = "agentmux.toml";
@@ -18,6 +20,9 @@ pub const PROJECT_FILE: &str = "agentmux.toml";
 pub struct ProjectConfig {
     /// The bundle's name.
     pub bundle: Option<String>,
+    /// Names that stand for several recipients, such as `reviewers = ["ann", "bob"]`; written `@reviewers`.
+    #[serde(default)]
+    pub groups: Groups,
 }
 
 /// What the person's file may say.
@@ -25,6 +30,19 @@ pub struct ProjectConfig {
 pub struct UserConfig {
     /// After how long without anything to do the relay leaves: a duration, or `0` for never.
     pub idle_exit: Option<toml::Value>,
+    /// How long normal mail waits for an idle session before it may join a running turn.
+    pub patience: Option<String>,
+    /// See [`Policy::brake_hops`].
+    pub brake_hops: Option<u32>,
+    /// See [`Policy::brake_pair_per_minute`].
+    pub brake_pair_per_minute: Option<usize>,
+    /// See [`Policy::brake_thread_per_minute`].
+    pub brake_thread_per_minute: Option<usize>,
+    /// See [`Policy::wake_max`].
+    pub wake_max: Option<usize>,
+    /// As in the project's file, which comes first.
+    #[serde(default)]
+    pub groups: Groups,
 }
 
 impl ProjectConfig {
@@ -64,6 +82,29 @@ impl UserConfig {
                 .hint("write it as \"30m\", or \"0\" for never")
         };
         ms.and_then(|ms| i64::try_from(ms).ok()).map(Some).ok_or_else(bad)
+    }
+}
+
+impl UserConfig {
+    /// What the person has set of delivery.
+    ///
+    /// # Errors
+    /// `usage` when `patience` is not a duration.
+    pub fn policy(&self) -> Result<Policy, Fault> {
+        let default = Policy::default();
+        let patience_ms = match &self.patience {
+            None => default.patience_ms,
+            Some(text) => parse_duration(text).and_then(|ms| i64::try_from(ms).ok()).ok_or_else(|| {
+                Fault::usage("configuration refused: `patience` is not a duration").hint("write it as \"5m\"")
+            })?,
+        };
+        Ok(Policy {
+            patience_ms,
+            brake_hops: self.brake_hops.unwrap_or(default.brake_hops),
+            brake_pair_per_minute: self.brake_pair_per_minute.unwrap_or(default.brake_pair_per_minute),
+            brake_thread_per_minute: self.brake_thread_per_minute.unwrap_or(default.brake_thread_per_minute),
+            wake_max: self.wake_max.unwrap_or(default.wake_max),
+        })
     }
 }
 

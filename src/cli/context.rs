@@ -12,6 +12,7 @@ use crate::boot::config::{self, UserConfig};
 use crate::client::{Connection, Reached, Target};
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
+use crate::protocol::request::{self, Groups};
 
 /// See the header of this file.
 #[derive(Debug)]
@@ -28,6 +29,8 @@ pub struct Context {
     pub verbose: bool,
     /// Whether to colour stdout.
     pub color: bool,
+    /// Names that stand for several recipients, from the configuration.
+    groups: Groups,
 }
 
 impl Context {
@@ -40,9 +43,14 @@ impl Context {
         let bundle: Bundle = bundle::discover(globals.bundle.as_deref(), variable.as_deref(), &dir)?;
         let state_root = bundle::state_root(globals.state_dir.as_deref())?;
         let config_dir = globals.config_dir.map(|config_dir| here.join(config_dir));
+        let mut groups = Groups::new();
         if let Some(config_dir) = config::user_dir(config_dir.as_deref()) {
-            UserConfig::read(&config_dir)?.idle_exit_ms()?;
+            let config = UserConfig::read(&config_dir)?;
+            config.idle_exit_ms()?;
+            config.policy()?;
+            groups.extend(config.groups);
         }
+        groups.extend(bundle.groups.clone());
         let forbidden =
             std::env::var_os("AGENTMUX_NO_START").is_some_and(|value| !value.is_empty() && value != "0");
         let color = match globals.color {
@@ -62,7 +70,23 @@ impl Context {
             quiet: globals.quiet,
             verbose: globals.verbose > 0,
             color,
+            groups,
         })
+    }
+
+    /// Recipients as the relay knows them: groups of the configuration are replaced by their members.
+    pub fn recipients(&self, given: Vec<String>) -> Result<Vec<String>, Fault> {
+        let mut to: Vec<String> = Vec::new();
+        for text in given {
+            let members = text.strip_prefix('@').and_then(|group| self.groups.get(group));
+            for name in members.map_or(std::slice::from_ref(&text), Vec::as_slice) {
+                request::check_recipient(name, &self.groups)?;
+                if !to.contains(name) {
+                    to.push(name.clone());
+                }
+            }
+        }
+        Ok(to)
     }
 
     /// Connects, starting the relay if nobody has.

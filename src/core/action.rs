@@ -8,7 +8,7 @@ use super::record::DeliveryId;
 use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
-use crate::model::id::{ClaimId, ConnId, MailId, Nonce};
+use crate::model::id::{ClaimId, ConnId, MailId, Nonce, TurnId};
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, ChildInfo, SessionDetails, SessionInfo};
 use crate::wire::rpc::Id;
@@ -135,6 +135,8 @@ pub struct Deliver {
     pub claim: ClaimId,
     /// Its mails, in order.
     pub deliveries: Vec<DeliveryId>,
+    /// The running turn that they join; a turn of their own without it.
+    pub into: Option<TurnId>,
     /// Names that must not follow a `$` directly.
     pub skills: Arc<[String]>,
     /// The moment that ages are counted to.
@@ -162,6 +164,10 @@ pub enum Query {
         name: Name,
         /// Only what its recipient has not had yet.
         unread: bool,
+        /// Only from this sender.
+        from: Option<Name>,
+        /// Only what was accepted since then.
+        since: Option<Millis>,
         /// How many.
         limit: u32,
         /// The moment that ages are counted to.

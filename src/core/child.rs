@@ -95,6 +95,7 @@ impl Core {
         }
         for name in self.ledger.sessions.keys().cloned().collect::<Vec<_>>() {
             self.doubt_claims(step, &name, "the relay was restarted");
+            self.arm_hold(&name);
             self.touch(&name);
         }
         for child in self.ledger.children.values().cloned().collect::<Vec<_>>() {
@@ -322,6 +323,11 @@ impl Core {
             ChildEvent::TurnRefused { session, claim, temporary, why } => {
                 self.on_turn_refused(step, &session, claim, temporary, &why);
             }
+            ChildEvent::TurnMissed { session, claim, why } => {
+                self.on_turn_missed(step, &session, claim, &why)
+            }
+            ChildEvent::InterruptRefused { session, .. } => self.on_interrupt_refused(&session),
+            ChildEvent::ToolsRunning { session, running } => self.on_tools_running(&session, running),
             ChildEvent::InputTaken { session, claim, turn } => {
                 self.on_input_taken(step, &session, claim, &turn)
             }

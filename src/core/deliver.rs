@@ -6,7 +6,10 @@
 //! **Invariant:** a mail is in at most one open claim (G2), and mail of one priority goes in the order of acceptance (G6).
 //! **Invariant:** nothing is cut: a mail that is larger than a batch goes alone and whole.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::action::{Action, Deliver};
+use super::ledger::Delivery;
 use super::notice::Outcome;
 use super::record::{DeliveryId, Record};
 use super::session::{Flight, Phase};
@@ -14,44 +17,78 @@ use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
-use crate::model::id::ClaimId;
+use crate::model::id::{ClaimId, Nonce, TurnId};
 use crate::model::limits;
-use crate::model::mail::{DeliveryState, Priority};
+use crate::model::mail::{DeliveryState, Priority, When};
 use crate::model::name::Name;
+use crate::model::session::HELD_FOR_EVER;
 
 impl Core {
-    /// Resolves doubt first, then starts a turn if it is time for one.
+    /// Resolves doubt first, then starts a turn, or joins the running one, if it is time for that.
     pub(super) fn evaluate_mail(&mut self, step: &mut Step, name: &Name) {
         if self.find_claims(step, name) {
             return;
         }
         let Some(nonce) = self.ready_child_of(name) else { return };
         let Some(running) = self.sessions.get(name) else { return };
-        let waits =
-            running.busy || running.claim.is_some() || running.retry_at.is_some_and(|at| at > step.now);
-        if waits || self.has_approval(name) {
+        if running.retry_at.is_some_and(|at| at > step.now) || self.has_approval(name) || self.is_held(name) {
             return;
         }
-        let batch = self.next_batch(name);
+        match (running.busy, running.turn.clone()) {
+            (false, _) if running.claim.is_none() => {
+                let batch = self.next_batch(name);
+                self.deliver(step, name, nonce, batch, None);
+            }
+            (true, Some(turn)) => self.evaluate_running_turn(step, name, nonce, turn),
+            _ => {}
+        }
+    }
+
+    /// A turn runs: mail for now interrupts it, and at a boundary other mail may join it.
+    fn evaluate_running_turn(&mut self, step: &mut Step, name: &Name, nonce: Nonce, turn: TurnId) {
+        let mail_for_now = !self.mail_for_now(name).is_empty();
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        if running.interrupting.as_ref() == Some(&turn) {
+            return;
+        }
+        if mail_for_now {
+            running.interrupting = Some(turn.clone());
+            let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
+            return step.act(Action::Command { nonce, command });
+        }
+        let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
+        let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
+        if running.at_boundary && !in_flight {
+            let batch = self.steerable_batch(step.now, name);
+            self.deliver(step, name, nonce, batch, Some(turn));
+        }
+    }
+
+    /// Claims a batch and gives it to the child, as a turn of its own or into a running one.
+    fn deliver(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        nonce: Nonce,
+        batch: Vec<DeliveryId>,
+        into: Option<TurnId>,
+    ) {
         if batch.is_empty() {
             return;
         }
         let (claim, at) = (step.mint.claim(), step.now);
-        self.open_claim(step, claim, name, Some(nonce), &batch);
+        let note = into.is_some().then_some("into the running turn");
+        self.open_claim(step, claim, name, Some(nonce), &batch, note);
         let Some(running) = self.sessions.get_mut(name) else { return };
-        running.claim = Some(Flight { claim, turn: None, ended: Vec::new() });
+        let before = running.claim.take().filter(|flight| flight.turn.is_some() && flight.turn == into);
+        let earlier = before.map(|flight| [flight.earlier, vec![flight.claim]].concat()).unwrap_or_default();
+        running.claim = Some(Flight { claim, turn: into.clone(), ended: Vec::new(), earlier });
         running.retry_at = None;
         running.singly = running.singly.saturating_sub(1);
         let skills = running.skills.clone();
         self.timers.set(Timer::Lease(name.clone()), at.plus(limits::LEASE_MS));
-        step.act(Action::Deliver(Deliver {
-            nonce,
-            session: name.clone(),
-            claim,
-            deliveries: batch,
-            skills,
-            at,
-        }));
+        let (session, deliveries) = (name.clone(), batch);
+        step.act(Action::Deliver(Deliver { nonce, session, claim, deliveries, into, skills, at }));
     }
 
     /// Opens a claim and moves its mails to `claimed`.
@@ -60,14 +97,15 @@ impl Core {
         step: &mut Step,
         claim: ClaimId,
         session: &Name,
-        child: Option<crate::model::id::Nonce>,
+        child: Option<Nonce>,
         deliveries: &[DeliveryId],
+        note: Option<&str>,
     ) {
         let at = step.now;
         let session = session.clone();
         self.record(step, Record::ClaimOpened { claim, session, child, deliveries: deliveries.to_vec(), at });
         for delivery in deliveries {
-            self.move_delivery(step, *delivery, DeliveryState::Claimed, None, None);
+            self.move_delivery(step, *delivery, DeliveryState::Claimed, None, note.map(str::to_owned));
         }
     }
 
@@ -75,22 +113,82 @@ impl Core {
     fn next_batch(&self, name: &Name) -> Vec<DeliveryId> {
         let Some(queue) = self.ledger.queue(name) else { return Vec::new() };
         let starts_a_turn = queue.queued.first().is_some_and(|(priority, _)| *priority != Priority::Fyi);
+        // What interrupted a turn goes in before everything else.
+        let for_now = self.mail_for_now(name);
+        if !for_now.is_empty() {
+            return self.cut_to_batch(name, for_now.into_iter());
+        }
         if !starts_a_turn {
             return Vec::new();
         }
+        self.cut_to_batch(name, queue.queued.iter().map(|(_, id)| *id))
+    }
+
+    /// The mails that may join a running turn at its boundary, in order.
+    fn steerable_batch(&self, now: Millis, name: &Name) -> Vec<DeliveryId> {
+        let patience_ms = self.settings.policy.patience_ms;
+        let may_join = |delivery: &Delivery| match (delivery.when, delivery.priority) {
+            (Some(When::Idle), _) | (None, Priority::Fyi) => false,
+            (Some(When::Boundary | When::Now), _) | (None, Priority::Urgent) => true,
+            (None, Priority::Normal) => now.since(delivery.sent_at) >= patience_ms,
+        };
+        let all = self.in_order(name, may_join);
+        self.cut_to_batch(name, all.into_iter())
+    }
+
+    /// Queued mails that fit, none of which would overtake one of the same sender and priority (G6).
+    fn in_order(&self, name: &Name, fits: impl Fn(&Delivery) -> bool) -> Vec<DeliveryId> {
+        let mut passed_over: BTreeSet<(Priority, &Name)> = BTreeSet::new();
+        let queued = self.ledger.queue(name).into_iter().flat_map(|queue| &queue.queued);
+        let mut found = Vec::new();
+        for (priority, id) in queued {
+            let Some(delivery) = self.ledger.deliveries.get(id) else { continue };
+            if !fits(delivery) {
+                passed_over.insert((*priority, &delivery.from));
+            } else if !passed_over.contains(&(*priority, &delivery.from)) {
+                found.push(*id);
+                if found.len() == limits::BATCH_MAILS_MAX {
+                    break;
+                }
+            }
+        }
+        found
+    }
+
+    /// As many as go in together: up to so many mails and bytes; the first one always, whole.
+    fn cut_to_batch(&self, name: &Name, ids: impl Iterator<Item = DeliveryId>) -> Vec<DeliveryId> {
         let singly = self.sessions.get(name).is_some_and(|running| running.singly > 0);
         let mails_max = if singly { 1 } else { limits::BATCH_MAILS_MAX };
         let (mut batch, mut bytes) = (Vec::new(), 0u64);
-        for (_, id) in &queue.queued {
-            let size = u64::from(self.ledger.deliveries.get(id).map_or(0, |delivery| delivery.bytes));
+        for id in ids {
+            let size = u64::from(self.ledger.deliveries.get(&id).map_or(0, |delivery| delivery.bytes));
             let fits = batch.len() < mails_max && bytes + size <= limits::BATCH_BYTES_MAX;
             if !batch.is_empty() && !fits {
                 break;
             }
-            batch.push(*id);
+            batch.push(id);
             bytes += size;
         }
         batch
+    }
+
+    /// Mail that interrupts, and what its senders wrote before it in the same priority (G6).
+    fn mail_for_now(&self, name: &Name) -> Vec<DeliveryId> {
+        let queued = || {
+            let ids = self.ledger.queue(name).into_iter().flat_map(|queue| &queue.queued);
+            ids.filter_map(|(_, id)| Some((*id, self.ledger.deliveries.get(id)?)))
+        };
+        let mut last_of: BTreeMap<(Priority, &Name), DeliveryId> = BTreeMap::new();
+        for (id, delivery) in queued().filter(|(_, delivery)| delivery.when == Some(When::Now)) {
+            last_of.insert((delivery.priority, &delivery.from), id);
+        }
+        if last_of.is_empty() {
+            return Vec::new();
+        }
+        let goes = |id, delivery: &Delivery| {
+            last_of.get(&(delivery.priority, &delivery.from)).is_some_and(|last| id <= *last)
+        };
+        queued().filter(|(id, delivery)| goes(*id, delivery)).map(|(id, _)| id).collect()
     }
 
     /// Asks for claims in doubt; true while there are any, because nothing may overtake them.
@@ -130,6 +228,7 @@ impl Core {
     pub(super) fn has_mail_that_could_move(&self, name: &Name) -> bool {
         let open = self.sessions.get(name).is_some_and(|running| running.phase == Phase::Open);
         open && self.should_run(name)
+            && !self.is_held(name)
             && (self.ledger.open_claims(name).next().is_some()
                 || self
                     .ledger
@@ -143,7 +242,7 @@ impl Core {
         step: &mut Step,
         id: DeliveryId,
         to: DeliveryState,
-        turn: Option<crate::model::id::TurnId>,
+        turn: Option<TurnId>,
         note: Option<String>,
     ) {
         let Some(delivery) = self.ledger.deliveries.get(&id) else { return };
@@ -151,7 +250,7 @@ impl Core {
         if matches!(to, DeliveryState::Expired | DeliveryState::Failed) {
             let why = note.clone().unwrap_or_default();
             let (from, to, what) = (delivery.from.clone(), recipient.clone(), to.as_str());
-            self.outcomes.push(Outcome { from, mail, to, what, why });
+            self.outcomes.push(Outcome { tell: from.clone(), from, mail, to, what, why });
         }
         self.record(
             step,
@@ -173,6 +272,14 @@ impl Core {
         let Some(running) = self.sessions.get(name) else {
             return (*name == Name::operator()).then(|| "waits to be read".to_owned());
         };
+        if let Some(until) = self.ledger.sessions.get(name).and_then(|session| session.held_until) {
+            let end = if until == HELD_FOR_EVER {
+                String::new()
+            } else {
+                format!(" until {}", until.rfc3339_seconds())
+            };
+            return Some(format!("{name} is held{end}; release it: agentmux release {name}"));
+        }
         let since = format!("since {}", running.shown.1.rfc3339_seconds());
         let state = self.shown_state(name);
         let reason = running.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
@@ -182,6 +289,9 @@ impl Core {
                     .retry_at
                     .filter(|at| *at > now)
                     .map(|at| format!("tried again at {}{reason}", at.rfc3339_seconds()));
+            }
+            crate::model::session::SessionState::Stopped if self.has_mail_that_wakes(name) => {
+                format!("{name} sleeps {since}, and {} others are awake", self.settings.policy.wake_max)
             }
             crate::model::session::SessionState::Stopped => {
                 format!("{name} is stopped {since}; start it: agentmux up {name}")

@@ -118,6 +118,8 @@ mod tests {
             reply_to: None,
             thread: id,
             priority: crate::model::mail::Priority::Normal,
+            when: None,
+            hops: 0,
             key: None,
             expires_at: None,
             sent_at: Millis(1_777_629_600_000),

@@ -5,6 +5,7 @@
 //! | request answered | `claimed` → `submitted` |
 //! | request refused, may pass | → `queued`, tried again later |
 //! | request refused for good | → `failed` |
+//! | the turn that it should join had ended | → `queued` |
 //! | our input is inside a turn | → `consumed`, with the turn |
 //! | the turn ended without it | in doubt until the history was read |
 //! | no answer within the lease; child lost, exited, or the relay crashed | → `unknown`, in doubt |
@@ -72,7 +73,7 @@ impl Core {
         }
         self.end_claim(step, claim);
         if let Some(running) = self.sessions.get_mut(name) {
-            if running.claim.take_if(|flight| flight.claim == claim).is_some() {
+            if running.drop_flight(claim) {
                 self.timers.clear(&Timer::Lease(name.clone()));
             }
             running.reason = Some(why.to_owned());
@@ -107,6 +108,39 @@ impl Core {
         self.touch(name);
     }
 
+    /// Input came too late for the turn that it should join; that is nobody's fault, and it goes in with the next one.
+    pub(super) fn on_turn_missed(&mut self, step: &mut Step, name: &Name, claim: ClaimId, why: &str) {
+        if self.ledger.claims.get(&claim).is_none_or(|known| known.ended) {
+            return;
+        }
+        for id in self.deliveries_held_by(claim) {
+            let note = format!("too late for the running turn: {why}");
+            self.move_delivery(step, id, DeliveryState::Queued, None, Some(note));
+        }
+        self.end_claim(step, claim);
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.at_boundary = false;
+            if running.drop_flight(claim) {
+                self.timers.clear(&Timer::Lease(name.clone()));
+            }
+        }
+        self.touch(name);
+    }
+
+    /// The turn had not begun or had ended; whoever wants it interrupted is looked at again.
+    pub(super) fn on_interrupt_refused(&mut self, name: &Name) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.interrupting = None;
+        }
+    }
+
+    pub(super) fn on_tools_running(&mut self, name: &Name, at_work: bool) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.at_boundary = at_work;
+        }
+        self.touch(name);
+    }
+
     pub(super) fn on_turn_started(&mut self, name: &Name, turn: &TurnId) {
         if let Some(running) = self.sessions.get_mut(name) {
             running.busy = true;
@@ -126,6 +160,8 @@ impl Core {
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.busy = false;
         running.turn = None;
+        running.at_boundary = false;
+        running.interrupting = None;
         // Absence counts from the end of a turn at the earliest.
         running.missing.values_mut().for_each(|since| *since = at);
         running.ended_turn = Some(turn.clone());
@@ -143,11 +179,9 @@ impl Core {
             TurnOutcome::Failed(why) => Some(format!("the turn failed: {why}")),
         };
         if let Some(flight) = flight {
-            if let Some(note) = note {
-                self.record(
-                    step,
-                    Record::ClaimNoted { claim: flight.claim, at, turn: Some(turn.clone()), note },
-                );
+            for claim in note.iter().flat_map(|_| flight.earlier.iter().chain([&flight.claim])) {
+                let note = note.clone().unwrap_or_default();
+                self.record(step, Record::ClaimNoted { claim: *claim, at, turn: Some(turn.clone()), note });
             }
             self.end_flight(name);
         }

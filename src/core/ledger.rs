@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::record::{DeliveryId, Record};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, MailId, Nonce};
-use crate::model::mail::{DeliveryState, Priority};
+use crate::model::mail::{DeliveryState, Priority, When};
 use crate::model::name::Name;
 use crate::model::session::{Child, Session};
 
@@ -31,6 +31,10 @@ pub struct Delivery {
     pub sent_at: Millis,
     /// When it is no longer wanted.
     pub expires_at: Option<Millis>,
+    /// When it may reach a busy session; `None` leaves that to its priority.
+    pub when: Option<When>,
+    /// Whether the loop brake holds it back.
+    pub braked: bool,
     /// Where it stands.
     pub state: DeliveryState,
     /// Every claim that it was ever in, oldest first.
@@ -55,7 +59,7 @@ pub struct Claim {
 /// What waits for one recipient.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Queue {
-    /// Queued mail in the order of delivery.
+    /// Queued mail in the order of delivery, without what the loop brake holds back.
     pub queued: BTreeSet<(Priority, DeliveryId)>,
     /// Everything open, queued or not, oldest first.
     pub open: BTreeSet<DeliveryId>,
@@ -92,7 +96,11 @@ impl Ledger {
                 let before = self.sessions.insert(session.name.clone(), session.clone());
                 assert!(before.is_none(), "a session is spawned once");
             }
-            Record::SessionWanted { name, wanted } => self.session_mut(name).wanted = *wanted,
+            Record::SessionWanted { name, wanted, after } => {
+                let session = self.session_mut(name);
+                (session.wanted, session.stopped_after) = (*wanted, after.0);
+            }
+            Record::SessionHeld { name, until } => self.session_mut(name).held_until = *until,
             Record::ThreadBound { name, thread } => self.session_mut(name).thread = Some(thread.clone()),
             Record::SessionRemoved { name } => {
                 self.sessions.remove(name);
@@ -112,6 +120,8 @@ impl Ledger {
                             bytes: mail.body.len() as u32,
                             sent_at: mail.sent_at,
                             expires_at: mail.expires_at,
+                            when: mail.when,
+                            braked: false,
                             state: DeliveryState::Queued,
                             claims: Vec::new(),
                         },
@@ -144,6 +154,8 @@ impl Ledger {
             Record::ChildEnded { nonce, .. } => {
                 self.children.remove(nonce);
             }
+            Record::DeliveryBraked { delivery, .. } => self.brake(*delivery, true),
+            Record::DeliveryReleased { delivery, .. } => self.brake(*delivery, false),
             Record::DeliveryRevived { delivery, header, claims, .. } => {
                 self.claims.extend(claims.iter().cloned());
                 self.restore(*delivery, header.clone());
@@ -163,7 +175,9 @@ impl Ledger {
         queue.bytes += u64::from(delivery.bytes);
         self.bytes += u64::from(delivery.bytes);
         if delivery.state == DeliveryState::Queued {
-            queue.queued.insert((delivery.priority, id));
+            if !delivery.braked {
+                queue.queued.insert((delivery.priority, id));
+            }
             self.expiring.extend(delivery.expires_at.map(|at| (at, id)));
         }
         self.deliveries.insert(id, delivery);
@@ -186,11 +200,23 @@ impl Ledger {
         self.sessions.get_mut(name).expect("a record names a session that exists")
     }
 
+    fn brake(&mut self, id: DeliveryId, braked: bool) {
+        let delivery = self.deliveries.get_mut(&id).expect("only open mail is braked");
+        delivery.braked = braked;
+        let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
+        if braked {
+            queue.queued.remove(&(delivery.priority, id));
+        } else if delivery.state == DeliveryState::Queued {
+            queue.queued.insert((delivery.priority, id));
+        }
+    }
+
     fn move_delivery(&mut self, id: DeliveryId, to: DeliveryState) {
         let delivery = self.deliveries.get_mut(&id).expect("only an open delivery moves");
         let from = delivery.state;
         assert!(from.may_become(to), "{} may not become {}", from.as_str(), to.as_str());
         delivery.state = to;
+        delivery.braked = false;
         let (priority, expires_at) = (delivery.priority, delivery.expires_at);
         let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
         if to == DeliveryState::Queued {

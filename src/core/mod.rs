@@ -12,13 +12,16 @@ pub mod envelope;
 pub mod input;
 pub mod ledger;
 pub mod planted;
+pub mod policy;
 pub mod record;
 
 mod approval;
+mod brake;
 mod child;
 mod conn;
 mod deliver;
 mod evidence;
+mod hold;
 mod notice;
 mod request;
 mod session;
@@ -33,6 +36,7 @@ use action::Action;
 use input::{Input, Moment};
 use ledger::Ledger;
 use planted::Planted;
+use policy::Policy;
 use record::Record;
 use timer::{Timer, Timers};
 
@@ -53,6 +57,8 @@ pub struct Settings {
     pub state_root: String,
     /// After how long without anything to do the relay leaves; `None` for never.
     pub idle_exit_ms: Option<i64>,
+    /// What a person may have set of delivery.
+    pub policy: Policy,
 }
 
 /// What one input led to.
@@ -75,6 +81,7 @@ pub struct Core {
     children: BTreeMap<ChildKey, child::Children>,
     approvals: BTreeMap<String, approval::Approval>,
     waiting: waiting::Waiting,
+    brake: brake::Brake,
     stop: Option<stop::Stop>,
     touched: BTreeSet<Name>,
     /// What senders have yet to be told; empty between inputs.
@@ -108,6 +115,7 @@ impl Core {
             children: BTreeMap::new(),
             approvals: BTreeMap::new(),
             waiting: waiting::Waiting::default(),
+            brake: brake::Brake::default(),
             stop: None,
             touched: BTreeSet::new(),
             outcomes: Vec::new(),
@@ -200,6 +208,8 @@ impl Core {
             Timer::Find(name) => self.handle_find_due(step, &name),
             Timer::Thread(name) => self.handle_thread_overdue(step, &name),
             Timer::Child(key) => self.handle_child_overdue(step, key),
+            Timer::Hold(name) => self.hold(step, &name, None),
+            Timer::Linger(name) => self.handle_linger_over(&name),
             Timer::Approval(key) => self.handle_approval_overdue(step, &key),
             Timer::Expire => self.expire_mail(step),
             Timer::Sweep => {

@@ -14,9 +14,11 @@ use crate::model::limits;
 use crate::model::mail::{FromKind, Mail, Priority};
 use crate::model::name::Name;
 
-/// Something that a sender has to hear of.
+/// Something that somebody has to hear of.
 #[derive(Debug)]
 pub(super) struct Outcome {
+    /// Who.
+    pub tell: Name,
     pub from: Name,
     pub mail: MailId,
     pub to: Name,
@@ -26,16 +28,16 @@ pub(super) struct Outcome {
 }
 
 impl Core {
-    /// Writes to every sender whose mail has ended undelivered since the last time.
+    /// Writes to everybody who has to hear of an outcome since the last time.
     pub(super) fn send_notices(&mut self, step: &mut Step) {
-        let mut by_sender: BTreeMap<Name, Vec<Outcome>> = BTreeMap::new();
+        let mut by_reader: BTreeMap<Name, Vec<Outcome>> = BTreeMap::new();
         for outcome in std::mem::take(&mut self.outcomes) {
-            if outcome.from == Name::operator() || self.ledger.sessions.contains_key(&outcome.from) {
-                by_sender.entry(outcome.from.clone()).or_default().push(outcome);
+            if outcome.tell == Name::operator() || self.ledger.sessions.contains_key(&outcome.tell) {
+                by_reader.entry(outcome.tell.clone()).or_default().push(outcome);
             }
         }
-        for (sender, outcomes) in by_sender {
-            self.send_notice(step, sender, &outcomes);
+        for (reader, outcomes) in by_reader {
+            self.send_notice(step, reader, &outcomes);
         }
     }
 
@@ -51,6 +53,8 @@ impl Core {
             reply_to: None,
             thread: id,
             priority: Priority::Fyi,
+            when: None,
+            hops: 0,
             key: None,
             expires_at: None,
             sent_at,
@@ -62,20 +66,22 @@ impl Core {
             Record::MailAccepted { mail: Arc::new(mail), deliveries: vec![(delivery, to.clone())] },
         );
         self.touch(&to);
+        self.waiting_saw_mail(step, &to);
     }
 }
 
 fn subject(outcomes: &[Outcome]) -> String {
     match outcomes {
-        [one] => format!("your mail to {} {}", one.to, one.what),
-        many => format!("{} of your mails did not arrive", many.len()),
+        [one] if one.tell == one.from => format!("your mail to {} {}", one.to, one.what),
+        [one] => format!("mail from {} to {} {}", one.from, one.to, one.what),
+        many => format!("{} mails did not arrive", many.len()),
     }
 }
 
 fn body(outcomes: &[Outcome]) -> String {
     let mut text = String::new();
-    for Outcome { mail, to, what, why, .. } in outcomes.iter().take(limits::NOTICE_LINES_MAX) {
-        let _ = writeln!(text, "mail {mail} to {to} {what}: {why}");
+    for Outcome { mail, from, to, what, why, .. } in outcomes.iter().take(limits::NOTICE_LINES_MAX) {
+        let _ = writeln!(text, "mail {mail} from {from} to {to} {what}: {why}");
     }
     if outcomes.len() > limits::NOTICE_LINES_MAX {
         let _ = writeln!(text, "and {} more", outcomes.len() - limits::NOTICE_LINES_MAX);

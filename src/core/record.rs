@@ -26,6 +26,15 @@ pub enum Record {
         name: Name,
         /// What is wanted now.
         wanted: Wanted,
+        /// The last delivery that was accepted before.
+        after: DeliveryId,
+    },
+    /// A session's mail is held back, or no longer.
+    SessionHeld {
+        /// The session.
+        name: Name,
+        /// Until when; `None` when it is no longer.
+        until: Option<Millis>,
     },
     /// A session got its thread.
     ThreadBound {
@@ -58,6 +67,22 @@ pub enum Record {
         turn: Option<TurnId>,
         /// What there is to say of it.
         note: Option<String>,
+    },
+    /// The loop brake holds a delivery back.
+    DeliveryBraked {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// When.
+        at: Millis,
+        /// Which limit.
+        note: String,
+    },
+    /// The operator let go what the loop brake held back; the conversation counts from here.
+    DeliveryReleased {
+        /// The delivery.
+        delivery: DeliveryId,
+        /// When.
+        at: Millis,
     },
     /// A recipient confirmed a mail that it had had.
     DeliveryAcked {

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::action::Action;
-use super::record::Record;
+use super::record::{DeliveryId, Record};
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::ChildCommand;
@@ -46,6 +46,10 @@ pub(super) struct Running {
     pub busy: bool,
     /// That turn, once its id is known.
     pub turn: Option<TurnId>,
+    /// Whether tools run in that turn, so that its model is not streaming.
+    pub at_boundary: bool,
+    /// The turn that the child was asked to interrupt.
+    pub interrupting: Option<TurnId>,
     /// The last turn that ended.
     pub ended_turn: Option<TurnId>,
     /// Our turn in flight.
@@ -64,6 +68,8 @@ pub(super) struct Running {
     pub singly: usize,
     /// Names that must not follow a `$` directly.
     pub skills: Arc<[String]>,
+    /// Whether mail has woken it, although it is not wanted up.
+    pub woken: bool,
     /// The state that was last shown, and since when.
     pub shown: (SessionState, Millis),
 }
@@ -76,6 +82,8 @@ pub(super) struct Flight {
     pub turn: Option<TurnId>,
     /// Turns that ended before the child said so; its own may be one of them.
     pub ended: Vec<TurnId>,
+    /// Claims of ours that went into the same turn before, each taken.
+    pub earlier: Vec<ClaimId>,
 }
 
 impl Running {
@@ -86,6 +94,8 @@ impl Running {
             reason: None,
             busy: false,
             turn: None,
+            at_boundary: false,
+            interrupting: None,
             ended_turn: None,
             claim: None,
             finding: false,
@@ -95,8 +105,19 @@ impl Running {
             refusals: 0,
             singly: 0,
             skills: Arc::from([]),
+            woken: false,
             shown: (SessionState::Stopped, now),
         }
+    }
+
+    /// A claim did not get into its turn; what went in before stays.
+    pub fn drop_flight(&mut self, claim: ClaimId) -> bool {
+        let Some(flight) = self.claim.as_mut().filter(|flight| flight.claim == claim) else { return false };
+        match flight.earlier.pop() {
+            Some(earlier) => flight.claim = earlier,
+            None => self.claim = None,
+        }
+        true
     }
 
     /// Forgets everything that only the connection to the child made true.
@@ -104,6 +125,8 @@ impl Running {
         self.opening = false;
         self.busy = false;
         self.turn = None;
+        self.at_boundary = false;
+        self.interrupting = None;
         self.ended_turn = None;
         self.claim = None;
         self.finding = false;
@@ -116,7 +139,8 @@ impl Core {
     /// Whether a session shall be running now.
     pub(super) fn should_run(&self, name: &Name) -> bool {
         self.stop.is_none()
-            && self.ledger.sessions.get(name).is_some_and(|session| session.wanted == Wanted::Up)
+            && (self.ledger.sessions.get(name).is_some_and(|session| session.wanted == Wanted::Up)
+                || self.sessions.get(name).is_some_and(|running| running.woken))
     }
 
     /// The child that a session runs on, when it answers requests.
@@ -127,6 +151,7 @@ impl Core {
 
     /// Brings one session nearer to what is wanted of it.
     pub(super) fn evaluate_session(&mut self, step: &mut Step, name: &Name) {
+        self.evaluate_wake(step, name);
         let wanted = self.should_run(name);
         let child = self.ready_child_of(name);
         let Some(running) = self.sessions.get_mut(name) else { return };
@@ -152,6 +177,12 @@ impl Core {
             (Phase::Closing, _) | (Phase::Stopped, false) | (Phase::Failed, true) => {}
         }
         self.note_shown_state(step.now, name);
+    }
+
+    /// Stores what is wanted of a session, before anything acts on it.
+    pub(super) fn want(&mut self, step: &mut Step, name: &Name, wanted: Wanted) {
+        let after = DeliveryId(self.ledger.last_delivery);
+        self.record(step, Record::SessionWanted { name: name.clone(), wanted, after });
     }
 
     /// Asks a ready child to open the session's thread, once.
@@ -298,6 +329,7 @@ impl Core {
             Phase::Starting => SessionState::Starting,
             Phase::Open | Phase::Closing if self.has_approval(name) => SessionState::Waiting,
             Phase::Open | Phase::Closing if running.busy || running.claim.is_some() => SessionState::Busy,
+            Phase::Open if self.is_held(name) => SessionState::Held,
             Phase::Open => SessionState::Idle,
             Phase::Closing => SessionState::Busy,
         }

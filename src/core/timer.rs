@@ -26,6 +26,10 @@ pub enum Timer {
     Thread(Name),
     /// A child has to come up, to end, or may be started again.
     Child(ChildKey),
+    /// A session's hold is over.
+    Hold(Name),
+    /// A woken session may sleep again.
+    Linger(Name),
     /// An approval is declined.
     Approval(String),
     /// The soonest mail expires.

@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::conn::Ask;
+use super::conn::{Ask, Identity};
 use super::session::is_held_elsewhere;
 use super::timer::Timer;
 use super::{Core, Step};
@@ -12,7 +12,7 @@ use crate::model::child::Item;
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::id::{ConnId, MailId, TurnId};
-use crate::model::mail::DeliveryState;
+use crate::model::mail::{DeliveryState, FromKind};
 use crate::model::name::Name;
 use crate::model::session::SessionState;
 use crate::protocol::answer::{Answer, Attached, Delivery, Looked, OneSession, Sent, States, Waited};
@@ -24,6 +24,8 @@ pub(super) struct Waiting {
     last: u64,
     all: BTreeMap<u64, Entry>,
     by_mail: BTreeMap<MailId, BTreeSet<u64>>,
+    /// Those who wait for their next mail.
+    by_reader: BTreeMap<Name, BTreeSet<u64>>,
 }
 
 #[derive(Debug)]
@@ -37,6 +39,8 @@ struct Entry {
 pub(super) enum Wait {
     /// A mail's deliveries, or its answer.
     Mail { sent: Sent, until: Until, reply_id: Option<MailId> },
+    /// The next mail of a reader without a child.
+    Next { name: Name, from: Option<Name> },
     /// A new session to have its thread.
     Spawned { name: Name },
     /// Sessions to be up or to have failed.
@@ -57,6 +61,9 @@ impl Core {
         if let Wait::Mail { sent, .. } = &wait {
             self.waiting.by_mail.entry(sent.id).or_default().insert(number);
         }
+        if let Wait::Next { name, .. } = &wait {
+            self.waiting.by_reader.entry(name.clone()).or_default().insert(number);
+        }
         if let Some(conn) = self.conns.get_mut(&ask.conn) {
             conn.waiting += 1;
         }
@@ -74,6 +81,14 @@ impl Core {
             numbers.remove(&number);
             if numbers.is_empty() {
                 self.waiting.by_mail.remove(&sent.id);
+            }
+        }
+        if let Wait::Next { name, .. } = &entry.wait
+            && let Some(numbers) = self.waiting.by_reader.get_mut(name)
+        {
+            numbers.remove(&number);
+            if numbers.is_empty() {
+                self.waiting.by_reader.remove(name);
             }
         }
         if let Some(conn) = self.conns.get_mut(&entry.ask.conn) {
@@ -137,11 +152,51 @@ impl Core {
         }
     }
 
+    /// Somebody has new mail: one who waits for it gets it.
+    pub(super) fn waiting_saw_mail(&mut self, step: &mut Step, reader: &Name) {
+        let numbers: Vec<u64> = self.waiting.by_reader.get(reader).into_iter().flatten().copied().collect();
+        for number in numbers {
+            let Some(Entry { wait: Wait::Next { from, .. }, .. }) = self.waiting.all.get(&number) else {
+                continue;
+            };
+            let Some(mail) = self.next_mail_for(reader, from.as_ref()) else { continue };
+            let Some(entry) = self.take_waiting(number) else { continue };
+            self.hand_next(step, entry.ask, reader, mail);
+        }
+    }
+
+    /// The refusal of an agent's wait for an answer of others who wait, one for the other, for an answer of its own.
+    pub(super) fn circle_refusal(&self, what: &str, by: &Identity, on: &[Name]) -> Option<Fault> {
+        let waits_on: Vec<(&Name, &Name)> = self
+            .waiting
+            .all
+            .values()
+            .filter_map(|entry| match &entry.wait {
+                Wait::Mail { sent, until: Until::Reply, .. } => {
+                    let identity = self.conns.get(&entry.ask.conn)?.identity.as_ref()?;
+                    Some((identity, sent))
+                }
+                _ => None,
+            })
+            .filter(|(identity, _)| identity.kind == FromKind::Agent)
+            .flat_map(|(identity, sent)| sent.deliveries.iter().map(move |d| (&identity.name, &d.to)))
+            .collect();
+        if by.kind != FromKind::Agent {
+            return None;
+        }
+        let circle = circle(&waits_on, &by.name, on)?;
+        let names: Vec<&str> = circle.iter().map(|name| name.as_str()).collect();
+        Some(
+            Fault::refused(format!("{what} refused: each would wait for the next: {}", names.join(" → ")))
+                .hint("write without waiting: agentmux send"),
+        )
+    }
+
     pub(super) fn evaluate_waiting_for_session(&mut self, step: &mut Step, name: &Name) {
         let concerns = |entry: &Entry| match &entry.wait {
             Wait::Spawned { name: other } | Wait::Attach { name: other } => other == name,
             Wait::Up { names } | Wait::Down { names } => names.contains(name),
-            Wait::Mail { .. } | Wait::Look { .. } => false,
+            Wait::Mail { .. } | Wait::Next { .. } | Wait::Look { .. } => false,
         };
         let numbers: Vec<u64> =
             self.waiting.all.iter().filter(|(_, entry)| concerns(entry)).map(|(n, _)| *n).collect();
@@ -218,7 +273,7 @@ impl Core {
                 }
                 (_, answer) => answer.map(|attached| Ok(Answer::Attach(attached))),
             },
-            Wait::Look { .. } => None,
+            Wait::Next { .. } | Wait::Look { .. } => None,
         }
     }
 
@@ -256,6 +311,9 @@ impl Core {
             Wait::Mail { sent, reply_id, .. } => {
                 step.reply(entry.ask, Answer::Waited(Waited { sent, reached: false, reply_id }));
             }
+            Wait::Next { .. } => {
+                step.refuse(entry.ask, Fault::timeout("wait over: no mail has come"));
+            }
             Wait::Spawned { name } => {
                 let reason = self.sessions.get(&name).and_then(|running| running.reason.clone());
                 let why = reason.unwrap_or_else(|| "the child did not come up in time".to_owned());
@@ -289,5 +347,40 @@ impl Core {
             Ok(items) => step.reply(ask, Answer::Look(Looked { session: name, items })),
             Err(why) => step.refuse(ask, Fault::refused(format!("look failed: {why}"))),
         }
+    }
+}
+
+/// The way from `from` over those in `on` back to `from`, if those who wait make one.
+fn circle<'a>(waits_on: &[(&'a Name, &'a Name)], from: &'a Name, on: &'a [Name]) -> Option<Vec<&'a Name>> {
+    let mut ways: Vec<Vec<&Name>> = on.iter().map(|name| vec![from, name]).collect();
+    let mut seen: BTreeSet<&Name> = on.iter().collect();
+    while let Some(way) = ways.pop() {
+        let last = way.last().copied()?;
+        if last == from {
+            return Some(way);
+        }
+        for (_, next) in waits_on.iter().filter(|(waiter, _)| *waiter == last) {
+            if *next == from || seen.insert(next) {
+                ways.push(way.iter().copied().chain([*next]).collect());
+            }
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_circle_of_askers_is_found_and_named_in_order() {
+        let name = |text: &str| Name::parse(text).unwrap();
+        let (a, b, c, d) = (name("a"), name("b"), name("c"), name("d"));
+        let waits = [(&b, &c), (&c, &d), (&d, &b), (&c, &a)];
+        let on = [b.clone()];
+        assert_eq!(circle(&waits, &a, &on), Some(vec![&a, &b, &c, &a]));
+        assert_eq!(circle(&waits[..3], &a, &on), None, "a circle of others is theirs");
+        assert_eq!(circle(&[], &a, &on), None);
+        assert_eq!(circle(&[(&b, &a)], &a, &[c.clone(), b.clone()]), Some(vec![&a, &b, &a]));
     }
 }

@@ -63,6 +63,24 @@ pub enum ChildCommand {
         /// The message.
         text: String,
     },
+    /// Add a message that carries the claim's id to a running turn.
+    SteerTurn {
+        /// The session.
+        session: Name,
+        /// The claim, which is the message's client id.
+        claim: ClaimId,
+        /// The turn; refused when another one runs, or none.
+        turn: TurnId,
+        /// The message.
+        text: String,
+    },
+    /// End a running turn.
+    InterruptTurn {
+        /// The session.
+        session: Name,
+        /// The turn.
+        turn: TurnId,
+    },
     /// Look for claims in a thread's history.
     FindClaims {
         /// The session.
@@ -177,6 +195,29 @@ pub enum ChildEvent {
         /// How.
         outcome: TurnOutcome,
     },
+    /// The input of a claim came too late for the turn that it was meant for; the child does not hold it.
+    TurnMissed {
+        /// The session.
+        session: Name,
+        /// The claim.
+        claim: ClaimId,
+        /// The child's words.
+        why: String,
+    },
+    /// The child would not interrupt a turn.
+    InterruptRefused {
+        /// The session.
+        session: Name,
+        /// The child's words.
+        why: String,
+    },
+    /// Tools run in a turn, so that its model is not streaming (a boundary), or no longer.
+    ToolsRunning {
+        /// The session.
+        session: Name,
+        /// Whether they do.
+        running: bool,
+    },
     /// The answer to [`ChildCommand::FindClaims`].
     ClaimsFound {
         /// The session.
@@ -230,6 +271,9 @@ impl ChildEvent {
             | ChildEvent::InputTaken { session, .. }
             | ChildEvent::TurnStarted { session, .. }
             | ChildEvent::TurnEnded { session, .. }
+            | ChildEvent::TurnMissed { session, .. }
+            | ChildEvent::InterruptRefused { session, .. }
+            | ChildEvent::ToolsRunning { session, .. }
             | ChildEvent::ClaimsFound { session, .. }
             | ChildEvent::HistoryUnread { session, .. }
             | ChildEvent::ThreadIdle { session }
@@ -283,8 +327,8 @@ pub struct Item {
 
 /// What a child can really do, as a function of its kind.
 pub const CODEX_CAPABILITIES: Capabilities = Capabilities {
-    steer: false,
-    interrupt: false,
+    steer: true,
+    interrupt: true,
     approvals: false,
     reconcile: true,
     evidence: Evidence::Consumed,

@@ -58,6 +58,25 @@ pub const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 /// Outcomes that one notice lists.
 pub const NOTICE_LINES_MAX: usize = 20;
 
+/// Default of `patience`: normal mail that has waited this long may join a running turn at its next boundary.
+pub const PATIENCE_MS: i64 = 5 * 60 * 1_000;
+/// Default of `brake_hops`.
+pub const BRAKE_HOPS: u32 = 24;
+/// Default of `brake_pair_per_minute`.
+pub const BRAKE_PAIR_PER_MINUTE: usize = 30;
+/// Default of `brake_thread_per_minute`.
+pub const BRAKE_THREAD_PER_MINUTE: usize = 60;
+/// What the two rates count over.
+pub const BRAKE_WINDOW_MS: i64 = 60_000;
+/// After a notice about a loop the next one about the same pair comes this much later at the earliest.
+pub const BRAKE_NOTICE_MS: i64 = 10 * 60 * 1_000;
+/// Pairs and conversations whose rates are remembered; the least recent is forgotten first.
+pub const BRAKE_ENTRIES_MAX: usize = 4_096;
+/// Default of `wake_max`.
+pub const WAKE_MAX: usize = 4;
+/// A session that mail has woken sleeps again after this long without anything to do.
+pub const WAKE_LINGER_MS: i64 = 60_000;
+
 /// Mails that go into one turn together.
 pub const BATCH_MAILS_MAX: usize = 10;
 /// Body bytes that go into one turn together; a larger mail goes alone and whole.
@@ -118,6 +137,8 @@ pub const LOOK_ITEMS_MAX: u32 = 500;
 pub const HISTORY_PAGE_ITEMS: u32 = 100;
 /// Pages of the child's history that one reconciliation reads.
 pub const HISTORY_PAGES_MAX: u32 = 200;
+/// Tools of one turn that are known to be at work at once.
+pub const TOOLS_MAX: usize = 256;
 /// Skills of one child whose names are made inert.
 pub const SKILLS_MAX: usize = 2_000;
 

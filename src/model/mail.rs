@@ -128,6 +128,34 @@ impl Priority {
     }
 }
 
+/// When mail may reach a busy session, whatever its priority says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum When {
+    /// When the session is idle.
+    Idle,
+    /// At the next boundary of a running turn.
+    Boundary,
+    /// At once: a running turn is interrupted for it.
+    Now,
+}
+
+impl When {
+    /// The word for it, as in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            When::Idle => "idle",
+            When::Boundary => "boundary",
+            When::Now => "now",
+        }
+    }
+
+    /// Reads what [`When::as_str`] writes.
+    pub fn parse(text: &str) -> Option<When> {
+        [When::Idle, When::Boundary, When::Now].into_iter().find(|when| when.as_str() == text)
+    }
+}
+
 /// What kind of sender a mail has; assigned by the relay from the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -182,6 +210,10 @@ pub struct Mail {
     pub thread: MailId,
     /// How soon it matters.
     pub priority: Priority,
+    /// When it may reach a busy session; `None` leaves that to its priority.
+    pub when: Option<When>,
+    /// How many mails of agents in a row led to it, each answering the one before.
+    pub hops: u32,
     /// The sender's idempotency key.
     pub key: Option<String>,
     /// When it is no longer wanted, if ever.

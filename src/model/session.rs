@@ -87,7 +87,16 @@ pub struct Session {
     pub wanted: Wanted,
     /// When it was spawned.
     pub created_at: Millis,
+    /// Until when its mail is held back by a person, if it is.
+    pub held_until: Option<Millis>,
+    /// Whether mail wakes it when it is stopped.
+    pub wake: bool,
+    /// The last mail that was accepted before it was stopped; only later mail wakes it.
+    pub stopped_after: i64,
 }
+
+/// A hold without an end.
+pub const HELD_FOR_EVER: Millis = Millis(i64::MAX);
 
 /// How a thread is configured; what is `None` is left to the child's own configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

@@ -31,6 +31,7 @@ pub enum Answer {
     Trace(Trace),
     Settled(Settled),
     Discarded(Discarded),
+    Released(Released),
     Look(Looked),
     Attach(Attached),
 }
@@ -333,6 +334,15 @@ pub struct Settled {
     pub state: DeliveryState,
     /// The deliveries that were brought there.
     pub deliveries: Vec<Delivery>,
+}
+
+/// The answer to `session/release`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Released {
+    /// The session, when one was meant.
+    pub sessions: Vec<NamedState>,
+    /// Mails that the loop brake had held and that go on now.
+    pub mails: Vec<MailId>,
 }
 
 /// The answer to `mail/discard`.

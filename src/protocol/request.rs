@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
-use crate::model::mail::Priority;
+use crate::model::mail::{Priority, When};
 use crate::model::name::Name;
 
 /// What a client asks of the relay.
@@ -36,6 +36,9 @@ pub enum Request {
     Requeue(Settle),
     Dead(Dead),
     Discard(Discard),
+    Next(Next),
+    Hold(Hold),
+    Release(Release),
     Look(Look),
     Attach(One),
     Stop(Stop),
@@ -84,6 +87,9 @@ pub struct Spawn {
     pub approval: Option<String>,
     /// The Codex program, absolute.
     pub program: String,
+    /// Whether mail wakes it when it is stopped.
+    #[serde(default)]
+    pub wake: bool,
     /// The environment that the child gets; allow-listed again by the relay.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -129,6 +135,12 @@ pub struct Send {
     /// How soon it matters.
     #[serde(default)]
     pub priority: Priority,
+    /// When it may reach a busy session; its priority decides without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub when: Option<When>,
+    /// Whether the sender will wait for the answer; a circle of such senders is refused.
+    #[serde(default)]
+    pub ask: bool,
     /// The mail that it answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reply_to: Option<String>,
@@ -168,6 +180,12 @@ pub struct Inbox {
     /// Only what its recipient has not had yet.
     #[serde(default)]
     pub unread: bool,
+    /// Only from this sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// Only what was accepted in the last so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "sinceMs")]
+    pub since_ms: Option<u64>,
     /// How many, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
@@ -204,6 +222,35 @@ pub struct Discard {
     /// One mail; all dead mail without it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
+}
+
+/// `mail/next`: the caller's next mail, handed over.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Next {
+    /// Only from this sender.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
+    /// How long to wait at most.
+    pub timeout_ms: u64,
+}
+
+/// `session/hold`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Hold {
+    /// The session.
+    pub name: String,
+    /// For how long; until it is released without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub for_ms: Option<u64>,
+}
+
+/// `session/release`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Release {
+    /// A session, or a mail that the loop brake holds.
+    pub target: String,
 }
 
 /// How far a sender wants to wait.
@@ -271,6 +318,9 @@ impl Request {
             "mail/read" => Request::Read(read(method, params)?),
             "mail/trace" => Request::Trace(read(method, params)?),
             "mail/wait" => Request::Wait(read(method, params)?),
+            "mail/next" => Request::Next(read(method, params)?),
+            "session/hold" => Request::Hold(read(method, params)?),
+            "session/release" => Request::Release(read(method, params)?),
             "mail/ack" => Request::Ack(read(method, params)?),
             "mail/cancel" => Request::Cancel(read(method, params)?),
             "mail/requeue" => Request::Requeue(read(method, params)?),
@@ -307,6 +357,9 @@ impl Request {
             Request::Read(_) => "mail/read",
             Request::Trace(_) => "mail/trace",
             Request::Wait(_) => "mail/wait",
+            Request::Next(_) => "mail/next",
+            Request::Hold(_) => "session/hold",
+            Request::Release(_) => "session/release",
             Request::Ack(_) => "mail/ack",
             Request::Cancel(_) => "mail/cancel",
             Request::Requeue(_) => "mail/requeue",
@@ -327,6 +380,7 @@ impl Request {
             Request::Wait(wait) => Some(&wait.id),
             Request::Ack(settle) | Request::Requeue(settle) => Some(&settle.id),
             Request::Discard(discard) => discard.id.as_deref(),
+            Request::Release(release) => Some(&release.target),
             _ => None,
         }
     }
@@ -352,7 +406,7 @@ impl Request {
                         send.to.len()
                     )));
                 }
-                send.to.iter().try_for_each(|to| check_recipient(to))?;
+                send.to.iter().try_for_each(|to| check_recipient(to, &Groups::new()))?;
                 check_mail(&send.body, send.subject.as_deref(), send.key.as_deref())?;
             }
             Request::Reply(reply) => check_mail(&reply.body, reply.subject.as_deref(), reply.key.as_deref())?,
@@ -361,8 +415,12 @@ impl Request {
             }
             Request::Remove(one) | Request::Attach(one) | Request::Show(one) => check_name(&one.name)?,
             Request::Look(look) => check_name(&look.name)?,
-            Request::Inbox(Inbox { name: Some(name), .. })
-            | Request::Ack(Settle { name: Some(name), .. })
+            Request::Hold(hold) => check_name(&hold.name)?,
+            Request::Next(Next { from: Some(from), .. }) => check_name(from)?,
+            Request::Inbox(inbox) => {
+                inbox.name.iter().chain(&inbox.from).try_for_each(|name| check_name(name))?;
+            }
+            Request::Ack(Settle { name: Some(name), .. })
             | Request::Requeue(Settle { name: Some(name), .. }) => check_name(name)?,
             _ => {}
         }
@@ -447,18 +505,26 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
     }
 }
 
-/// Checks a recipient: a session's name, `operator`, or `@all`.
+/// Names that stand for several recipients; written with `@` before them.
+pub type Groups = BTreeMap<String, Vec<String>>;
+
+/// Checks a recipient: a session's name, `operator`, or `@all`. Groups are the client's business; the relay knows none.
 ///
 /// # Errors
-/// `usage`, quoting what was given; `name@bundle` has a hint of its own.
-pub fn check_recipient(to: &str) -> Result<(), Fault> {
+/// `usage`, quoting what was given; `name@bundle` has a hint of its own; `not_found` for an unknown group.
+pub fn check_recipient(to: &str, groups: &Groups) -> Result<(), Fault> {
     match to.strip_prefix('@') {
         Some("all") => Ok(()),
-        Some(group) => Err(Fault::new(
-            Code::NotFound,
-            format!("recipient not found: there is no group `@{}`", quoted(group)),
-        )
-        .hint("`@all` is every session of the bundle")),
+        Some(group) => {
+            let known: Vec<String> = groups.keys().map(|group| format!("`@{group}`")).collect();
+            let fault = format!("recipient not found: there is no group `@{}`", quoted(group));
+            let hint = if known.is_empty() {
+                "`@all` is every session; groups are named in agentmux.toml: [groups]".to_owned()
+            } else {
+                format!("there are {}, and `@all` is every session", known.join(", "))
+            };
+            Err(Fault::new(Code::NotFound, fault).hint(hint))
+        }
         None if to.contains('@') => Err(Fault::usage(format!(
             "recipient refused: `{}` names another bundle",
             quoted(to)
@@ -540,8 +606,16 @@ mod tests {
 
     #[test]
     fn another_bundle_is_refused_with_a_hint() {
-        assert!(check_recipient("lead@web").unwrap_err().hint.is_some_and(|hint| hint.contains("--bundle")));
-        assert_eq!(check_recipient("@nobody").unwrap_err().code, Code::NotFound);
-        assert!(check_recipient("@all").is_ok() && check_recipient("operator").is_ok());
+        assert!(
+            check_recipient("lead@web", &Groups::new())
+                .unwrap_err()
+                .hint
+                .is_some_and(|hint| hint.contains("--bundle"))
+        );
+        assert_eq!(check_recipient("@nobody", &Groups::new()).unwrap_err().code, Code::NotFound);
+        assert!(
+            check_recipient("@all", &Groups::new()).is_ok()
+                && check_recipient("operator", &Groups::new()).is_ok()
+        );
     }
 }

@@ -100,8 +100,8 @@ impl Relay {
 
     fn look_up(&self, query: Query) -> Result<Option<Answer>, StoreError> {
         Ok(match query {
-            Query::Inbox { name, unread, limit, at } => {
-                Some(Answer::Mails(self.store.inbox(&name, unread, limit, at)?))
+            Query::Inbox { name, unread, from, since, limit, at } => {
+                Some(Answer::Mails(self.store.inbox(&name, unread, from.as_ref(), since, limit, at)?))
             }
             Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
             Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
@@ -171,7 +171,7 @@ impl Relay {
 
     /// Loads a claim's mails, writes their envelopes and hands them to the child.
     fn deliver(&mut self, deliver: Deliver, now: Millis) {
-        let Deliver { nonce, session, claim, deliveries, skills, at } = deliver;
+        let Deliver { nonce, session, claim, deliveries, into, skills, at } = deliver;
         match self.store.mails_of(&deliveries) {
             Ok(mails) => {
                 let text = envelope::render(&mails, &session, &self.facts.bundle, at);
@@ -180,12 +180,11 @@ impl Relay {
                     let note = format!("{inert} `$` before the name of a skill made inert by U+2060");
                     self.inputs.push(Input::Rendered { claim, note });
                 }
-                self.children.command(
-                    nonce,
-                    ChildCommand::StartTurn { session, claim, text },
-                    now,
-                    &mut self.inputs,
-                );
+                let command = match into {
+                    None => ChildCommand::StartTurn { session, claim, text },
+                    Some(turn) => ChildCommand::SteerTurn { session, claim, turn, text },
+                };
+                self.children.command(nonce, command, now, &mut self.inputs);
             }
             // The claim stays open and its lease ends: nothing is lost, and the failing disk shows itself at the next commit.
             Err(error) => log::error!("loading the mails of {claim} failed: {error}"),

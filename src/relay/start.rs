@@ -95,10 +95,8 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         std::process::exit(70);
     }));
     let config_dir = config::user_dir(options.config_dir.as_deref());
-    let idle_exit_ms = match config_dir {
-        Some(dir) => UserConfig::read(&dir)?.idle_exit_ms()?,
-        None => Some(limits::IDLE_EXIT_MS),
-    };
+    let config = config_dir.map(|dir| UserConfig::read(&dir)).transpose()?.unwrap_or_default();
+    let (idle_exit_ms, policy) = (config.idle_exit_ms()?, config.policy()?);
     let mut clock = Clock::new();
     let started_at = clock.now();
     let mut lock = take_lock(&dir, options.replace)?;
@@ -117,6 +115,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         pid: std::process::id(),
         state_root: options.state_root.display().to_string(),
         idle_exit_ms,
+        policy,
     };
     let failed = |error: std::io::Error| Fault::io(format!("the relay failed to start: {error}"));
     let mut relay = Relay {

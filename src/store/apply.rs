@@ -13,11 +13,14 @@ use crate::model::session::Session;
 pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
         Record::SessionSpawned(session) => spawn_session(db, session),
-        Record::SessionWanted { name, wanted } => run(
-            db,
-            "UPDATE sessions SET wanted = ?2 WHERE name = ?1",
-            params![name.as_str(), wanted.as_str()],
-        ),
+        Record::SessionWanted { name, wanted, after } => {
+            let sql = "UPDATE sessions SET wanted = ?2, stopped_after = ?3 WHERE name = ?1";
+            run(db, sql, params![name.as_str(), wanted.as_str(), after.0])
+        }
+        Record::SessionHeld { name, until } => {
+            let sql = "UPDATE sessions SET held_until = ?2 WHERE name = ?1";
+            run(db, sql, params![name.as_str(), until.map(|until| until.0)])
+        }
         Record::ThreadBound { name, thread } => {
             run(db, "UPDATE sessions SET thread = ?2 WHERE name = ?1", params![name.as_str(), &**thread])
         }
@@ -36,9 +39,20 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         }
         Record::DeliveryMoved { delivery, to, at, turn, note } => {
             let (turn, note) = (turn.as_deref(), note.as_deref());
-            let sql = "UPDATE deliveries SET state = ?2, turn = coalesce(?3, turn), note = ?4 WHERE id = ?1";
+            let sql = "UPDATE deliveries SET state = ?2, turn = coalesce(?3, turn), note = ?4, braked = 0 WHERE id = ?1";
             run(db, sql, params![delivery.0, Col(*to), turn, note])?;
             insert_transition(db, delivery.0, *to, *at, turn, note)
+        }
+        Record::DeliveryBraked { delivery, at, note } => {
+            run(db, "UPDATE deliveries SET braked = 1, note = ?2 WHERE id = ?1", params![delivery.0, note])?;
+            insert_transition(db, delivery.0, DeliveryState::Queued, *at, None, Some(note))
+        }
+        Record::DeliveryReleased { delivery, at } => {
+            run(db, "UPDATE deliveries SET braked = 0, note = NULL WHERE id = ?1", params![delivery.0])?;
+            let sql = "UPDATE mails SET hops = 0 WHERE id = (SELECT mail FROM deliveries WHERE id = ?1)";
+            run(db, sql, params![delivery.0])?;
+            let note = Some("released by the operator");
+            insert_transition(db, delivery.0, DeliveryState::Queued, *at, None, note)
         }
         Record::DeliveryAcked { delivery, at, note } => {
             let (state, note) = (DeliveryState::Acked, note.as_deref());
@@ -105,8 +119,8 @@ fn spawn_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
     let setup = &session.setup;
     run(
         db,
-        "INSERT INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12)",
+        "INSERT INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at, held_until, wake, stopped_after)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         params![
             session.name.as_str(),
             session.coder.as_str(),
@@ -120,6 +134,9 @@ fn spawn_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
             session.thread.as_deref(),
             session.wanted.as_str(),
             session.created_at.0,
+            session.held_until.map(|until| until.0),
+            session.wake,
+            session.stopped_after,
         ],
     )
 }
@@ -127,8 +144,8 @@ fn spawn_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
 fn insert_mail(db: &Connection, mail: &Mail) -> rusqlite::Result<()> {
     run(
         db,
-        "INSERT INTO mails (id, sender, sender_kind, recipients, subject, body, reply_to, thread, priority, key, expires_at, sent_at, tag)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+        "INSERT INTO mails (id, sender, sender_kind, recipients, subject, body, reply_to, thread, priority, key, expires_at, sent_at, tag, at_when, hops)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
         params![
             Col(mail.id),
             mail.from.as_str(),
@@ -143,6 +160,8 @@ fn insert_mail(db: &Connection, mail: &Mail) -> rusqlite::Result<()> {
             mail.expires_at.map(|at| at.0),
             mail.sent_at.0,
             mail.tag,
+            mail.when.map(Col),
+            mail.hops,
         ],
     )
 }

@@ -9,7 +9,7 @@ use super::{Store, StoreError};
 use crate::core::ledger::{Claim, Delivery, Ledger};
 use crate::core::record::DeliveryId;
 use crate::model::id::{ClaimId, MailId, Nonce};
-use crate::model::mail::{DeliveryState, Priority};
+use crate::model::mail::{DeliveryState, Priority, When};
 use crate::model::name::Name;
 use crate::model::session::{Child, ChildKey, Coder, Session, ThreadSetup, Wanted};
 
@@ -31,7 +31,7 @@ impl Store {
             Ok(())
         })?;
         let mut claims_of = self.claims_of_open_deliveries()?;
-        let open = "SELECT d.id, d.mail, d.recipient, m.sender, m.priority, length(CAST(m.body AS BLOB)), m.sent_at, CASE WHEN d.revived THEN NULL ELSE m.expires_at END, d.state
+        let open = "SELECT d.id, d.mail, d.recipient, m.sender, m.priority, length(CAST(m.body AS BLOB)), m.sent_at, CASE WHEN d.revived THEN NULL ELSE m.expires_at END, d.state, m.at_when, d.braked
                     FROM deliveries d JOIN mails m ON m.id = d.mail
                     WHERE d.state IN ('queued', 'claimed', 'submitted', 'unknown')";
         self.each(open, |row| {
@@ -134,6 +134,9 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         thread: row.get::<_, Option<String>>("thread")?.map(Into::into),
         wanted: if wanted == Wanted::Up.as_str() { Wanted::Up } else { Wanted::Down },
         created_at: row.get::<_, Col<_>>("created_at")?.0,
+        held_until: row.get::<_, Option<Col<_>>>("held_until")?.map(|until| until.0),
+        wake: row.get("wake")?,
+        stopped_after: row.get("stopped_after")?,
     })
 }
 
@@ -169,6 +172,8 @@ fn delivery(row: &Row<'_>, claims: Vec<ClaimId>) -> rusqlite::Result<Delivery> {
         sent_at: row.get::<_, Col<_>>(6)?.0,
         expires_at: row.get::<_, Option<Col<_>>>(7)?.map(|at| at.0),
         state: row.get::<_, Col<DeliveryState>>(8)?.0,
+        when: row.get::<_, Option<Col<When>>>(9)?.map(|when| when.0),
+        braked: row.get(10)?,
         claims,
     })
 }

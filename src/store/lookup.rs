@@ -120,6 +120,8 @@ pub(super) fn mail(row: &Row<'_>) -> rusqlite::Result<Mail> {
         reply_to: row.get::<_, Option<Col<_>>>("reply_to")?.map(|id| id.0),
         thread: row.get::<_, Col<_>>("thread")?.0,
         priority: row.get::<_, Col<_>>("priority")?.0,
+        when: row.get::<_, Option<Col<_>>>("at_when")?.map(|when| when.0),
+        hops: row.get("hops")?,
         key: row.get("key")?,
         expires_at: row.get::<_, Option<Col<_>>>("expires_at")?.map(|at| at.0),
         sent_at: row.get::<_, Col<_>>("sent_at")?.0,

@@ -17,14 +17,28 @@ impl Store {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn inbox(&self, name: &Name, unread: bool, limit: u32, now: Millis) -> Result<Mails, StoreError> {
+    pub fn inbox(
+        &self,
+        name: &Name,
+        unread: bool,
+        from: Option<&Name>,
+        since: Option<Millis>,
+        limit: u32,
+        now: Millis,
+    ) -> Result<Mails, StoreError> {
         let filter = if unread { "AND d.state IN ('queued', 'claimed', 'submitted', 'unknown')" } else { "" };
         let sql = format!(
             "SELECT m.*, d.state AS delivery_state FROM deliveries d JOIN mails m ON m.id = d.mail
-             WHERE d.recipient = ?1 {filter} ORDER BY d.id DESC LIMIT ?2"
+             WHERE d.recipient = ?1 {filter} AND (?3 IS NULL OR m.sender = ?3) AND (?4 IS NULL OR m.sent_at >= ?4)
+             ORDER BY d.id DESC LIMIT ?2"
         );
         let mut statement = self.db.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![name.as_str(), limit])?;
+        let mut rows = statement.query(params![
+            name.as_str(),
+            limit,
+            from.map(Name::as_str),
+            since.map(|since| since.0)
+        ])?;
         let mut mails = Vec::new();
         while let Some(row) = rows.next()? {
             mails.push(MailInfo { body: None, ..info(row, now)? });

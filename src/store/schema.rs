@@ -59,6 +59,7 @@ DROP INDEX deliveries_dead;
 CREATE INDEX deliveries_dead ON deliveries (id) WHERE state IN ('expired', 'failed') AND discarded = 0;
 ALTER TABLE sessions ADD COLUMN held_until INTEGER;
 ALTER TABLE sessions ADD COLUMN wake INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN stopped_after INTEGER NOT NULL DEFAULT 0;
 CREATE VIRTUAL TABLE search USING fts5 (subject, body, content = '', contentless_delete = 1);
 "];
 

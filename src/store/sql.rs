@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, MailId, Nonce};
-use crate::model::mail::{DeliveryState, FromKind, Priority};
+use crate::model::mail::{DeliveryState, FromKind, Priority, When};
 use crate::model::name::Name;
 
 /// A column that holds something of ours.
@@ -48,6 +48,9 @@ column!(DeliveryState, |state| ToSqlOutput::from(state.as_str()), |value| {
 });
 column!(Priority, |priority| ToSqlOutput::from(priority.as_str()), |value| {
     Priority::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)
+});
+column!(When, |when| ToSqlOutput::from(when.as_str()), |value| {
+    When::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)
 });
 column!(FromKind, |kind| ToSqlOutput::from(kind.as_str()), |value| {
     FromKind::parse(value.as_str()?).ok_or(FromSqlError::InvalidType)

@@ -44,7 +44,10 @@ fn expired_mail_is_listed_and_its_sender_is_told_once() {
     );
     let notice = notices[0]["id"].as_str().unwrap_or_default();
     let body = house.run(&["read", notice]).ok().stdout;
-    assert!(body.contains(&format!("mail {id} to reviewer expired: not delivered before ")), "{body}");
+    assert!(
+        body.contains(&format!("mail {id} from operator to reviewer expired: not delivered before ")),
+        "{body}"
+    );
     let text = refused(house.run(&["reply", notice, "thanks"]), 1);
     assert!(text.contains("has no mailbox"), "{text}");
     let _ = house.run(&["up"]).ok();

@@ -9,16 +9,19 @@
 mod support;
 
 mod ack;
+mod ask;
 mod attach;
 mod cancel;
 mod completions;
 mod dead;
 mod down;
+mod hold;
 mod host;
 mod inbox;
 mod list;
 mod look;
 mod read;
+mod release;
 mod remove;
 mod reply;
 mod requeue;
@@ -28,6 +31,7 @@ mod spawn;
 mod status;
 mod trace;
 mod up;
+mod wait;
 
 use serde_json::Value;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -140,13 +140,17 @@ fn a_recipient_outside_the_grammar_is_refused_before_anything_changes() {
 }
 
 #[test]
-fn a_way_of_delivery_that_cannot_be_kept_is_refused_not_pretended() {
-    let house = House::new();
-    for when in ["boundary", "now"] {
-        let ran = touches_nothing(&house, || house.run(&["send", "operator", "x", "--when", when]));
-        assert!(refused(ran, 1).contains("hint: "));
-    }
-    let _ = agent(&house, &["send", "operator", "x", "--when", "idle"]).run().ok();
+fn a_group_of_the_configuration_stands_for_its_members_and_an_unknown_one_for_nobody() {
+    let team = Team::asleep(&["ann", "bob", "lead"]);
+    let house = &team.house;
+    let groups = "brake_hops = 5\n[groups]\nreviewers = [\"ann\", \"bob\"]\n";
+    std::fs::write(house.config_dir().join("config.toml"), groups).expect("the house is writable");
+    let sent = house.run(&["send", "@reviewers", "bob", "lead", "look", "--json"]).ok().json();
+    let to: Vec<&str> =
+        sent["deliveries"].as_array().into_iter().flatten().filter_map(|d| d["to"].as_str()).collect();
+    assert_eq!(to, ["ann", "bob", "lead"], "each once");
+    let text = refused(house.run(&["send", "@testers", "look"]), 3);
+    assert!(text.contains("there is no group `@testers`") && text.contains("`@reviewers`"), "{text}");
 }
 
 // ---- recipients ----

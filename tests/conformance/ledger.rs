@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use agentmux::core::action::{Action, Survivor};
 use agentmux::core::input::{Input, Lookup, Moment, Resolved};
 use agentmux::core::ledger::Ledger;
+use agentmux::core::policy::Policy;
 use agentmux::core::record::Record;
 use agentmux::core::{Core, Settings};
 use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent, TurnOutcome};
@@ -19,7 +20,7 @@ use agentmux::model::mail::{DeliveryState, Priority};
 use agentmux::model::name::BundleName;
 use agentmux::protocol::answer::Answer;
 use agentmux::protocol::request::{
-    Discard, Down, Hello, MailRef, Names, One, Reply, Request, Send, Settle, Spawn, Stop,
+    Discard, Down, Hello, Hold, MailRef, Names, One, Release, Reply, Request, Send, Settle, Spawn, Stop,
 };
 use agentmux::store::Store;
 use agentmux::wire::rpc::Id;
@@ -274,6 +275,8 @@ impl Shell {
             (11, Some(id)) => Request::Requeue(Settle { id, name: self.random.chance(300).then_some(name) }),
             (12, Some(id)) if self.random.chance(500) => Request::Cancel(MailRef { id }),
             (12, id) => Request::Discard(Discard { id }),
+            (13, _) => Request::Hold(Hold { name, for_ms: self.random.chance(500).then_some(20_000) }),
+            (14, _) if self.random.chance(700) => Request::Release(Release { target: name }),
             (9, Some(id)) => Request::Reply(Reply { id, body, ..Reply::default() }),
             (_, mail) => {
                 let everybody =
@@ -288,6 +291,7 @@ impl Shell {
                     reply_to: mail.filter(|_| self.random.chance(200)),
                     expires_ms: self.random.chance(200).then(|| 1 + self.random.below(20_000)),
                     key: self.random.chance(200).then(|| format!("key-{}", self.random.below(30))),
+                    ..Send::default()
                 })
             }
         }
@@ -411,5 +415,6 @@ fn settings() -> Settings {
         pid: 1,
         state_root: "/state".to_owned(),
         idle_exit_ms: None,
+        policy: Policy::default(),
     }
 }

@@ -14,6 +14,7 @@ mod pane;
 mod replace;
 mod sessions;
 mod slice;
+mod steer;
 
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agentmux::core::input::Input;
 use agentmux::model::child::{ChildCommand, ChildEvent};
-use agentmux::model::id::{ClaimId, Nonce, ThreadId};
+use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use agentmux::model::name::Name;
 
 use crate::codex::{Link, Process};
@@ -119,6 +119,23 @@ impl World {
                 }
             }
             _ if !lives => {}
+            ChildCommand::SteerTurn { session, claim, turn, .. } => {
+                self.child_reads_steer(nonce, link, session, claim, &turn);
+            }
+            ChildCommand::InterruptTurn { session, turn } => {
+                let thread = process.names.get(&session).cloned();
+                let runs = |thread: &ThreadId| {
+                    let running = process.loaded.get(thread).and_then(Option::as_ref);
+                    running.is_some_and(|running| running.shown && running.id == turn)
+                };
+                match thread.filter(runs) {
+                    Some(thread) => self.interrupt_turn(nonce, &thread),
+                    None => {
+                        let why = "no active turn to interrupt".to_owned();
+                        self.child_says(nonce, ChildEvent::InterruptRefused { session, why });
+                    }
+                }
+            }
             ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {}
             ChildCommand::CloseThread { ref session } => {
                 if let Some(thread) = process.names.get(session).cloned() {
@@ -186,6 +203,24 @@ impl World {
         self.apply_input(nonce, &thread, Some(claim), Some(link));
     }
 
+    /// A steer goes into the turn that it means, or is refused.
+    fn child_reads_steer(&mut self, nonce: Nonce, link: u64, session: Name, claim: ClaimId, turn: &TurnId) {
+        let process = &self.codex.processes[&nonce];
+        let runs = |thread: &&ThreadId| {
+            let running = process.loaded.get(*thread).and_then(Option::as_ref);
+            running.is_some_and(|running| running.shown && running.id == *turn)
+        };
+        let thread = process.names.get(&session).filter(runs).cloned();
+        self.child_receives(nonce, None, claim);
+        match thread {
+            Some(thread) => self.apply_input(nonce, &thread, Some(claim), Some(link)),
+            None => {
+                let why = "no active turn to steer".to_owned();
+                self.child_says(nonce, ChildEvent::TurnMissed { session, claim, why });
+            }
+        }
+    }
+
     /// A child answers a command other than the start of a turn.
     pub fn child_answers(&mut self, nonce: Nonce, link: u64, command: &ChildCommand) {
         let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
@@ -215,7 +250,10 @@ impl World {
             ChildCommand::ReadItems { token, .. } => {
                 self.child_says(nonce, ChildEvent::ItemsRead { token: *token, items: Ok(Vec::new()) });
             }
-            ChildCommand::StartTurn { .. } | ChildCommand::Decline { .. } => {}
+            ChildCommand::StartTurn { .. }
+            | ChildCommand::SteerTurn { .. }
+            | ChildCommand::InterruptTurn { .. }
+            | ChildCommand::Decline { .. } => {}
         }
     }
 

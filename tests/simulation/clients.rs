@@ -316,7 +316,7 @@ impl World {
         let expires = self.random.chance(100).then(|| 1 + self.random.below(20_000));
         let key = self.random.chance(250).then(|| format!("key-{}", self.random.below(1_000_000)));
         let reply_to = parent.filter(|_| self.random.chance(100));
-        Send { to, body: self.draw_body(), subject: None, priority, reply_to, expires_ms: expires, key }
+        Send { to, body: self.draw_body(), priority, reply_to, expires_ms: expires, key, ..Send::default() }
     }
 }
 

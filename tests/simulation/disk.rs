@@ -29,6 +29,8 @@ pub struct DeliveryRow {
     pub path: Vec<DeliveryState>,
     /// Whether it was revived, and so no longer expires.
     pub revived: bool,
+    /// Whether the loop brake holds it.
+    pub braked: bool,
     /// Whether it is listed as dead no longer.
     pub discarded: bool,
 }
@@ -175,9 +177,14 @@ impl Tables {
             Record::SessionSpawned(session) => {
                 self.sessions.insert(session.name.clone(), session.clone());
             }
-            Record::SessionWanted { name, wanted } => {
+            Record::SessionWanted { name, wanted, after } => {
                 if let Some(session) = self.sessions.get_mut(name) {
-                    session.wanted = *wanted;
+                    (session.wanted, session.stopped_after) = (*wanted, after.0);
+                }
+            }
+            Record::SessionHeld { name, until } => {
+                if let Some(session) = self.sessions.get_mut(name) {
+                    session.held_until = *until;
                 }
             }
             Record::ThreadBound { name, thread } => {
@@ -198,6 +205,7 @@ impl Tables {
                         note: None,
                         path: Vec::new(),
                         revived: false,
+                        braked: false,
                         discarded: false,
                     };
                     self.deliveries.insert(*id, row);
@@ -207,9 +215,20 @@ impl Tables {
             Record::DeliveryMoved { delivery, to, turn, note, .. } => {
                 if let Some(row) = self.deliveries.get_mut(delivery) {
                     row.state = *to;
+                    row.braked = false;
                     row.path.push(*to);
                     row.turn = turn.clone();
                     row.note = note.clone();
+                }
+            }
+            Record::DeliveryBraked { delivery, .. } => {
+                if let Some(row) = self.deliveries.get_mut(delivery) {
+                    row.braked = true;
+                }
+            }
+            Record::DeliveryReleased { delivery, .. } => {
+                if let Some(row) = self.deliveries.get_mut(delivery) {
+                    row.braked = false;
                 }
             }
             Record::DeliveryAcked { delivery, note, .. } => {

@@ -22,7 +22,9 @@ pub fn load(tables: &Tables) -> Ledger {
         queue.bytes += bytes as u64;
         ledger.bytes += bytes as u64;
         if row.state == DeliveryState::Queued {
-            queue.queued.insert((mail.priority, *id));
+            if !row.braked {
+                queue.queued.insert((mail.priority, *id));
+            }
             ledger.expiring.extend(expires_at.map(|at| (at, *id)));
         }
         let delivery = Delivery {
@@ -33,6 +35,8 @@ pub fn load(tables: &Tables) -> Ledger {
             bytes: bytes as u32,
             sent_at: mail.sent_at,
             expires_at,
+            when: mail.when,
+            braked: row.braked,
             state: row.state,
             claims: Vec::new(),
         };

@@ -7,6 +7,7 @@
 use agentmux::core::Core;
 use agentmux::core::action::{Action, Query, Signal, Survivor};
 use agentmux::core::input::{Input, Lookup, Moment, Resolved};
+use agentmux::core::policy::Policy;
 use agentmux::core::record::Record;
 use agentmux::core::{Effects, Settings};
 use agentmux::model::child::ChildCommand;
@@ -263,6 +264,7 @@ fn settings(idle_exit_ms: &Option<i64>) -> Settings {
         pid: 1,
         state_root: "/state".to_owned(),
         idle_exit_ms: *idle_exit_ms,
+        policy: Policy::default(),
     }
 }
 

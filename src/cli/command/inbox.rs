@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::send::duration;
 use crate::cli::context::Context;
 use crate::cli::print;
 use crate::model::clock::age;
@@ -17,16 +18,28 @@ pub struct Inbox {
     /// Only what its recipient has not had yet
     #[arg(long)]
     unread: bool,
+    /// Only from this sender
+    #[arg(long, value_name = "NAME")]
+    from: Option<String>,
+    /// Only what came in the last such time, such as 2h
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    since: Option<u64>,
     /// How many, newest first
     #[arg(short = 'n', long, value_name = "COUNT")]
     limit: Option<u32>,
 }
 
 pub fn run(context: &Context, args: Inbox) -> Result<u8, Fault> {
-    args.name.as_deref().map_or(Ok(()), check_name)?;
+    args.name.iter().chain(&args.from).try_for_each(|name| check_name(name))?;
     let mut connection = context.connect()?;
-    let answer: Mails =
-        connection.call("mail/list", &Request { name: args.name, unread: args.unread, limit: args.limit })?;
+    let request = Request {
+        name: args.name,
+        unread: args.unread,
+        from: args.from,
+        since_ms: args.since,
+        limit: args.limit,
+    };
+    let answer: Mails = connection.call("mail/list", &request)?;
     context.print(&answer, |answer| table(context, &answer.mails));
     if answer.mails.is_empty() {
         context.tell("no mail");

@@ -1,16 +1,19 @@
 //! The verbs, one file each, named for it.
 
 pub mod ack;
+pub mod ask;
 pub mod attach;
 pub mod cancel;
 pub mod completions;
 pub mod dead;
 pub mod down;
+pub mod hold;
 pub mod host;
 pub mod inbox;
 pub mod list;
 pub mod look;
 pub mod read;
+pub mod release;
 pub mod remove;
 pub mod reply;
 pub mod requeue;
@@ -20,6 +23,7 @@ pub mod spawn;
 pub mod status;
 pub mod trace;
 pub mod up;
+pub mod wait;
 
 use super::args::Command;
 use super::context::Context;
@@ -40,6 +44,10 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Inbox(args) => inbox::run(context, args),
         Command::Read(args) => read::run(context, &args),
         Command::Trace(args) => trace::run(context, &args),
+        Command::Ask(args) => ask::run(context, args),
+        Command::Wait(args) => wait::run(context, args),
+        Command::Hold(args) => hold::run(context, args),
+        Command::Release(args) => release::run(context, args),
         Command::Ack(args) => ack::run(context, args),
         Command::Cancel(args) => cancel::run(context, args),
         Command::Dead(args) => dead::run(context, &args),

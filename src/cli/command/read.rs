@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::print;
+use crate::client::Connection;
 use crate::model::clock::age;
 use crate::model::fault::Fault;
 use crate::protocol::answer::{OneMail, Sessions};
@@ -21,10 +22,14 @@ pub struct Read {
 pub fn run(context: &Context, args: &Read) -> Result<u8, Fault> {
     let mut connection = context.connect()?;
     let answer: OneMail = connection.call("mail/read", &MailRef { id: args.id.clone() })?;
-    context.print(&answer, words);
-    // The reader's next request tells the relay that the mail has arrived here, and was printed.
-    let _: Result<Sessions, _> = connection.call("session/list", &serde_json::json!({}));
+    print_and_confirm(context, &mut connection, &answer);
     Ok(0)
+}
+
+/// Prints a mail that was handed over; the reader's next request then tells the relay that it has arrived here.
+pub fn print_and_confirm(context: &Context, connection: &mut Connection, answer: &OneMail) {
+    context.print(answer, words);
+    let _: Result<Sessions, _> = connection.call("session/list", &serde_json::json!({}));
 }
 
 fn words(answer: &OneMail) -> String {

@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 
@@ -10,13 +11,14 @@ use crate::cli::print;
 use crate::client::{Connection, catch_interrupt, params};
 use crate::model::clock::parse_duration;
 use crate::model::fault::{Code, Fault};
+use crate::model::id::MailId;
 use crate::model::limits;
-use crate::model::mail::{DeliveryState, Priority as MailPriority};
+use crate::model::mail::{DeliveryState, Priority as MailPriority, When as MailWhen};
 use crate::protocol::answer::{Delivery, Sent, Waited};
 use crate::protocol::request::{self, Send as Request, Until as WaitUntil, Wait as WaitRequest};
 
 /// How much longer than its timeout a wait goes on for a relay that does not answer.
-const HANG: std::time::Duration = std::time::Duration::from_millis(limits::HELLO_ANSWER_MS);
+const HANG: Duration = Duration::from_millis(limits::HELLO_ANSWER_MS);
 
 /// Arguments of `send`.
 #[derive(Debug, Args)]
@@ -38,9 +40,9 @@ pub struct Send {
     /// When it is no longer wanted, such as 30m
     #[arg(long, value_name = "DUR", value_parser = duration)]
     expires: Option<u64>,
-    /// How it may interrupt: at the next turn is what is supported
-    #[arg(long, value_enum, default_value_t)]
-    when: When,
+    /// When it may reach a busy session; its priority decides without it
+    #[arg(long, value_enum)]
+    when: Option<When>,
 }
 
 /// Flags that `send` and `reply` share.
@@ -57,10 +59,10 @@ pub struct MailOptions {
     pub key: Option<String>,
     /// Wait until it is submitted, consumed (without a value) or answered
     #[arg(long, value_enum, num_args = 0..=1, require_equals = true, default_missing_value = "consumed")]
-    wait: Option<Until>,
+    pub wait: Option<Until>,
     /// How long to wait at most
     #[arg(long, value_name = "DUR", value_parser = duration)]
-    timeout: Option<u64>,
+    pub timeout: Option<u64>,
 }
 
 /// How soon a mail matters.
@@ -76,10 +78,9 @@ pub enum Priority {
 }
 
 /// When mail may reach a busy session.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum When {
     /// When the session is idle
-    #[default]
     Idle,
     /// At the next boundary of a running turn
     Boundary,
@@ -128,17 +129,15 @@ impl Priority {
 
 pub fn run(context: &Context, args: Send) -> Result<u8, Fault> {
     let (to, body) = split(args.words, args.body_file.as_deref(), &context.dir)?;
-    if args.when != When::Idle {
-        return Err(Fault::refused("send refused: mail cannot reach a running turn yet")
-            .hint("leave --when away, or say --when idle"));
-    }
-    to.iter().try_for_each(|to| request::check_recipient(to))?;
+    let to = context.recipients(to)?;
     request::check_mail(&body, args.options.subject.as_deref(), args.options.key.as_deref())?;
     let request = Request {
         to,
         body,
         subject: args.options.subject.clone(),
         priority: args.options.priority.of_mail(),
+        when: args.when.map(When::of_mail),
+        ask: false,
         reply_to: args.reply_to,
         expires_ms: args.expires,
         key: Some(args.options.key()?),
@@ -159,57 +158,71 @@ pub fn finish(
         print_sent(context, &sent);
         return Ok(0);
     };
+    match wait_for(context, connection, sent.id, until.of_wait(), options.timeout) {
+        Ok(waited) => {
+            print_waited(context, &waited);
+            not_reached(&waited).map_or(Ok(0), Err)
+        }
+        Err(fault) => {
+            print_sent(context, &sent);
+            Err(fault)
+        }
+    }
+}
+
+/// Waits for a mail, across relays if need be.
+pub fn wait_for(
+    context: &Context,
+    connection: &mut Connection,
+    id: MailId,
+    until: WaitUntil,
+    timeout: Option<u64>,
+) -> Result<Waited, Fault> {
     catch_interrupt();
-    let timeout_ms = options.timeout.unwrap_or(limits::WAIT_DEFAULT_MS).min(limits::WAIT_MS_MAX);
-    let deadline = std::time::Instant::now() + std::time::Duration::from_millis(timeout_ms);
+    let timeout_ms = timeout.unwrap_or(limits::WAIT_DEFAULT_MS).min(limits::WAIT_MS_MAX);
+    let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let request = || {
-        let left = deadline.saturating_duration_since(std::time::Instant::now());
-        params(&WaitRequest {
-            id: sent.id.to_string(),
-            until: until.of_wait(),
-            timeout_ms: left.as_millis() as u64,
-        })
+        let left = deadline.saturating_duration_since(Instant::now());
+        params(&WaitRequest { id: id.to_string(), until, timeout_ms: left.as_millis() as u64 })
     };
-    let waited: Waited =
-        match context.target.call_again(connection, "mail/wait", Some(deadline + HANG), request) {
-            Ok(waited) => waited,
-            Err(error) => {
-                print_sent(context, &sent);
-                let mut fault = Fault::from(error);
-                if fault.code == Code::Interrupted {
-                    fault.message =
-                        format!("interrupted; mail {} goes on its way, do not send it again", sent.id);
-                }
-                if fault.code == Code::Timeout {
-                    fault =
-                        Fault::timeout(format!("not there yet: {}; mail {} stays", fault.message, sent.id))
-                            .hint(format!(
-                                "it goes on with the relay, do not send it again; agentmux trace {}",
-                                sent.id
-                            ));
-                }
-                return Err(fault);
-            }
-        };
-    print_waited(context, &waited);
-    let ended = waited
-        .sent
-        .deliveries
-        .iter()
-        .find(|delivery| !delivery.state.is_open() && !delivery.state.is_delivered());
-    match ended {
-        _ if waited.reached => Ok(0),
-        Some(delivery) => Err(Fault::refused(format!(
-            "mail {} to {} ended as {}",
-            sent.id,
-            delivery.to,
-            delivery.state.as_str()
-        ))),
-        None => {
-            let states: Vec<String> =
-                waited.sent.deliveries.iter().map(|d| format!("{} to {}", d.state.as_str(), d.to)).collect();
-            let fault = Fault::timeout(format!("not there yet: mail {} is {}", sent.id, states.join(", ")));
-            Err(fault.hint(format!("it stays on its way, do not send it again; agentmux trace {}", sent.id)))
+    let waited = context.target.call_again(connection, "mail/wait", Some(deadline + HANG), request);
+    waited.map_err(|error| {
+        let fault = Fault::from(error);
+        match fault.code {
+            Code::Interrupted => Fault::new(
+                Code::Interrupted,
+                format!("interrupted; mail {id} goes on its way, do not send it again"),
+            ),
+            Code::Timeout => Fault::timeout(format!("not there yet: {}; mail {id} stays", fault.message))
+                .hint(format!("it goes on with the relay, do not send it again; agentmux trace {id}")),
+            _ => fault,
+        }
+    })
+}
+
+/// Why a wait has not got what it waited for, if it has not.
+pub fn not_reached(waited: &Waited) -> Option<Fault> {
+    if waited.reached {
+        return None;
+    }
+    let Sent { id, deliveries, .. } = &waited.sent;
+    let ended = deliveries.iter().find(|d| !d.state.is_open() && !d.state.is_delivered());
+    if let Some(delivery) = ended {
+        let (to, state) = (&delivery.to, delivery.state.as_str());
+        return Some(Fault::refused(format!("mail {id} to {to} ended as {state}")));
+    }
+    let states: Vec<String> =
+        deliveries.iter().map(|d| format!("{} to {}", d.state.as_str(), d.to)).collect();
+    let fault = Fault::timeout(format!("not there yet: mail {id} is {}", states.join(", ")));
+    Some(fault.hint(format!("it stays on its way, do not send it again; agentmux trace {id}")))
+}
+
+impl When {
+    fn of_mail(self) -> MailWhen {
+        match self {
+            When::Idle => MailWhen::Idle,
+            When::Boundary => MailWhen::Boundary,
+            When::Now => MailWhen::Now,
         }
     }
 }
@@ -225,7 +238,7 @@ impl Until {
 }
 
 /// Tells recipients and text apart.
-fn split(
+pub fn split(
     mut words: Vec<String>,
     body_file: Option<&Path>,
     dir: &Path,

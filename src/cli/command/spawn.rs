@@ -36,6 +36,9 @@ pub struct Spawn {
     /// on-request or never
     #[arg(long, value_name = "POLICY")]
     approval: Option<String>,
+    /// Let mail wake it when it is stopped
+    #[arg(long)]
+    wake_on_mail: bool,
     /// The command of a coder that needs one
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -109,6 +112,7 @@ fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
         sandbox: args.sandbox,
         approval: args.approval,
         program: launcher,
+        wake: args.wake_on_mail,
         environment: environment::allowed(variables),
     };
     request::check_spawn(&request)?;

@@ -74,7 +74,7 @@ impl Core {
         match self.state_of(id) {
             Some(DeliveryState::Queued) => {
                 let claim = step.mint.claim();
-                self.open_claim(step, claim, &delivery.to, None, &[id]);
+                self.open_claim(step, claim, &delivery.to, None, &[id], None);
                 let note = Some("taken without being read here".to_owned());
                 self.move_delivery(step, id, DeliveryState::Consumed, None, note);
                 self.end_claim(step, claim);

@@ -1,7 +1,6 @@
 //! `down`: stops sessions; without names all of them and the relay.
 
 use super::super::conn::Ask;
-use super::super::record::Record;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
 use crate::model::limits;
@@ -15,8 +14,15 @@ impl Core {
             Err(fault) => return step.refuse(ask, fault),
         };
         for name in &names {
-            if self.ledger.sessions.get(name).is_some_and(|session| session.wanted == Wanted::Up) {
-                self.record(step, Record::SessionWanted { name: name.clone(), wanted: Wanted::Down });
+            // Mail that waits now does not wake it; mail that comes later may.
+            if self
+                .ledger
+                .sessions
+                .get(name)
+                .is_some_and(|session| session.wanted == Wanted::Up || session.wake)
+            {
+                self.want(step, name, Wanted::Down);
+                self.set_woken(name, false);
             }
             self.touch(name);
         }

@@ -24,7 +24,9 @@ impl Core {
             },
         };
         let limit = inbox.limit.unwrap_or(limits::LIST_ROWS_DEFAULT).clamp(1, limits::LIST_ROWS_MAX);
-        let query = Query::Inbox { name, unread: inbox.unread, limit, at: step.now };
+        let since = inbox.since_ms.map(|ms| step.now.plus(-(ms.min(i64::MAX as u64) as i64)));
+        let from = inbox.from.as_deref().and_then(Name::parse);
+        let query = Query::Inbox { name, unread: inbox.unread, from, since, limit, at: step.now };
         step.act(Action::Query { conn: ask.conn, id: ask.id, query });
     }
 }

@@ -23,18 +23,15 @@ impl Core {
             Lookup::Found(known) => known.mail.id,
             other => return step.refuse(ask, lookup_fault(id, other)),
         };
-        if !self.ledger.sessions.contains_key(&reader.name)
-            && self.hand_over(step, &reader.name, mail)
-            && let Some(conn) = self.conns.get_mut(&ask.conn)
-        {
-            conn.handed.push(mail);
+        if !self.ledger.sessions.contains_key(&reader.name) {
+            return self.hand_next(step, ask, &reader.name, mail);
         }
         let query = Query::Read { mail, reader: reader.name.clone(), at: step.now };
         step.act(Action::Query { conn: ask.conn, id: ask.id, query });
     }
 
     /// Claims a mail for a reader without a child; true when it is in the reader's hands now, this time or before.
-    fn hand_over(&mut self, step: &mut Step, reader: &Name, mail: MailId) -> bool {
+    pub(super) fn hand_over(&mut self, step: &mut Step, reader: &Name, mail: MailId) -> bool {
         let Some(queue) = self.ledger.queue(reader) else { return false };
         let of_mail = |id: &&super::super::record::DeliveryId| {
             self.ledger.deliveries.get(*id).is_some_and(|d| d.mail == mail)
@@ -42,7 +39,7 @@ impl Core {
         let Some(id) = queue.open.iter().find(of_mail).copied() else { return false };
         if self.ledger.deliveries.get(&id).is_some_and(|delivery| delivery.state == DeliveryState::Queued) {
             let claim = step.mint.claim();
-            self.open_claim(step, claim, reader, None, &[id]);
+            self.open_claim(step, claim, reader, None, &[id], None);
             self.move_delivery(
                 step,
                 id,

@@ -36,6 +36,8 @@ impl Core {
             body: reply.body,
             subject: reply.subject,
             priority: reply.priority,
+            when: None,
+            ask: false,
             reply_to: None,
             expires_ms: None,
             key: reply.key,

@@ -89,6 +89,8 @@ impl Core {
             bytes: known.bytes,
             sent_at: mail.sent_at,
             expires_at: None,
+            when: mail.when,
+            braked: false,
             state: DeliveryState::Queued,
             claims: claims.iter().map(|(id, _)| *id).collect(),
         };

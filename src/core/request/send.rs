@@ -3,16 +3,16 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use super::super::brake::Passing;
 use super::super::conn::{Ask, Identity};
 use super::super::input::{Known, Lookup, Resolved};
 use super::super::record::{DeliveryId, Record};
-use super::super::waiting::Wait;
 use super::super::{Core, Step};
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
 use crate::model::limits;
-use crate::model::mail::{DeliveryState, Mail};
+use crate::model::mail::{DeliveryState, FromKind, Mail, When};
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, Delivery, Sent};
 use crate::protocol::request::{self, Send};
@@ -34,7 +34,20 @@ impl Core {
         if let Some(known) = &resolved.keyed {
             return answer_repeated(step, ask, known, &send, parent.as_ref());
         }
+        if send.when == Some(When::Now) && from.kind != FromKind::Operator {
+            let fault = Fault::refused("mail refused: only the operator interrupts a turn");
+            return step.refuse(ask, fault.hint("use --when boundary, or --priority urgent"));
+        }
         match self.recipients(&send.to, from) {
+            Ok(_) if send.ask && from.kind == FromKind::Outside => {
+                let fault =
+                    Fault::refused("ask refused: an answer could not reach you, `outside` has no mailbox");
+                step.refuse(ask, fault.hint("write without waiting: agentmux send"));
+            }
+            Ok(to) if send.ask => match self.circle_refusal("ask", from, &to) {
+                Some(fault) => step.refuse(ask, fault),
+                None => self.accept(step, ask, from, to, send, parent, resolved.disk_low),
+            },
             Ok(to) => self.accept(step, ask, from, to, send, parent, resolved.disk_low),
             Err(fault) => step.refuse(ask, fault),
         }
@@ -56,6 +69,10 @@ impl Core {
             return step.refuse(ask, fault);
         }
         let (id, sent_at) = (step.mint.mail(), step.now);
+        let hops = match from.kind {
+            FromKind::Operator | FromKind::System => 0,
+            FromKind::Agent | FromKind::Outside => parent.as_ref().map_or(0, |parent| parent.hops + 1),
+        };
         let mail = Mail {
             id,
             from: from.name.clone(),
@@ -66,6 +83,8 @@ impl Core {
             reply_to: parent.as_ref().map(|parent| parent.id),
             thread: parent.as_ref().map_or(id, |parent| parent.thread),
             priority: send.priority,
+            when: send.when,
+            hops,
             key: send.key,
             expires_at: send.expires_ms.map(|ms| sent_at.plus(ms.min(i64::MAX as u64) as i64)),
             sent_at,
@@ -73,31 +92,42 @@ impl Core {
         };
         let thread = mail.thread;
         let first = self.ledger.last_delivery + 1;
-        let deliveries =
+        let deliveries: Vec<(DeliveryId, Name)> =
             to.iter().enumerate().map(|(i, to)| (DeliveryId(first + i as i64), to.clone())).collect();
-        self.record(step, Record::MailAccepted { mail: Arc::new(mail), deliveries });
+        self.record(step, Record::MailAccepted { mail: Arc::new(mail), deliveries: deliveries.clone() });
+        for (delivery, to) in &deliveries {
+            self.brake(step, *delivery, Passing { mail: id, thread, hops, from, to });
+        }
         if let Some(parent) = parent.filter(|parent| parent.from != from.name) {
             self.waiting_saw_reply(step, parent.id, id);
         }
-        let deliveries = to.iter().map(|to| self.queued_delivery(to, step.now)).collect();
-        to.iter().for_each(|name| self.touch(name));
+        let deliveries = deliveries.iter().map(|(id, to)| self.queued_delivery(*id, to, step.now)).collect();
+        for name in &to {
+            self.touch(name);
+            self.waiting_saw_mail(step, name);
+        }
         step.reply(ask, Answer::Sent(Sent { id, thread, deliveries }));
     }
 
-    fn queued_delivery(&self, to: &Name, now: Millis) -> Delivery {
-        Delivery {
-            to: to.clone(),
-            state: DeliveryState::Queued,
-            reason: self.why_not_further(to, now),
-            turn_id: None,
-        }
+    fn queued_delivery(&self, id: DeliveryId, to: &Name, now: Millis) -> Delivery {
+        let braked = self.ledger.deliveries.get(&id).is_some_and(|delivery| delivery.braked);
+        let interrupts = self.sessions.get(to).is_some_and(|running| running.busy)
+            && self.ledger.deliveries.get(&id).is_some_and(|delivery| delivery.when == Some(When::Now));
+        let reason = if interrupts {
+            Some(format!("the running turn of {to} is interrupted for it"))
+        } else if braked {
+            Some("held by the loop brake".to_owned())
+        } else {
+            self.why_not_further(to, now)
+        };
+        Delivery { to: to.clone(), state: DeliveryState::Queued, reason, turn_id: None }
     }
 
     /// Turns what was given into recipients that exist, each once, in the order given.
     fn recipients(&self, given: &[String], from: &Identity) -> Result<Vec<Name>, Fault> {
         let mut to: Vec<Name> = Vec::new();
         for text in given {
-            request::check_recipient(text)?;
+            request::check_recipient(text, &request::Groups::new())?;
             let names: Vec<Name> = if text == "@all" {
                 self.ledger.sessions.keys().filter(|name| **name != from.name).cloned().collect()
             } else {
@@ -152,23 +182,6 @@ impl Core {
             if over { full(name.as_str(), queue.open.len(), queue.bytes) } else { None }
         })
     }
-
-    /// `mail/wait`: answers when the mail has come as far as was asked, has ended otherwise, or the time is over.
-    pub(in crate::core) fn request_wait(
-        &mut self,
-        step: &mut Step,
-        ask: Ask,
-        wait: &request::Wait,
-        resolved: Resolved,
-    ) {
-        let Lookup::Found(known) = resolved.mail else {
-            return step.refuse(ask, lookup_fault(&wait.id, &resolved.mail));
-        };
-        let deadline = step.now.plus(wait.timeout_ms.min(limits::WAIT_MS_MAX) as i64);
-        let state = Wait::Mail { sent: sent_of(&known), until: wait.until, reply_id: known.answered_by };
-        let number = self.wait(ask, state, deadline);
-        self.evaluate_wait(step, number);
-    }
 }
 
 /// The mail that another one answers.
@@ -177,11 +190,12 @@ pub(super) struct Parent {
     pub id: MailId,
     pub thread: MailId,
     pub from: Name,
+    pub hops: u32,
 }
 
 impl Parent {
     pub fn of(mail: &Mail) -> Parent {
-        Parent { id: mail.id, thread: mail.thread, from: mail.from.clone() }
+        Parent { id: mail.id, thread: mail.thread, from: mail.from.clone(), hops: mail.hops }
     }
 }
 
@@ -202,6 +216,7 @@ pub(super) fn answer_repeated(
         && mail.body == send.body
         && mail.subject.as_deref() == subject
         && mail.priority == send.priority
+        && mail.when == send.when
         && mail.reply_to == parent.map(|parent| parent.id);
     if !same {
         let fault =
@@ -212,7 +227,7 @@ pub(super) fn answer_repeated(
 }
 
 /// Where a stored mail stands, as `send` answers it.
-fn sent_of(known: &Known) -> Sent {
+pub(super) fn sent_of(known: &Known) -> Sent {
     let delivery = |d: &super::super::input::KnownDelivery| Delivery {
         to: d.to.clone(),
         state: d.state,

@@ -43,6 +43,9 @@ impl Core {
             thread: spawn.thread.map(Into::into),
             wanted: Wanted::Up,
             created_at: step.now,
+            held_until: None,
+            wake: spawn.wake,
+            stopped_after: self.ledger.last_delivery,
         };
         self.record(step, Record::SessionSpawned(session));
         self.sessions.insert(name.clone(), Running::new(step.now));

@@ -14,7 +14,9 @@ impl Core {
             Lookup::Found(known) => known,
             other => return step.refuse(ask, lookup_fault(id, other)),
         };
-        let open = known.deliveries.iter().filter(|delivery| delivery.state.is_open());
+        // What the loop brake holds has its reason on disk.
+        let is_braked = |id| self.ledger.deliveries.get(&id).is_some_and(|delivery| delivery.braked);
+        let open = known.deliveries.iter().filter(|d| d.state.is_open() && !is_braked(d.id));
         let reasons = open
             .filter_map(|d| Some((d.to.clone(), self.why_open(step, &d.to, d.state, known.mail.id)?)))
             .collect();

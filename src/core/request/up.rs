@@ -1,7 +1,6 @@
 //! `up`: brings sessions up, and tries again what was given up.
 
 use super::super::conn::Ask;
-use super::super::record::Record;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
 use crate::model::limits;
@@ -15,7 +14,7 @@ impl Core {
         };
         for name in &names {
             if self.ledger.sessions.get(name).is_some_and(|session| session.wanted == Wanted::Down) {
-                self.record(step, Record::SessionWanted { name: name.clone(), wanted: Wanted::Up });
+                self.want(step, name, Wanted::Up);
             }
             self.forgive(name);
             self.touch(name);

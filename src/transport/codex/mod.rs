@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | (open) | `initialize`, `initialized` |
 //! | `OpenThread`, new | `thread/start`, `thread/inject_items` (makes it durable), `thread/name/set`, `skills/list` |
-//! | `OpenThread`, known | `thread/resume`, `skills/list` |
+//! | `OpenThread`, known | `thread/resume`, `skills/list`; in a running turn `thread/turns/list`, for its id |
 //! | `StartTurn` | `turn/start` with the claim as `clientUserMessageId` |
+//! | `SteerTurn` | `turn/steer`, likewise, with the turn that is meant |
+//! | `InterruptTurn` | `turn/interrupt` |
 //! | `FindClaims` | `thread/items/list`, newest first, page by page |
-//! | `CloseThread` | `turn/interrupt` if a turn runs, `thread/unsubscribe` |
+//! | `CloseThread` | `turn/interrupt` if a turn runs, as soon as its id is known, `thread/unsubscribe` |
 //!
 //! **Invariant:** evidence is `item/completed` of a `userMessage`, never the answer to `turn/start` (measured: 14 of 45 kills
 //! after that answer lost the message; after the item none did).
@@ -17,7 +19,7 @@ mod ask;
 mod history;
 mod notice;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -53,6 +55,10 @@ struct Thread {
     busy: bool,
     /// The directory whose skills count.
     dir: String,
+    /// Items of the running turn that are tools at work.
+    tools: BTreeSet<String>,
+    /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
+    closing: bool,
 }
 
 /// The number of an attempt to open a session's thread.
@@ -100,6 +106,16 @@ enum Call {
         session: Name,
         claim: ClaimId,
     },
+    Steer {
+        session: Name,
+        claim: ClaimId,
+    },
+    Interrupt {
+        session: Name,
+    },
+    RunningTurn {
+        session: Name,
+    },
     Find(history::Find),
     Look {
         token: u64,
@@ -140,6 +156,10 @@ impl Transport for Codex {
             }
             ChildCommand::CloseThread { session } => self.close_thread(session),
             ChildCommand::StartTurn { session, claim, text } => self.start_turn(session, claim, &text),
+            ChildCommand::SteerTurn { session, claim, turn, text } => {
+                self.steer_turn(session, claim, &turn, &text);
+            }
+            ChildCommand::InterruptTurn { session, turn } => self.interrupt_turn(session, &turn),
             ChildCommand::FindClaims { session, claims } => self.find_claims(session, claims),
             ChildCommand::Decline { key } => self.decline(&key),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
@@ -191,14 +211,31 @@ impl Codex {
 
     fn close_thread(&mut self, session: Name) {
         self.openings.remove(&session);
-        let Some(thread) = self.threads.get(&session) else {
+        let starting = self.is_starting_a_turn(&session);
+        let Some(thread) = self.threads.get_mut(&session) else {
             return self.events.push_back(ChildEvent::ThreadGone { session });
         };
+        // A turn can only be interrupted by its id, and an interrupt before it has begun is refused.
+        if thread.turn.is_none() && (thread.busy || starting) {
+            thread.closing = true;
+            return;
+        }
+        self.leave_thread(session);
+    }
+
+    /// Interrupts a thread's turn, if its id is known, and unsubscribes from it.
+    fn leave_thread(&mut self, session: Name) {
+        let Some(thread) = self.threads.get_mut(&session) else { return };
+        thread.closing = false;
         let id = thread.id.clone();
         if let Some(turn) = thread.turn.clone() {
             self.call("turn/interrupt", json!({"threadId": &*id, "turnId": &*turn}), Call::Plain);
         }
         self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Unsubscribe { session });
+    }
+
+    fn is_starting_a_turn(&self, session: &Name) -> bool {
+        self.calls.values().any(|call| matches!(call, Call::Turn { session: other, .. } if other == session))
     }
 
     fn start_turn(&mut self, session: Name, claim: ClaimId, text: &str) {
@@ -212,6 +249,29 @@ impl Codex {
             "clientUserMessageId": claim.to_string(),
         });
         self.call("turn/start", params, Call::Turn { session, claim });
+    }
+
+    fn steer_turn(&mut self, session: Name, claim: ClaimId, turn: &TurnId, text: &str) {
+        let Some(thread) = self.threads.get(&session) else {
+            let why = "the thread is not open".to_owned();
+            return self.events.push_back(ChildEvent::TurnMissed { session, claim, why });
+        };
+        let params = json!({
+            "threadId": &*thread.id,
+            "expectedTurnId": &**turn,
+            "input": [{"type": "text", "text": text}],
+            "clientUserMessageId": claim.to_string(),
+        });
+        self.call("turn/steer", params, Call::Steer { session, claim });
+    }
+
+    fn interrupt_turn(&mut self, session: Name, turn: &TurnId) {
+        let Some(thread) = self.threads.get(&session) else {
+            let why = "the thread is not open".to_owned();
+            return self.events.push_back(ChildEvent::InterruptRefused { session, why });
+        };
+        let params = json!({"threadId": &*thread.id, "turnId": &**turn});
+        self.call("turn/interrupt", params, Call::Interrupt { session });
     }
 
     fn on_answer(&mut self, call: Call, result: Result<Value, RpcError>) {
@@ -259,6 +319,20 @@ impl Codex {
                     .push_back(ChildEvent::Unusable { why: "it answered turn/start without a turn".into() }),
             },
             (Call::Turn { session, claim }, Err(error)) => self.on_turn_refused(session, claim, error),
+            (Call::Steer { session, claim }, Ok(answer)) => match answer["turnId"].as_str() {
+                Some(turn) => {
+                    self.events.push_back(ChildEvent::TurnAccepted { session, claim, turn: turn.into() })
+                }
+                None => self
+                    .events
+                    .push_back(ChildEvent::Unusable { why: "it answered turn/steer without a turn".into() }),
+            },
+            (Call::Steer { session, claim }, Err(error)) => self.on_steer_refused(session, claim, error),
+            (Call::Interrupt { .. }, Ok(_)) => {}
+            (Call::Interrupt { session }, Err(error)) => {
+                self.events.push_back(ChildEvent::InterruptRefused { session, why: error.message });
+            }
+            (Call::RunningTurn { session }, answer) => self.on_running_turn(session, answer),
             (Call::Find(find), answer) => self.on_history_page(find, answer),
             (Call::Look { token }, Ok(answer)) => {
                 let items = Ok(history::items(&answer));
@@ -309,7 +383,14 @@ impl Codex {
             return;
         };
         let dir = attempt.dir.clone();
-        self.threads.insert(session.clone(), Thread { id, turn: None, busy, dir });
+        self.threads.insert(
+            session.clone(),
+            Thread { id: id.clone(), turn: None, busy, dir, tools: BTreeSet::new(), closing: false },
+        );
+        if busy {
+            let params = json!({"threadId": &*id, "limit": 1, "sortDirection": "desc"});
+            self.call("thread/turns/list", params, Call::RunningTurn { session: session.clone() });
+        }
         self.list_skills(session, Some(opening));
     }
 
@@ -349,6 +430,39 @@ impl Codex {
         if unloaded {
             self.threads.remove(&session);
             self.events.push_back(ChildEvent::ThreadGone { session });
+        }
+    }
+
+    /// A steer is too late when its turn has ended; anything else is a refusal like that of a turn's start.
+    fn on_steer_refused(&mut self, session: Name, claim: ClaimId, error: RpcError) {
+        let missed = ["no active turn", "expected active turn"].iter().any(|how| error.message.contains(how));
+        if missed {
+            let why = error.message;
+            return self.events.push_back(ChildEvent::TurnMissed { session, claim, why });
+        }
+        self.on_turn_refused(session, claim, error);
+    }
+
+    /// The id of the turn that ran when the thread was resumed.
+    fn on_running_turn(&mut self, session: Name, answer: Result<Value, RpcError>) {
+        let Ok(answer) = answer else { return };
+        let last = &answer["data"][0];
+        let id = last["id"].as_str().filter(|_| last["status"] == "inProgress").map(TurnId::from);
+        if let (Some(id), Some(thread)) = (id, self.threads.get(&session))
+            && thread.busy
+            && thread.turn.is_none()
+        {
+            self.turn_is_known(&session, id.clone());
+            self.events.push_back(ChildEvent::TurnStarted { session, turn: id });
+        }
+    }
+
+    /// A thread's running turn is known now; a thread that only waited for that is left.
+    fn turn_is_known(&mut self, session: &Name, turn: TurnId) {
+        let Some(thread) = self.threads.get_mut(session) else { return };
+        thread.turn = Some(turn);
+        if thread.closing {
+            self.leave_thread(session.clone());
         }
     }
 

@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::Codex;
 use crate::model::child::{ChildEvent, TurnOutcome};
 use crate::model::id::{ClaimId, TurnId};
+use crate::model::limits;
 use crate::model::name::Name;
 
 impl Codex {
@@ -18,7 +19,7 @@ impl Codex {
         match method {
             "turn/started" => self.on_turn_started(session, params),
             "turn/completed" => self.on_turn_completed(session, params),
-            "item/started" => self.learn_turn(&session, params),
+            "item/started" => self.on_item_started(session, params),
             "item/completed" => self.on_item_completed(session, params),
             "thread/closed" => self.on_thread_closed(session),
             "thread/status/changed" if params["status"]["type"] == "notLoaded" => {
@@ -46,9 +47,7 @@ impl Codex {
 
     fn on_turn_started(&mut self, session: Name, params: &Value) {
         let Some(turn) = turn_id(&params["turn"]["id"]) else { return };
-        if let Some(thread) = self.threads.get_mut(&session) {
-            thread.turn = Some(turn.clone());
-        }
+        self.turn_is_known(&session, turn.clone());
         self.events.push_back(ChildEvent::TurnStarted { session, turn });
     }
 
@@ -57,6 +56,10 @@ impl Codex {
         if let Some(thread) = self.threads.get_mut(&session) {
             thread.turn = None;
             thread.busy = false;
+            thread.tools.clear();
+            if thread.closing {
+                self.leave_thread(session.clone());
+            }
         }
         let outcome = match params["turn"]["status"].as_str() {
             Some("failed") => TurnOutcome::Failed(failure(&params["turn"]["error"])),
@@ -70,6 +73,9 @@ impl Codex {
     fn on_item_completed(&mut self, session: Name, params: &Value) {
         self.learn_turn(&session, params);
         let item = &params["item"];
+        if is_tool(item) {
+            return self.on_tool(session, item, false);
+        }
         if item["type"] != "userMessage" {
             return;
         }
@@ -78,12 +84,35 @@ impl Codex {
         self.events.push_back(ChildEvent::InputTaken { session, claim, turn });
     }
 
+    fn on_item_started(&mut self, session: Name, params: &Value) {
+        self.learn_turn(&session, params);
+        if is_tool(&params["item"]) {
+            self.on_tool(session, &params["item"], true);
+        }
+    }
+
+    /// A tool began or ended its work; while one works, the model does not stream.
+    fn on_tool(&mut self, session: Name, item: &Value, begins: bool) {
+        let (Some(thread), Some(id)) = (self.threads.get_mut(&session), item["id"].as_str()) else { return };
+        let before = thread.tools.is_empty();
+        if begins && thread.tools.len() < limits::TOOLS_MAX {
+            thread.tools.insert(id.to_owned());
+        } else if !begins {
+            thread.tools.remove(id);
+        }
+        if thread.tools.is_empty() != before {
+            let running = !thread.tools.is_empty();
+            self.events.push_back(ChildEvent::ToolsRunning { session, running });
+        }
+    }
+
     /// A turn that ran when the thread was resumed shows its id with its next item.
     fn learn_turn(&mut self, session: &Name, params: &Value) {
-        if let (Some(thread), Some(turn)) = (self.threads.get_mut(session), turn_id(&params["turnId"]))
+        if let (Some(thread), Some(turn)) = (self.threads.get(session), turn_id(&params["turnId"]))
             && thread.busy
+            && thread.turn.is_none()
         {
-            thread.turn.get_or_insert(turn);
+            self.turn_is_known(session, turn);
         }
     }
 
@@ -98,6 +127,12 @@ impl Codex {
             self.list_skills(session, None);
         }
     }
+}
+
+/// Items during which the model waits for a tool.
+fn is_tool(item: &Value) -> bool {
+    const TOOLS: &[&str] = &["commandExecution", "mcpToolCall", "dynamicToolCall", "fileChange", "webSearch"];
+    item["type"].as_str().is_some_and(|kind| TOOLS.contains(&kind))
 }
 
 pub(super) fn turn_id(value: &Value) -> Option<TurnId> {

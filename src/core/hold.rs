@@ -1,0 +1,111 @@
+//! Holding and waking: a person holds a session's mail back, and mail wakes a session that sleeps.
+//!
+//! | Session | Mail that may start a turn |
+//! | --- | --- |
+//! | held | waits until the hold is over or released; a turn that runs goes on |
+//! | stopped, `wake` not set | waits until somebody says `up` |
+//! | stopped, `wake` set | wakes it, if it came after the stop and a place is free; it sleeps again when idle for a while |
+//!
+//! **Invariant:** what is wanted of a session is not changed by waking it; only `up` and `down` change it.
+
+use super::record::{DeliveryId, Record};
+use super::session::Phase;
+use super::timer::Timer;
+use super::{Core, Step};
+use crate::model::clock::Millis;
+use crate::model::limits;
+use crate::model::mail::Priority;
+use crate::model::name::Name;
+use crate::model::session::{HELD_FOR_EVER, Wanted};
+
+impl Core {
+    /// Whether a session's mail is held back. A hold that is over ends by its timer.
+    pub(super) fn is_held(&self, name: &Name) -> bool {
+        self.ledger.sessions.get(name).is_some_and(|session| session.held_until.is_some())
+    }
+
+    /// Holds a session's mail back until a moment, or releases it.
+    pub(super) fn hold(&mut self, step: &mut Step, name: &Name, until: Option<Millis>) {
+        if self.ledger.sessions.get(name).is_some_and(|session| session.held_until != until) {
+            self.record(step, Record::SessionHeld { name: name.clone(), until });
+        }
+        self.arm_hold(name);
+        self.touch(name);
+    }
+
+    /// Sets the timer that ends a session's hold.
+    pub(super) fn arm_hold(&mut self, name: &Name) {
+        let until = self.ledger.sessions.get(name).and_then(|session| session.held_until);
+        match until.filter(|until| *until != HELD_FOR_EVER) {
+            Some(until) => self.timers.set(Timer::Hold(name.clone()), until),
+            None => self.timers.clear(&Timer::Hold(name.clone())),
+        }
+    }
+
+    /// Wakes a sleeping session for new mail, and lets it sleep again when it has had nothing to do for a while.
+    pub(super) fn evaluate_wake(&mut self, step: &mut Step, name: &Name) {
+        let Some(session) = self.ledger.sessions.get(name) else { return };
+        let sleeps = session.wake && session.wanted == Wanted::Down && self.stop.is_none();
+        let woken = self.sessions.get(name).is_some_and(|running| running.woken);
+        if !sleeps {
+            if woken {
+                self.set_woken(name, false);
+            }
+            return;
+        }
+        let has_work = self.has_mail_that_wakes(name) || self.ledger.open_claims(name).next().is_some();
+        match woken {
+            false if self.has_mail_that_wakes(name) && self.woken_count() < self.settings.policy.wake_max => {
+                self.set_woken(name, true);
+            }
+            true if has_work || self.is_in_use(name) => self.timers.clear(&Timer::Linger(name.clone())),
+            true => self.timers.set_once(Timer::Linger(name.clone()), step.now.plus(limits::WAKE_LINGER_MS)),
+            false => {}
+        }
+    }
+
+    /// A woken session has had nothing to do for a while.
+    pub(super) fn handle_linger_over(&mut self, name: &Name) {
+        if !self.is_in_use(name) && !self.has_mail_that_wakes(name) {
+            self.set_woken(name, false);
+        }
+        self.touch(name);
+    }
+
+    pub(super) fn set_woken(&mut self, name: &Name, woken: bool) {
+        self.timers.clear(&Timer::Linger(name.clone()));
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.woken = woken;
+        }
+        self.touch(name);
+        if !woken {
+            // Its place is free for another one that mail waits to wake.
+            let waiting: Vec<Name> =
+                self.ledger.sessions.values().filter(|s| s.wake).map(|s| s.name.clone()).collect();
+            waiting.iter().for_each(|name| self.touch(name));
+        }
+    }
+
+    /// Whether a session has mail that came after its stop and may start a turn.
+    pub(super) fn has_mail_that_wakes(&self, name: &Name) -> bool {
+        let (Some(session), Some(queue)) = (self.ledger.sessions.get(name), self.ledger.queue(name)) else {
+            return false;
+        };
+        let wakes = |(priority, id): &(Priority, DeliveryId)| {
+            *priority != Priority::Fyi && id.0 > session.stopped_after
+        };
+        session.wake && session.held_until.is_none() && queue.queued.iter().any(wakes)
+    }
+
+    fn woken_count(&self) -> usize {
+        self.sessions.values().filter(|running| running.woken).count()
+    }
+
+    fn is_in_use(&self, name: &Name) -> bool {
+        let attached = self.conns.values().any(|conn| conn.attached.as_ref() == Some(name));
+        let busy = |running: &super::session::Running| {
+            running.busy || running.claim.is_some() || running.phase == Phase::Starting
+        };
+        attached || self.sessions.get(name).is_some_and(busy)
+    }
+}
