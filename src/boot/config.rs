@@ -3,6 +3,7 @@
 //! **Invariant:** a file that does not parse changes nothing: every command that would read it fails first, with the line.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -25,6 +26,8 @@ pub struct ProjectConfig {
 pub struct UserConfig {
     /// After how long without anything to do the relay leaves: a duration, or `0` for never.
     pub idle_exit: Option<toml::Value>,
+    /// How long a command waits for a relay to start or to answer before it says "busy": a duration.
+    pub start_timeout: Option<String>,
 }
 
 impl ProjectConfig {
@@ -64,6 +67,23 @@ impl UserConfig {
                 .hint("write it as \"30m\", or \"0\" for never")
         };
         ms.and_then(|ms| i64::try_from(ms).ok()).map(Some).ok_or_else(bad)
+    }
+}
+
+/// How long a command waits for a relay, as the person's file in `dir` says.
+///
+/// # Errors
+/// `usage` when the file does not parse, or the time is no duration within its bounds.
+pub fn start_timeout(dir: Option<&Path>) -> Result<Duration, Fault> {
+    let named = dir.map(UserConfig::read).transpose()?.and_then(|config| config.start_timeout);
+    let Some(text) = named else { return Ok(Duration::from_millis(limits::START_MS)) };
+    let bounds = limits::START_MS_MIN..=limits::START_MS_MAX;
+    match parse_duration(&text).filter(|ms| bounds.contains(ms)) {
+        Some(ms) => Ok(Duration::from_millis(ms)),
+        None => {
+            Err(Fault::usage("configuration refused: `start_timeout` is not a duration within its bounds")
+                .hint("write it as \"10s\"; it is at least 200ms and at most 10m"))
+        }
     }
 }
 

@@ -12,3 +12,4 @@ pub mod process;
 pub mod program;
 pub mod spawn;
 pub mod statedir;
+pub mod tracer;

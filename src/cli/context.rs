@@ -40,9 +40,11 @@ impl Context {
         let bundle: Bundle = bundle::discover(globals.bundle.as_deref(), variable.as_deref(), &dir)?;
         let state_root = bundle::state_root(globals.state_dir.as_deref())?;
         let config_dir = globals.config_dir.map(|config_dir| here.join(config_dir));
-        if let Some(config_dir) = config::user_dir(config_dir.as_deref()) {
-            UserConfig::read(&config_dir)?.idle_exit_ms()?;
+        let user_dir = config::user_dir(config_dir.as_deref());
+        if let Some(dir) = &user_dir {
+            UserConfig::read(dir)?.idle_exit_ms()?;
         }
+        let start_timeout = config::start_timeout(user_dir.as_deref())?;
         let forbidden =
             std::env::var_os("AGENTMUX_NO_START").is_some_and(|value| !value.is_empty() && value != "0");
         let color = match globals.color {
@@ -56,7 +58,13 @@ impl Context {
             }
         };
         Ok(Context {
-            target: Target { bundle, state_root, config_dir, no_start: globals.no_start || forbidden },
+            target: Target {
+                bundle,
+                state_root,
+                config_dir,
+                no_start: globals.no_start || forbidden,
+                start_timeout,
+            },
             dir,
             json: globals.json,
             quiet: globals.quiet,

@@ -10,6 +10,7 @@ pub mod look;
 pub mod read;
 pub mod remove;
 pub mod reply;
+pub mod selftest;
 pub mod send;
 pub mod spawn;
 pub mod status;
@@ -37,6 +38,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Look(args) => look::run(context, &args),
         Command::Attach(args) => attach::run(context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Selftest(args) => selftest::run(context, &args),
         Command::Host(host) => host::run(context, &host),
     }
 }
