@@ -18,6 +18,7 @@ mod look;
 mod read;
 mod remove;
 mod reply;
+mod selftest;
 mod send;
 mod spawn;
 mod status;

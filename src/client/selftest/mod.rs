@@ -123,7 +123,8 @@ pub fn run(options: &Options) -> Result<Report, Fault> {
     let rows: Mutex<Rows> =
         Mutex::new(plans.iter().map(|plan| ((plan.step, plan.harm), Tally::default())).collect());
     let next = AtomicUsize::new(0);
-    let workers = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    // Rounds with a stopped process mostly wait.
+    let workers = std::thread::available_parallelism().map_or(2, |cores| cores.get() * 3).min(8);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {

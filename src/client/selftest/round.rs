@@ -74,7 +74,7 @@ pub struct Played {
 }
 
 /// How long commands wait for a stopped process.
-pub const START_TIMEOUT: Duration = Duration::from_secs(1);
+pub const START_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Plays one round; `None` when the start was over before it came to that call.
 ///
