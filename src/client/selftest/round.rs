@@ -86,9 +86,10 @@ pub fn play(place: &Place, plan: Plan, patience: Patience) -> std::io::Result<Op
     // What hangs under the tracer is ended after a while, so that the round ends, too, and says what was wrong.
     let (over, is_over) = mpsc::channel::<()>();
     std::thread::scope(|scope| {
-        scope.spawn(move || match is_over.recv_timeout(HUNG) {
-            Err(mpsc::RecvTimeoutError::Timeout) => place.end_all(),
-            _ => {}
+        scope.spawn(move || {
+            if is_over.recv_timeout(HUNG) == Err(mpsc::RecvTimeoutError::Timeout) {
+                place.end_all();
+            }
         });
         let played = round.play(plan);
         drop(over);
