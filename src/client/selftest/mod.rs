@@ -235,7 +235,10 @@ fn note(rows: &mut Rows, plan: &Plan, played: std::io::Result<Option<Played>>, s
         }
         // The number of calls differs a little from start to start.
         Ok(None) => {}
-        Err(error) => tally.not_tried.push(error.to_string()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            tally.not_tried.push(error.to_string());
+        }
+        Err(error) => tally.wrong.push(format!("no round was possible: {error}")),
     }
 }
 

@@ -148,7 +148,10 @@ impl Round<'_> {
             }
             is_wanted
         });
-        let Some(boundary) = reached else { return Ok(None) };
+        let Some(boundary) = reached else {
+            traced.release(None);
+            return Ok(None);
+        };
         let client = First { child, begun };
         let took = match plan.harm {
             Harm::Killed | Harm::BothKilled => self.killed(traced, client, plan)?,
