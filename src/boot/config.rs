@@ -3,6 +3,7 @@
 //! **Invariant:** a file that does not parse changes nothing: every command that would read it fails first, with the line.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 
@@ -43,6 +44,8 @@ pub struct UserConfig {
     /// As in the project's file, which comes first.
     #[serde(default)]
     pub groups: Groups,
+    /// How long a command waits for a relay to start or to answer before it says "busy": a duration.
+    pub start_timeout: Option<String>,
 }
 
 impl ProjectConfig {
@@ -56,6 +59,14 @@ impl ProjectConfig {
 }
 
 impl UserConfig {
+    /// Reads the person's file in a directory, if there are both.
+    ///
+    /// # Errors
+    /// As [`UserConfig::read`].
+    pub fn of(dir: Option<&Path>) -> Result<UserConfig, Fault> {
+        dir.map_or_else(|| Ok(UserConfig::default()), UserConfig::read)
+    }
+
     /// Reads the person's file in `dir`, if there is one.
     ///
     /// # Errors
@@ -105,6 +116,22 @@ impl UserConfig {
             brake_thread_per_minute: self.brake_thread_per_minute.unwrap_or(default.brake_thread_per_minute),
             wake_max: self.wake_max.unwrap_or(default.wake_max),
         })
+    }
+
+    /// How long a command waits for a relay.
+    ///
+    /// # Errors
+    /// `usage` when it is no duration within its bounds.
+    pub fn start_timeout(&self) -> Result<Duration, Fault> {
+        let Some(text) = &self.start_timeout else { return Ok(Duration::from_millis(limits::START_MS)) };
+        let bounds = limits::START_MS_MIN..=limits::START_MS_MAX;
+        match parse_duration(text).filter(|ms| bounds.contains(ms)) {
+            Some(ms) => Ok(Duration::from_millis(ms)),
+            None => Err(Fault::usage(
+                "configuration refused: `start_timeout` is not a duration within its bounds",
+            )
+            .hint("write it as \"10s\"; it is at least 200ms and at most 10m")),
+        }
     }
 }
 

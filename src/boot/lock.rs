@@ -1,24 +1,28 @@
-//! Flocks: taken once, held by the kernel, gone with their holder.
+//! Flocks: taken once, held by the kernel, gone with their last holder.
 //!
 //! **Invariant:** after locking, the inode is compared with what has the name now, so that a removed lock file never lets two
-//! holders in (BS-14). A lock's text is for people and is truncated before the lock is released (BS-7).
+//! holders in (BS-14). A lock's text is for people and is truncated before the lock is released (BS-7). **Invariant:** nothing
+//! here unlocks: a lock goes when the last descriptor of it is closed, so that a process that inherits one holds it, too.
 //!
-//! Deliberately absent: any way to ask whether a lock is held. Asking by taking is how relays refuse each other (BS-3).
+//! Deliberately absent: any way to ask whether a lock is held. Asking by taking is how relays refuse each other (BS-3). Who
+//! holds one is told to people when waiting for it was in vain ([`holders`]), and decides nothing.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io::{Seek, Write};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use nix::fcntl::{Flock, FlockArg, OFlag};
+use nix::fcntl::OFlag;
 
+use super::process;
 use super::statedir::{StateDir, is_same_file, refused};
 use crate::model::fault::Fault;
 
 /// A lock that is held.
 #[derive(Debug)]
 pub struct Lock {
-    file: Flock<File>,
+    file: File,
 }
 
 /// What came of trying to take a lock.
@@ -38,13 +42,13 @@ impl Lock {
     pub fn try_take(dir: &StateDir, name: &str) -> Result<Taken, Fault> {
         loop {
             let file = open(dir, name)?;
-            let locked = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(locked) => locked,
-                Err((_, nix::Error::EWOULDBLOCK)) => return Ok(Taken::Held),
-                Err((_, error)) => return Err(refused(&dir.path().join(name), &error.to_string())),
-            };
-            if is_current(dir, name, &locked)? {
-                return Ok(Taken::Ours(Lock { file: locked }));
+            match file.try_lock() {
+                Ok(()) if is_current(dir, name, &file)? => return Ok(Taken::Ours(Lock { file })),
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => return Ok(Taken::Held),
+                Err(TryLockError::Error(error)) => {
+                    return Err(refused(&dir.path().join(name), &error.to_string()));
+                }
             }
         }
     }
@@ -63,15 +67,13 @@ impl Lock {
             let file = open(dir, name)?;
             let (sender, receiver) = mpsc::channel();
             std::thread::spawn(move || {
-                let _ = sender.send(Flock::lock(file, FlockArg::LockExclusive));
+                let _ = sender.send(file.lock().map(|()| file));
             });
             let left = deadline.saturating_duration_since(std::time::Instant::now());
             match receiver.recv_timeout(left) {
-                Ok(Ok(locked)) if is_current(dir, name, &locked)? => {
-                    return Ok(Taken::Ours(Lock { file: locked }));
-                }
+                Ok(Ok(file)) if is_current(dir, name, &file)? => return Ok(Taken::Ours(Lock { file })),
                 Ok(Ok(_)) => {}
-                Ok(Err((_, error))) => return Err(refused(&dir.path().join(name), &error.to_string())),
+                Ok(Err(error)) => return Err(refused(&dir.path().join(name), &error.to_string())),
                 Err(_) => return Ok(Taken::Held),
             }
         }
@@ -101,6 +103,24 @@ impl Lock {
             log::warn!("erasing a lock's text failed: {error}");
         }
     }
+}
+
+impl AsFd for Lock {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// The processes that hold a lock at this moment, stopped ones first, in words for people: `pid 12 (stopped), pid 34`; `None`
+/// when there are none or `/proc` does not show them.
+pub fn holders(dir: &StateDir, name: &str) -> Option<String> {
+    let stat = dir.stat(name).ok()??;
+    let mut holders: Vec<(bool, u32)> =
+        process::lockers(stat.st_dev, stat.st_ino).map(|pid| (!process::is_stopped(pid), pid)).collect();
+    holders.sort_unstable();
+    let words =
+        holders.iter().map(|(runs, pid)| format!("pid {pid}{}", if *runs { "" } else { " (stopped)" }));
+    Some(words.collect::<Vec<_>>().join(", ")).filter(|words| !words.is_empty())
 }
 
 fn open(dir: &StateDir, name: &str) -> Result<File, Fault> {

@@ -1,4 +1,5 @@
-//! Starting: which bundle, where its files are, the two locks, how a process is started detached, and who is who in `/proc`.
+//! Starting: which bundle, where its files are, the two locks, how a process is started detached or traced, and who is
+//! who in `/proc`.
 //!
 //! Plain blocking code, used by the relay and by its clients.
 //!
@@ -12,3 +13,4 @@ pub mod process;
 pub mod program;
 pub mod spawn;
 pub mod statedir;
+pub mod tracer;

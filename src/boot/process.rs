@@ -3,6 +3,7 @@
 //! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -110,6 +111,25 @@ pub fn serving(dir: &Path) -> impl Iterator<Item = (u32, Nonce)> {
     all_pids().filter_map(|pid| Some((pid, nonce_of(pid)?))).filter(move |(pid, _)| serves(*pid))
 }
 
+/// Processes of this user that hold a flock on the file with this device and inode: whoever took it, and whoever inherited it.
+pub fn lockers(dev: u64, ino: u64) -> impl Iterator<Item = u32> {
+    all_pids().filter(move |pid| {
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        open.filter(|fd| {
+            std::fs::metadata(fd.path()).is_ok_and(|file| (file.dev(), file.ino()) == (dev, ino))
+        })
+        .any(|fd| {
+            let info = format!("/proc/{pid}/fdinfo/{}", fd.file_name().display());
+            std::fs::read_to_string(info).is_ok_and(|info| info.contains("FLOCK"))
+        })
+    })
+}
+
+/// Whether a process is stopped, by SIGSTOP or ^Z.
+pub fn is_stopped(pid: u32) -> bool {
+    stat_fields(pid).is_some_and(|fields| fields.starts_with('T'))
+}
+
 /// The nonce that a process carries.
 fn nonce_of(pid: u32) -> Option<Nonce> {
     let prefix = format!("{NONCE_VARIABLE}=");
@@ -119,13 +139,14 @@ fn nonce_of(pid: u32) -> Option<Nonce> {
     Nonce::parse(std::str::from_utf8(entry).ok()?)
 }
 
-/// The arguments of a process.
-fn arguments(pid: u32) -> Vec<String> {
+/// The arguments of a process; none when it has ended.
+pub fn arguments(pid: u32) -> Vec<String> {
     let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0).map(|argument| String::from_utf8_lossy(argument).into_owned()).collect()
 }
 
-fn all_pids() -> impl Iterator<Item = u32> {
+/// Every process that `/proc` shows.
+pub fn all_pids() -> impl Iterator<Item = u32> {
     let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
@@ -140,9 +161,13 @@ fn parent_of(pid: u32) -> Option<u32> {
 
 /// The number at `index` behind the program's name in `/proc/PID/stat` (the name may contain blanks and brackets).
 fn stat_field(pid: u32, index: usize) -> Option<u64> {
+    stat_fields(pid)?.split(' ').nth(index)?.parse().ok()
+}
+
+fn stat_fields(pid: u32) -> Option<String> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
-    stat[stat.rfind(')')? + 2..].split(' ').nth(index)?.parse().ok()
+    Some(stat[stat.rfind(')')? + 2..].to_owned())
 }
 
 #[cfg(test)]

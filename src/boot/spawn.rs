@@ -4,9 +4,10 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use nix::fcntl::{FcntlArg, fcntl};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
 
@@ -21,11 +22,11 @@ pub struct Program<'a> {
     pub environment: &'a [(String, String)],
     /// Where its errors go; nowhere without it.
     pub stderr: Option<&'a File>,
-    /// A descriptor that it gets as number 3.
-    pub third: Option<&'a OwnedFd>,
+    /// Descriptors that it gets, as numbers 3, 4, ….
+    pub given: &'a [BorrowedFd<'a>],
 }
 
-/// The number that [`Program::third`] has in the started process.
+/// The number that the first of [`Program::given`] has in the started process.
 pub const THIRD: i32 = 3;
 
 /// Starts a program in a session of its own with null input and output; returns its pid.
@@ -55,18 +56,13 @@ pub fn spawn_detached(program: &Program<'_>) -> Result<u32, String> {
     if let Some(stderr) = program.stderr {
         files.add_dup2(stderr.as_raw_fd(), 2).map_err(text)?;
     }
-    // Every descriptor of ours is close-on-exec; dup2 clears that for the one that shall get through. When it has the number
-    // already, dup2 would do nothing, so it is moved out of the way first.
-    let moved;
-    if let Some(third) = program.third {
-        let source = if third.as_raw_fd() == THIRD {
-            moved =
-                nix::fcntl::fcntl(third, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(THIRD + 1)).map_err(text)?;
-            moved
-        } else {
-            third.as_raw_fd()
-        };
-        files.add_dup2(source, THIRD).map_err(text)?;
+    // Every descriptor of ours is close-on-exec; dup2 clears that for those that shall get through. dup2 onto itself would not,
+    // so they are moved out of the way first.
+    let behind = THIRD + program.given.len() as i32;
+    let move_away = |fd: &BorrowedFd<'_>| fcntl(*fd, FcntlArg::F_DUPFD_CLOEXEC(behind));
+    let moved: Vec<i32> = program.given.iter().map(move_away).collect::<Result<_, _>>().map_err(text)?;
+    for (number, fd) in (THIRD..).zip(&moved) {
+        files.add_dup2(*fd, number).map_err(text)?;
     }
 
     let mut attributes = PosixSpawnAttr::init().map_err(text)?;
@@ -76,6 +72,9 @@ pub fn spawn_detached(program: &Program<'_>) -> Result<u32, String> {
     attributes.set_flags(flags).map_err(text)?;
     attributes.set_sigmask(&SigSet::empty()).map_err(text)?;
     attributes.set_sigdefault(&SigSet::all()).map_err(text)?;
-    let pid = posix_spawn(path.as_c_str(), &files, &attributes, &arguments, &environment).map_err(text)?;
-    Ok(pid.as_raw() as u32)
+    let spawned = posix_spawn(path.as_c_str(), &files, &attributes, &arguments, &environment);
+    for fd in moved {
+        let _ = nix::unistd::close(fd);
+    }
+    Ok(spawned.map_err(text)?.as_raw() as u32)
 }

@@ -102,6 +102,7 @@ pub enum Command {
     Look(command::look::Look),
     Attach(command::attach::Attach),
     Completions(command::completions::Completions),
+    Selftest(command::selftest::Selftest),
     #[command(subcommand)]
     Host(command::host::Host),
 }

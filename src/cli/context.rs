@@ -43,13 +43,11 @@ impl Context {
         let bundle: Bundle = bundle::discover(globals.bundle.as_deref(), variable.as_deref(), &dir)?;
         let state_root = bundle::state_root(globals.state_dir.as_deref())?;
         let config_dir = globals.config_dir.map(|config_dir| here.join(config_dir));
-        let mut groups = Groups::new();
-        if let Some(config_dir) = config::user_dir(config_dir.as_deref()) {
-            let config = UserConfig::read(&config_dir)?;
-            config.idle_exit_ms()?;
-            config.policy()?;
-            groups.extend(config.groups);
-        }
+        let config = UserConfig::of(config::user_dir(config_dir.as_deref()).as_deref())?;
+        config.idle_exit_ms()?;
+        config.policy()?;
+        let start_timeout = config.start_timeout()?;
+        let mut groups = config.groups;
         groups.extend(bundle.groups.clone());
         let forbidden =
             std::env::var_os("AGENTMUX_NO_START").is_some_and(|value| !value.is_empty() && value != "0");
@@ -64,7 +62,13 @@ impl Context {
             }
         };
         Ok(Context {
-            target: Target { bundle, state_root, config_dir, no_start: globals.no_start || forbidden },
+            target: Target {
+                bundle,
+                state_root,
+                config_dir,
+                no_start: globals.no_start || forbidden,
+                start_timeout,
+            },
             dir,
             json: globals.json,
             quiet: globals.quiet,

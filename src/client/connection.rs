@@ -78,11 +78,11 @@ pub enum Connected {
 }
 
 impl Connection {
-    /// Connects to a socket, if anybody listens.
+    /// Connects to a socket, if anybody listens, waiting up to `patience` for a place in its backlog.
     ///
     /// # Errors
     /// `sandbox` when a sandbox forbids it, `busy` when the relay does not take connections, `io` for anything else.
-    pub fn open(path: &Path) -> Result<Connected, Fault> {
+    pub fn open(path: &Path, patience: Duration) -> Result<Connected, Fault> {
         let failed =
             |error: nix::Error| Fault::io(format!("connecting to {} failed: {error}", path.display()));
         let flags = SockFlag::SOCK_CLOEXEC;
@@ -91,8 +91,8 @@ impl Connection {
             Err(error) => return Err(sandboxed(path, error).unwrap_or_else(|| failed(error))),
         };
         // A full backlog blocks connect for as long as a send may block.
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new((limits::HELLO_ANSWER_MS / 1000) as _, 0))
-            .map_err(failed)?;
+        let wait = TimeVal::new(patience.as_secs() as _, patience.subsec_micros().into());
+        setsockopt(&fd, sockopt::SendTimeout, &wait).map_err(failed)?;
         let address = UnixAddr::new(path).map_err(failed)?;
         match connect(fd.as_raw_fd(), &address) {
             Ok(()) => Ok(Connected::Stream(UnixStream::from(fd))),
@@ -104,23 +104,28 @@ impl Connection {
         }
     }
 
-    /// Says hello on a stream.
+    /// Says hello on a stream, waiting up to `patience` for the answer.
     ///
     /// # Errors
     /// What the relay refuses; `Lost` when it goes away, `TimedOut` when it does not answer.
-    pub fn hello(stream: UnixStream) -> Result<Connection, CallError> {
-        Connection::introduce(stream, PROTOCOL_MIN, PROTOCOL_MAX)
+    pub fn hello(stream: UnixStream, patience: Duration) -> Result<Connection, CallError> {
+        Connection::introduce(stream, patience, PROTOCOL_MIN, PROTOCOL_MAX)
     }
 
     /// Says hello for one of the methods that are the same in every version.
     ///
     /// # Errors
     /// As [`Connection::hello`].
-    pub fn hello_of_any_version(stream: UnixStream) -> Result<Connection, CallError> {
-        Connection::introduce(stream, 1, u32::MAX)
+    pub fn hello_of_any_version(stream: UnixStream, patience: Duration) -> Result<Connection, CallError> {
+        Connection::introduce(stream, patience, 1, u32::MAX)
     }
 
-    fn introduce(stream: UnixStream, protocol_min: u32, protocol_max: u32) -> Result<Connection, CallError> {
+    fn introduce(
+        stream: UnixStream,
+        patience: Duration,
+        protocol_min: u32,
+        protocol_max: u32,
+    ) -> Result<Connection, CallError> {
         check_peer(&stream).map_err(CallError::Refused)?;
         let lines = Lines::new(limits::CLIENT_OUT_BYTES_MAX);
         let mut connection = Connection { stream, lines, last_id: 0, relay_pid: 0, stopping: false };
@@ -131,7 +136,7 @@ impl Connection {
             protocol_max,
             agent_mark: environment::agent_mark(),
         };
-        let deadline = Instant::now() + Duration::from_millis(limits::HELLO_ANSWER_MS);
+        let deadline = Instant::now() + patience;
         let welcome: Welcome = connection.call_until("hello", &hello, Some(deadline))?;
         connection.relay_pid = welcome.pid;
         Ok(connection)

@@ -3,6 +3,7 @@
 //! **Invariant:** a client never touches the store, the relay's lock or its socket's path; it connects, or it starts.
 
 mod connection;
+pub mod selftest;
 mod start;
 
 pub use connection::{CallError, Connection};

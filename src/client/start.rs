@@ -1,7 +1,8 @@
 //! Reaching the relay: connect; if nobody listens and we may, take `spawn.lock`, connect again, start one, wait for its word.
 //!
 //! **Invariant:** the starter waits on the pipe of that child, never on a path (PX-7); whoever waited for a failed attempt
-//! quotes its reason instead of starting the next failing one.
+//! quotes its reason instead of starting the next failing one. **Invariant:** the started relay inherits `spawn.lock` and holds
+//! it until it serves, so that a killed starter lets nobody start a second one beside it.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,7 +18,8 @@ use serde::de::DeserializeOwned;
 use super::connection::{CallError, Connected, Connection};
 use crate::boot::bundle::Bundle;
 use crate::boot::environment;
-use crate::boot::lock::{Lock, Taken};
+use crate::boot::lock::{self, Lock, Taken};
+use crate::boot::process;
 use crate::boot::spawn::{Program, spawn_detached};
 use crate::boot::statedir::{LOG, RELAY_LOCK, SOCKET, SPAWN_LOCK, StateDir};
 use crate::model::fault::{Code, Fault};
@@ -34,6 +36,8 @@ pub struct Target {
     pub config_dir: Option<PathBuf>,
     /// Whether starts are forbidden (`--no-start`, `AGENTMUX_NO_START`).
     pub no_start: bool,
+    /// How long to wait for a relay to start (`start_timeout`).
+    pub start_timeout: Duration,
 }
 
 /// A relay that was reached, or not.
@@ -90,7 +94,7 @@ impl Target {
                 fault.hint("run without --no-start (or AGENTMUX_NO_START), or start it: agentmux host relay")
             );
         }
-        let deadline = Instant::now() + Duration::from_millis(limits::START_MS);
+        let deadline = Instant::now() + self.start_timeout;
         let dir = StateDir::create(&self.state_root, &self.bundle.name)?;
         loop {
             self.start_or_wait(&dir, deadline)?;
@@ -110,14 +114,13 @@ impl Target {
     /// `busy` when another start is under way or the relay does not answer; what the relay refuses.
     pub fn hand_over(&self) -> Result<Lock, Fault> {
         let dir = StateDir::create(&self.state_root, &self.bundle.name)?;
-        let lock = match Lock::take(&dir, SPAWN_LOCK, Duration::from_millis(limits::START_MS))? {
+        let lock = match Lock::take(&dir, SPAWN_LOCK, self.start_timeout)? {
             Taken::Ours(lock) => lock,
-            Taken::Held => {
-                return Err(Fault::busy("replace failed: a start is under way").hint(self.see_log()));
-            }
+            Taken::Held => return Err(self.another_start(&dir, "replace")),
         };
-        if let Connected::Stream(stream) = Connection::open(&dir.socket_path(SOCKET))? {
-            let mut connection = match Connection::hello_of_any_version(stream) {
+        if let Connected::Stream(stream) = Connection::open(&dir.socket_path(SOCKET), self.answer_patience())?
+        {
+            let mut connection = match Connection::hello_of_any_version(stream, self.answer_patience()) {
                 Ok(connection) => connection,
                 Err(CallError::TimedOut) => return Err(self.busy(&dir)),
                 Err(error) => return Err(Fault::from(error)),
@@ -153,13 +156,13 @@ impl Target {
     }
 
     fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
-        let stream = match Connection::open(&dir.socket_path(SOCKET)) {
+        let stream = match Connection::open(&dir.socket_path(SOCKET), self.answer_patience()) {
             Ok(Connected::Stream(stream)) => stream,
             Ok(Connected::Nobody) => return Ok(Reached::Nobody),
             Err(fault) if fault.code == Code::Busy => return Err(self.busy(dir)),
             Err(fault) => return Err(fault),
         };
-        match Connection::hello(stream) {
+        match Connection::hello(stream, self.answer_patience()) {
             Ok(connection) => Ok(Reached::Relay(Box::new(connection))),
             // It left between connect and hello.
             Err(CallError::Lost { .. }) => Ok(Reached::Nobody),
@@ -169,18 +172,41 @@ impl Target {
         }
     }
 
+    /// How long a relay that is there may take to answer hello.
+    fn answer_patience(&self) -> Duration {
+        self.start_timeout.min(Duration::from_millis(limits::HELLO_ANSWER_MS))
+    }
+
+    /// The refusal while somebody else's start has taken all the time there was.
+    fn another_start(&self, dir: &StateDir, what: &str) -> Fault {
+        let holders = lock::holders(dir, SPAWN_LOCK).map(|holders| format!(": {holders}"));
+        let message = format!(
+            "{what} failed: another start has been under way for {}{}",
+            shown(self.start_timeout),
+            holders.unwrap_or_default()
+        );
+        let stopped = message.contains(STOPPED);
+        Fault::busy(message).hint(if stopped { LET_GO_ON.to_owned() } else { self.see_log() })
+    }
+
     /// The refusal for a relay that is there and does not answer.
     fn busy(&self, dir: &StateDir) -> Fault {
         let text = dir.read(RELAY_LOCK).ok().flatten().unwrap_or_default();
         let line =
             |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown").to_owned();
-        let s = limits::HELLO_ANSWER_MS / 1000;
+        let stopped = line("pid=").parse().is_ok_and(process::is_stopped);
         Fault::busy(format!(
-            "the relay is busy: pid {} (running since {}) did not answer within {s} s",
+            "the relay is busy: pid {}{} (running since {}) did not answer within {}",
             line("pid="),
-            line("since=")
+            if stopped { STOPPED } else { "" },
+            line("since="),
+            shown(self.answer_patience())
         ))
-        .hint("it may be stopped or overloaded; nothing was changed, try again")
+        .hint(if stopped {
+            LET_GO_ON
+        } else {
+            "it may be overloaded; nothing was changed, try again"
+        })
     }
 
     /// Two projects that were given one bundle name by their files must not meet by accident.
@@ -213,13 +239,13 @@ impl Target {
         let left = deadline.saturating_duration_since(Instant::now());
         let mut lock = match Lock::take(dir, SPAWN_LOCK, left)? {
             Taken::Ours(lock) => lock,
-            Taken::Held => {
-                let s = limits::START_MS / 1000;
-                return Err(Fault::busy(format!("start failed: another start has been under way for {s} s"))
-                    .hint(self.see_log()));
-            }
+            // The relay of a starter that is stopped may serve by now.
+            Taken::Held => match Connection::open(&dir.socket_path(SOCKET), self.answer_patience())? {
+                Connected::Stream(_) => return Ok(()),
+                Connected::Nobody => return Err(self.another_start(dir, "start")),
+            },
         };
-        if let Connected::Stream(_) = Connection::open(&dir.socket_path(SOCKET))? {
+        if let Connected::Stream(_) = Connection::open(&dir.socket_path(SOCKET), self.answer_patience())? {
             return Ok(());
         }
         self.note_root(dir)?;
@@ -227,7 +253,7 @@ impl Target {
         if let Some(fault) = now.fault.filter(|_| now.number > before.number) {
             return Err(fault);
         }
-        let started = match self.start(dir, deadline) {
+        let started = match self.start(dir, &lock, deadline) {
             // A relay is running: one that a killed starter had left on its way. It is the one to reach.
             Err(fault) if fault.code == Code::Conflict => Ok(()),
             started => started,
@@ -239,8 +265,8 @@ impl Target {
         started
     }
 
-    /// Starts a relay and waits for its word.
-    fn start(&self, dir: &StateDir, deadline: Instant) -> Result<(), Fault> {
+    /// Starts a relay, which shares the lock until it serves, and waits for its word.
+    fn start(&self, dir: &StateDir, lock: &Lock, deadline: Instant) -> Result<(), Fault> {
         let failed = |why: String| Fault::io(format!("start failed: {why}"));
         let (read, write) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| failed(error.to_string()))?;
@@ -256,7 +282,7 @@ impl Target {
             arguments: &arguments,
             environment: &environment::for_relay(),
             stderr: None,
-            third: Some(&write),
+            given: &[write.as_fd(), lock.as_fd()],
         };
         let pid = spawn_detached(&program).map_err(failed)?;
         drop(write);
@@ -268,9 +294,13 @@ impl Target {
                     .hint(self.see_log()))
             }
             Word::TimedOut => {
-                let s = limits::START_MS / 1000;
-                Err(Fault::busy(format!("start failed: the relay (pid {pid}) was not ready within {s} s"))
-                    .hint(self.see_log()))
+                let stopped = process::is_stopped(pid);
+                let state = if stopped { STOPPED } else { "" };
+                let within = shown(self.start_timeout);
+                Err(Fault::busy(format!(
+                    "start failed: the relay, pid {pid}{state}, was not ready within {within}"
+                ))
+                .hint(if stopped { LET_GO_ON.to_owned() } else { self.see_log() }))
             }
         }
     }
@@ -329,8 +359,22 @@ fn read_word(pipe: &OwnedFd, deadline: Instant) -> Word {
     }
 }
 
+/// How a stopped process is marked where people read of it.
+const STOPPED: &str = " (stopped)";
+/// What to do about one.
+const LET_GO_ON: &str =
+    "let it go on with `kill -CONT PID` or end it with `kill -KILL PID`; nothing was changed";
+
+/// A duration for people: in seconds when it is whole ones.
+fn shown(time: Duration) -> String {
+    match time.as_millis() {
+        ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
+        ms => format!("{ms} ms"),
+    }
+}
+
 /// This program, also when its file was replaced or deleted while it runs.
-fn own_program() -> PathBuf {
+pub(super) fn own_program() -> PathBuf {
     std::env::current_exe()
         .ok()
         .filter(|path| path.exists())

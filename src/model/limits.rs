@@ -23,9 +23,13 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const HELLO_MS: i64 = 2_000;
 /// How long a client waits for the relay's answer to hello before it says "busy".
 pub const HELLO_ANSWER_MS: u64 = 5_000;
-/// How long a client waits for a relay to come up.
+/// Default of `start_timeout`: how long a client waits for a relay to come up.
 pub const START_MS: u64 = 10_000;
-/// How long a new relay waits for `relay.lock` while the former holder is leaving.
+/// Bounds of `start_timeout`.
+pub const START_MS_MIN: u64 = 200;
+/// See [`START_MS_MIN`].
+pub const START_MS_MAX: u64 = 10 * 60 * 1_000;
+/// How long a new relay waits for `relay.lock` while the former holder is leaving; half its starter's patience at most.
 pub const RELAY_LOCK_MS: u64 = 3_000;
 /// Default for `--timeout`.
 pub const WAIT_DEFAULT_MS: u64 = 60_000;
@@ -163,4 +167,6 @@ const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
 const _: () =
     assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");
+const _: () = assert!(START_MS_MIN <= START_MS && START_MS <= START_MS_MAX);
+const _: () = assert!(RELAY_LOCK_MS < START_MS, "a starter hears why its relay gave up waiting");
 const _: () = assert!(QUEUED_PER_SESSION_MAX <= QUEUED_MAX);

@@ -105,7 +105,7 @@ impl Children {
             arguments: &arguments,
             environment: &environment,
             stderr: Some(&log),
-            third: None,
+            given: &[],
         };
         let pid = spawn_detached(&program).map_err(|why| format!("{}: {why}", native.display()))?;
         self.watch(registry, nonce, slot, pid, true, Some(log)).map_err(|error| error.to_string())?;

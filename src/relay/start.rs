@@ -1,7 +1,8 @@
 //! The relay's start: its lock, its store, its socket, in that order; and a word to whoever waits for it.
 //!
 //! **Invariant:** the socket's path is touched only by the holder of `relay.lock` (BS-2), and the starter hears `ready` or the
-//! reason why not, never silence (BS-10, PX-7).
+//! reason why not, never silence (BS-10, PX-7). **Invariant:** the starter's `spawn.lock`, which a spawned relay inherits, is
+//! held until the relay serves or ends, also when the starter is killed: nobody starts another relay beside this one.
 
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -23,7 +24,7 @@ use super::lap::{Fatal, Relay};
 use super::perform::Facts;
 use super::{child, logfile};
 use crate::boot::config::{self, UserConfig};
-use crate::boot::lock::{Lock, Taken};
+use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::spawn::THIRD;
 use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir, kind, refused};
@@ -64,7 +65,7 @@ pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
     match start(options, signals) {
         Ok(mut relay) => {
             tell(&mut starter, "ready\n");
-            drop(starter);
+            drop(starter); // and with it the start lock
             on_ready();
             relay.run().map_err(|Fatal(why)| {
                 log::error!("{why}; leaving, nothing of this lap was released");
@@ -95,11 +96,12 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         std::process::exit(70);
     }));
     let config_dir = config::user_dir(options.config_dir.as_deref());
-    let config = config_dir.map(|dir| UserConfig::read(&dir)).transpose()?.unwrap_or_default();
-    let (idle_exit_ms, policy) = (config.idle_exit_ms()?, config.policy()?);
+    let config = UserConfig::of(config_dir.as_deref())?;
+    let (idle_exit_ms, policy, start_timeout) =
+        (config.idle_exit_ms()?, config.policy()?, config.start_timeout()?);
     let mut clock = Clock::new();
     let started_at = clock.now();
-    let mut lock = take_lock(&dir, options.replace)?;
+    let mut lock = take_lock(&dir, options.replace, start_timeout)?;
     lock.write_text(&lock_text(started_at))
         .map_err(|error| refused(&dir.path().join(RELAY_LOCK), &error.to_string()))?;
     dir.subdirectory(child::DIRECTORY)?;
@@ -145,23 +147,34 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
 }
 
 /// Leaves everything of the starter behind but the pipe: directory, descriptors. The session is new already.
-fn detach() -> std::fs::File {
+fn detach() -> Starter {
     if let Err(error) = std::env::set_current_dir("/") {
         log::warn!("leaving the directory failed: {error}");
     }
-    close_from(THIRD + 1);
-    std::fs::File::from(adopt_third())
+    close_from(THIRD + 2);
+    let lock = is_open(THIRD + 1).then(|| adopt(THIRD + 1));
+    Starter { pipe: std::fs::File::from(adopt(THIRD)), _lock: lock }
+}
+
+/// What a client that started us gave us: it waits at the pipe, and the lock tells others that a start is under way.
+struct Starter {
+    pipe: std::fs::File,
+    _lock: Option<OwnedFd>,
+}
+
+fn is_open(fd: i32) -> bool {
+    std::path::Path::new("/proc/self/fd").join(fd.to_string()).exists()
 }
 
 #[allow(
     unsafe_code,
-    reason = "descriptor 3 was given to this process by its starter and nothing else in it has used it yet"
+    reason = "these descriptors were given to this process by its starter and nothing else in it has used them yet"
 )]
-fn adopt_third() -> OwnedFd {
+fn adopt(number: i32) -> OwnedFd {
     // SAFETY: `spawn_detached` or systemd put it at this number, and no other owner of it exists in this process.
-    let third = unsafe { OwnedFd::from_raw_fd(THIRD) };
-    let _ = nix::fcntl::fcntl(&third, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
-    third
+    let given = unsafe { OwnedFd::from_raw_fd(number) };
+    let _ = nix::fcntl::fcntl(&given, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
+    given
 }
 
 #[allow(
@@ -173,8 +186,8 @@ fn close_from(first: i32) {
     unsafe { libc::close_range(first as libc::c_uint, libc::c_uint::MAX, 0) };
 }
 
-fn tell(starter: &mut Option<std::fs::File>, line: &str) {
-    if let Some(pipe) = starter {
+fn tell(starter: &mut Option<Starter>, line: &str) {
+    if let Some(Starter { pipe, .. }) = starter {
         // A starter that died no longer wants to know.
         let _ = pipe.write_all(line.as_bytes());
     }
@@ -214,16 +227,22 @@ fn answers(dir: &StateDir) -> bool {
     connected.map_or_else(|error| error.kind() == std::io::ErrorKind::WouldBlock, |_| true)
 }
 
-fn take_lock(dir: &StateDir, replace: bool) -> Result<Lock, Fault> {
+fn take_lock(dir: &StateDir, replace: bool, start_timeout: Duration) -> Result<Lock, Fault> {
     if let Taken::Ours(lock) = Lock::try_take(dir, RELAY_LOCK)? {
         return Ok(lock);
     }
     // Its holder is a relay that runs, or one that is leaving. Nobody takes this lock only to look.
+    let patience = Duration::from_millis(limits::RELAY_LOCK_MS).min(start_timeout / 2);
     let leaving = replace || !answers(dir);
-    if leaving
-        && let Taken::Ours(lock) = Lock::take(dir, RELAY_LOCK, Duration::from_millis(limits::RELAY_LOCK_MS))?
-    {
+    if leaving && let Taken::Ours(lock) = Lock::take(dir, RELAY_LOCK, patience)? {
         return Ok(lock);
+    }
+    if !answers(dir) {
+        let holders = lock::holders(dir, RELAY_LOCK).unwrap_or_else(|| "somebody".to_owned());
+        return Err(Fault::busy(format!(
+            "start refused: {RELAY_LOCK} is held by {holders}, which does not serve"
+        ))
+        .hint("let it go on with `kill -CONT PID` or end it with `kill -KILL PID`"));
     }
     let text = dir.read(RELAY_LOCK)?.unwrap_or_default();
     let holder: Vec<&str> = text
@@ -260,14 +279,13 @@ fn store_fault(dir: &StateDir, why: &str) -> Fault {
 /// Whether systemd started this process and gave it the socket (`LISTEN_FDS`).
 fn is_activated() -> bool {
     let is = |key: &str, value: &str| std::env::var(key).is_ok_and(|found| found == value);
-    let given = std::path::Path::new("/proc/self/fd").join(THIRD.to_string()).exists();
-    given && is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1")
+    is_open(THIRD) && is("LISTEN_PID", &std::process::id().to_string()) && is("LISTEN_FDS", "1")
 }
 
 /// Takes the socket that systemd bound: it must be the one that clients of this bundle connect to.
 fn adopt_listener(dir: &StateDir) -> Result<UnixListener, Fault> {
     let path = dir.path().join(SOCKET);
-    let listener = std::os::unix::net::UnixListener::from(adopt_third());
+    let listener = std::os::unix::net::UnixListener::from(adopt(THIRD));
     let address = listener
         .local_addr()
         .map_err(|error| refused(&path, &format!("systemd's socket is none: {error}")))?;

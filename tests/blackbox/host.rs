@@ -258,15 +258,96 @@ fn a_waiter_takes_over_when_the_holder_of_the_spawn_lock_is_gone() {
     let inode = file.metadata().expect("open").ino();
     let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("nobody has it");
     let sender = agent(&house, &["send", "operator", "x"]).spawn();
-    house.poll("the sender to wait for the lock", SOON, || {
-        let locks = fs::read_to_string("/proc/locks").expect("a Linux /proc");
-        let waits = |line: &str| line.contains("->") && line.contains(&format!(":{inode} "));
-        if locks.lines().any(waits) { Ok(()) } else { Err(locks) }
-    });
+    wait_for_waiters(&house, inode, 1);
     assert!(!sender.has_exited() && house.relay_log().matches(" started, pid ").count() == 1);
     drop(held);
     let ran = sender.finish(SOON).ok();
     assert!(is_id(ran.stdout.trim_end()), "{}", ran.evidence());
+}
+
+/// BS-1, BS-2, PX-2, PX-8: a killed starter leaves its relay on its way; that one holds the start's lock itself, so the next
+/// command waits for it, in the kernel, and starts no second one.
+#[test]
+fn a_killed_starter_lets_nobody_start_a_second_relay() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    // The relay cannot get on: for the time of this test its own lock is held, as by one that is leaving.
+    let (leaving, spawn) = (lock_file(&house, "relay.lock"), lock_file(&house, "spawn.lock"));
+    let held =
+        Flock::lock(leaving, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("nobody has it");
+    let inode = held.metadata().expect("open").ino();
+    let mut starter = agent(&house, &["send", "operator", "never"]).spawn();
+    wait_for_waiters(&house, inode, 1);
+    starter.kill();
+    let next = agent(&house, &["send", "operator", "x"]).spawn();
+    wait_for_waiters(&house, spawn.metadata().expect("open").ino(), 1);
+    drop(held);
+    let _ = sent_id(&next.finish(SOON).ok());
+    let log = house.relay_log();
+    assert_eq!((log.matches(" started, pid ").count(), log.matches("start failed").count()), (2, 0), "{log}");
+}
+
+/// BS-10, PX-7: of many commands that wait for one start, each hears why it failed, and none starts the next failing one.
+#[test]
+fn the_cause_of_a_failed_start_is_quoted_by_everybody_who_waited_for_it() {
+    const COMMANDS: usize = 24;
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    fs::write(house.bundle_dir().join("mail.db"), "this is not a database ".repeat(100)).expect("ours");
+    for round in 1..=support::rounds::rounds(1) {
+        let file = lock_file(&house, "spawn.lock");
+        let inode = file.metadata().expect("open").ino();
+        let held =
+            Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("nobody has it");
+        let senders: Vec<Spawned> =
+            (0..COMMANDS).map(|_| agent(&house, &["send", "operator", "x"]).spawn()).collect();
+        wait_for_waiters(&house, inode, COMMANDS);
+        let begun = std::time::Instant::now();
+        drop(held);
+        for sender in senders {
+            let text = refused(sender.finish(SOON), 74);
+            assert!(text.contains("mail.db refused: "), "{text}");
+        }
+        println!("{COMMANDS} commands heard why within {} ms", begun.elapsed().as_millis());
+        assert_eq!(house.relay_log().matches("start failed").count() as u64, round, "one relay for all");
+    }
+    house.wait_until_empty(SOON);
+}
+
+/// BS-4, PX-1: who holds up a start is named, and how long a command waits is the person's to say.
+#[test]
+fn who_holds_up_a_start_is_named() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    let config = house.config_dir().join("config.toml");
+    fs::write(&config, "start_timeout = \"300ms\"\n").expect("the house is writable");
+    let file = lock_file(&house, "spawn.lock");
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("nobody has it");
+    let text = refused(agent(&house, &["send", "operator", "x"]).run(), 75);
+    let me = format!("another start has been under way for 300 ms: pid {}\n", std::process::id());
+    assert!(text.contains(&me), "{text}");
+    drop(held);
+    fs::remove_file(&config).expect("ours");
+    let _ = mail_to_operator(&house, "x");
+    let pid = house.relay_pid().expect("a relay runs");
+    fs::write(&config, "start_timeout = \"300ms\"\n").expect("the house is writable");
+    let relay = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(relay, Signal::SIGSTOP).expect("ours");
+    let text = refused(agent(&house, &["send", "operator", "x"]).run(), 75);
+    assert!(text.contains(&format!("pid {pid} (stopped)")) && text.contains("within 300 ms"), "{text}");
+    assert!(text.contains("hint: ") && text.contains("kill -CONT"), "{text}");
+    nix::sys::signal::kill(relay, Signal::SIGCONT).expect("ours");
+    fs::write(&config, "start_timeout = \"60s\"\n").expect("the house is writable");
+    let _ = mail_to_operator(&house, "x");
+    assert_eq!(house.processes(), [pid]);
+    for bad in ["\"1ms\"", "\"1d\"", "\"soon\""] {
+        fs::write(&config, format!("start_timeout = {bad}\n")).expect("the house is writable");
+        let text = refused(house.run(&["status"]), 2);
+        assert!(text.contains("`start_timeout`") && text.contains("hint: "), "{bad}: {text}");
+    }
 }
 
 /// BS-14: a lock file that a cleaner removes does not let two relays in: the running one takes it again under its name.
@@ -474,6 +555,19 @@ fn an_idle_relay_leaves_by_itself_and_the_next_command_starts_another() {
     house.wait_until_empty(SOON);
     assert_eq!(state(&house, &id), "queued");
     house.wait_until_empty(SOON);
+}
+
+fn lock_file(house: &House, name: &str) -> File {
+    File::options().read(true).write(true).open(house.bundle_dir().join(name)).expect("it was made")
+}
+
+/// Waits until so many processes wait for the lock on this file.
+fn wait_for_waiters(house: &House, inode: u64, count: usize) {
+    house.poll("commands to wait for the lock", SOON, || {
+        let locks = fs::read_to_string("/proc/locks").expect("a Linux /proc");
+        let waits = |line: &&str| line.contains("->") && line.contains(&format!(":{inode} "));
+        if locks.lines().filter(waits).count() >= count { Ok(()) } else { Err(locks) }
+    });
 }
 
 fn wait_until_it_serves(house: &House) {

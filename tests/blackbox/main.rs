@@ -25,6 +25,7 @@ mod release;
 mod remove;
 mod reply;
 mod requeue;
+mod selftest;
 mod send;
 mod show;
 mod spawn;

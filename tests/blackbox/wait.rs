@@ -56,7 +56,7 @@ fn a_waiter_can_wait_for_one_sender_and_goes_on_through_another_relay() {
     let other = mail_to_operator(house, "from somebody else");
     let pid = house.relay_pid().expect("a relay runs");
     house.kill_nine(pid);
-    let _ = crate::dead::expired(house, "too late");
+    let _ = dead::expired(house, "too late");
     assert_eq!(waiting.finish(SOON).ok().json()["mail"]["fromKind"], "system");
     assert_eq!(state(house, &other), "queued");
     let _ = refused(agent(house, &["wait"]).run(), 1);

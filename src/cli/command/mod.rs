@@ -17,6 +17,7 @@ pub mod release;
 pub mod remove;
 pub mod reply;
 pub mod requeue;
+pub mod selftest;
 pub mod send;
 pub mod show;
 pub mod spawn;
@@ -55,6 +56,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Look(args) => look::run(context, &args),
         Command::Attach(args) => attach::run(context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Selftest(args) => selftest::run(context, &args),
         Command::Host(host) => host::run(context, &host),
     }
 }
