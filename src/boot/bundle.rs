@@ -50,27 +50,35 @@ pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Resul
     Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule })
 }
 
+/// Where all bundles keep their state, and why there.
+#[derive(Debug, Clone)]
+pub struct StateRoot {
+    /// The directory, absolute.
+    pub path: PathBuf,
+    /// The rule that chose it.
+    pub rule: &'static str,
+}
+
 /// Where all bundles of this account keep their state.
 ///
 /// # Errors
 /// `usage` when there is neither a variable nor a home.
-pub fn state_root(flag: Option<&Path>) -> Result<PathBuf, Fault> {
+pub fn state_root(flag: Option<&Path>) -> Result<StateRoot, Fault> {
     let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = flag.map(Path::to_owned).or_else(|| set("AGENTMUX_STATE_DIR"));
-    let root = match named {
-        Some(root) => Some(root),
-        None => {
-            let base = set("XDG_STATE_HOME").or_else(|| home().map(|home| home.join(".local/state")));
-            base.map(|base| base.join("agentmux"))
-        }
+    let below = |base: PathBuf, rule| StateRoot { path: base.join("agentmux"), rule };
+    let root = match (flag, set("AGENTMUX_STATE_DIR"), set("XDG_STATE_HOME")) {
+        (Some(path), _, _) => Some(StateRoot { path: path.to_owned(), rule: "--state-dir" }),
+        (None, Some(path), _) => Some(StateRoot { path, rule: "AGENTMUX_STATE_DIR" }),
+        (None, None, Some(base)) => Some(below(base, "XDG_STATE_HOME")),
+        (None, None, None) => home().map(|home| below(home.join(".local/state"), "home")),
     };
     let root = root.ok_or_else(|| {
         Fault::usage("state directory not found: this account has no home").hint("name one: --state-dir DIR")
     })?;
-    let root = std::path::absolute(&root)
+    let path = std::path::absolute(&root.path)
         .map_err(|error| Fault::usage(format!("state directory refused: {error}")))?;
-    match root.to_str() {
-        Some(_) => Ok(root),
+    match path.to_str() {
+        Some(_) => Ok(StateRoot { path, ..root }),
         None => Err(Fault::usage("state directory refused: its path is not UTF-8")),
     }
 }

@@ -1,4 +1,4 @@
-//! Processes as `/proc` shows them: descent, the nonce that ours carry, memory, start times.
+//! Processes as `/proc` shows them: descent, the nonce that ours carry, memory, start times, the locks they hold; and the host.
 //!
 //! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
 
@@ -7,6 +7,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::stat::FileStat;
 
 use crate::model::id::Nonce;
 
@@ -61,6 +62,44 @@ pub fn boot_id() -> String {
     std::fs::read_to_string("/proc/sys/kernel/random/boot_id")
         .map(|id| id.trim().to_owned())
         .unwrap_or_default()
+}
+
+/// The name of this host.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The id of this machine, which two hosts of one name do not share; empty where there is none.
+pub fn machine_id() -> String {
+    std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// Whether a process is stopped (`SIGSTOP`, ^Z, a debugger): it lives and does nothing.
+pub fn is_stopped(pid: u32) -> bool {
+    stat_word(pid, 0).is_some_and(|state| state == "T" || state == "t")
+}
+
+/// The process that holds a flock on this file, as the kernel lists it; the lock is not touched. `None` also when the holder
+/// is on another host or in another pid namespace.
+pub fn flock_holder(file: &FileStat) -> Option<u32> {
+    let device = (nix::sys::stat::major(file.st_dev), nix::sys::stat::minor(file.st_dev));
+    holder_in(&std::fs::read_to_string("/proc/locks").ok()?, device, file.st_ino)
+}
+
+/// Lines are `1: FLOCK  ADVISORY  WRITE 4711 08:01:131 0 EOF`, waiters have `->` before the kind. Some file systems show
+/// another device there than `stat` does, so the inode alone must do when no line has both.
+fn holder_in(locks: &str, device: (u64, u64), inode: u64) -> Option<u32> {
+    let of_line = |line: &str| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let [_, "FLOCK", _, _, pid, file, ..] = words[..] else { return None };
+        let [major, minor, number] = file.split(':').collect::<Vec<_>>()[..] else { return None };
+        let hex = |text: &str| u64::from_str_radix(text, 16).ok();
+        let is_inode = number.parse() == Ok(inode);
+        let is_device = (hex(major)?, hex(minor)?) == device;
+        Some((pid.parse().ok()?, is_device)).filter(|_| is_inode)
+    };
+    let found: Vec<(u32, bool)> = locks.lines().filter_map(of_line).collect();
+    found.iter().find(|(_, is_device)| *is_device).or(found.first()).map(|(pid, _)| *pid)
 }
 
 /// A descriptor that becomes readable when the process ends; refers to that very process even if its pid is used again.
@@ -138,11 +177,15 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat_field(pid, 1).map(|parent| parent as u32)
 }
 
-/// The number at `index` behind the program's name in `/proc/PID/stat` (the name may contain blanks and brackets).
 fn stat_field(pid: u32, index: usize) -> Option<u64> {
+    stat_word(pid, index)?.parse().ok()
+}
+
+/// The word at `index` behind the program's name in `/proc/PID/stat` (the name may contain blanks and brackets).
+fn stat_word(pid: u32, index: usize) -> Option<String> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
-    stat[stat.rfind(')')? + 2..].split(' ').nth(index)?.parse().ok()
+    stat[stat.rfind(')')? + 2..].split(' ').nth(index).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -156,6 +199,24 @@ mod tests {
         assert!(!descends_from(me, &[u32::MAX]));
         assert!(rss_bytes(me).unwrap() > 100_000 && start_ticks(me).unwrap() > 0);
         assert!(!carries(me, Nonce(7)));
+    }
+
+    /// BS-3: who holds a lock is read, not tried.
+    #[test]
+    fn the_holder_of_a_flock_is_read_from_the_kernels_list() {
+        let locks = "1: POSIX  ADVISORY  WRITE 11 08:01:131 0 EOF\n2: FLOCK  ADVISORY  WRITE 12 08:01:131 0 EOF\n\
+            2: -> FLOCK  ADVISORY  WRITE 13 08:01:131 0 EOF\n3: FLOCK  ADVISORY  WRITE 14 00:2f:131 0 EOF\n\
+            4: FLOCK  ADVISORY  WRITE 15 08:01:1310 0 EOF\n";
+        assert_eq!(holder_in(locks, (8, 1), 131), Some(12));
+        assert_eq!(holder_in(locks, (0, 0x2f), 131), Some(14));
+        assert_eq!(holder_in(locks, (7, 7), 131), Some(12), "no line has that device");
+        assert_eq!(holder_in(locks, (8, 1), 13), None);
+        let file = tempfile::tempfile().unwrap();
+        let stat = nix::sys::stat::fstat(&file).unwrap();
+        assert_eq!(flock_holder(&stat), None);
+        let _held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusive).unwrap();
+        assert_eq!(flock_holder(&stat), Some(std::process::id()));
+        assert!(!is_stopped(std::process::id()));
     }
 
     /// LK-6, PX-5: pids 0 and u32::MAX name no process of ours.

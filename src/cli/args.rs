@@ -92,6 +92,7 @@ pub enum Command {
     Trace(command::trace::Trace),
     Look(command::look::Look),
     Attach(command::attach::Attach),
+    Doctor(command::doctor::Doctor),
     Completions(command::completions::Completions),
     #[command(subcommand)]
     Host(command::host::Host),

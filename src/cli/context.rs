@@ -18,6 +18,8 @@ use crate::model::id::MailId;
 pub struct Context {
     /// The relay that the command means.
     pub target: Target,
+    /// The rule that chose where state is kept.
+    pub state_rule: &'static str,
     /// The directory that the command acts in.
     pub dir: PathBuf,
     /// Whether to print JSON.
@@ -56,7 +58,13 @@ impl Context {
             }
         };
         Ok(Context {
-            target: Target { bundle, state_root, config_dir, no_start: globals.no_start || forbidden },
+            target: Target {
+                bundle,
+                state_root: state_root.path,
+                config_dir,
+                no_start: globals.no_start || forbidden,
+            },
+            state_rule: state_root.rule,
             dir,
             json: globals.json,
             quiet: globals.quiet,

@@ -17,6 +17,7 @@ use serde::de::DeserializeOwned;
 use super::connection::{CallError, Connected, Connection};
 use crate::boot::bundle::Bundle;
 use crate::boot::environment;
+use crate::boot::holder::Holder;
 use crate::boot::lock::{Lock, Taken};
 use crate::boot::spawn::{Program, spawn_detached};
 use crate::boot::statedir::{LOG, RELAY_LOCK, ROOT, SOCKET, SPAWN_LOCK, StateDir};
@@ -152,7 +153,7 @@ impl Target {
         }
     }
 
-    fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
+    pub(super) fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
         let stream = match Connection::open(&dir.socket_path(SOCKET)) {
             Ok(Connected::Stream(stream)) => stream,
             Ok(Connected::Nobody) => return Ok(Reached::Nobody),
@@ -171,16 +172,10 @@ impl Target {
 
     /// The refusal for a relay that is there and does not answer.
     fn busy(&self, dir: &StateDir) -> Fault {
-        let text = dir.read(RELAY_LOCK).ok().flatten().unwrap_or_default();
-        let line =
-            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown").to_owned();
+        let who = holder_of(dir).map_or("it".to_owned(), |holder| holder.named());
         let s = limits::HELLO_ANSWER_MS / 1000;
-        Fault::busy(format!(
-            "the relay is busy: pid {} (running since {}) did not answer within {s} s",
-            line("pid="),
-            line("since=")
-        ))
-        .hint("it may be stopped or overloaded; nothing was changed, try again")
+        Fault::busy(format!("the relay is busy: {who} did not answer within {s} s"))
+            .hint("it may be stopped or overloaded; nothing was changed, try again")
     }
 
     /// Two projects that were given one bundle name by their files must not meet by accident.
@@ -229,7 +224,7 @@ impl Target {
         }
         let started = match self.start(dir, deadline) {
             // A relay is running: one that a killed starter had left on its way. It is the one to reach.
-            Err(fault) if fault.code == Code::Conflict => Ok(()),
+            Err(fault) if fault.code == Code::Conflict && !is_held_elsewhere(dir) => Ok(()),
             started => started,
         };
         let attempt = Attempt { number: now.number + 1, fault: started.as_ref().err().cloned() };
@@ -278,6 +273,16 @@ impl Target {
     fn see_log(&self) -> String {
         format!("see {}", self.dir().join(LOG).display())
     }
+}
+
+/// Who wrote itself into the relay's lock last.
+fn holder_of(dir: &StateDir) -> Option<Holder> {
+    Holder::parse(&dir.read(RELAY_LOCK).ok()??)
+}
+
+/// Whether the relay's lock was last taken on another host, whose socket nobody here can reach.
+fn is_held_elsewhere(dir: &StateDir) -> bool {
+    holder_of(dir).is_some_and(|holder| holder.is_elsewhere())
 }
 
 impl Attempt {

@@ -27,6 +27,8 @@ pub const HELLO_ANSWER_MS: u64 = 5_000;
 pub const START_MS: u64 = 10_000;
 /// How long a new relay waits for `relay.lock` while the former holder is leaving.
 pub const RELAY_LOCK_MS: u64 = 3_000;
+/// How long a program may take to print its version.
+pub const VERSION_MS: u64 = 10_000;
 /// Default for `--timeout`.
 pub const WAIT_DEFAULT_MS: u64 = 60_000;
 /// Longest wait that a client may ask the relay for in one request.
@@ -54,6 +56,15 @@ pub const QUEUED_MAX: usize = 1_000_000;
 pub const QUEUED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// New mail is refused when the file system has less than this left, so that evidence still commits.
 pub const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
+
+/// `doctor` warns when the file system has less than this left.
+pub const DISK_FREE_BYTES_LOW: u64 = 8 * DISK_FREE_BYTES_MIN;
+/// `doctor` warns when a session's oldest pending mail is older than this.
+pub const PENDING_MS_LONG: i64 = 15 * 60 * 1_000;
+/// `doctor` warns of this many mails in doubt; each is settled within seconds while its session is up.
+pub const UNKNOWN_MAILS_MANY: u64 = 10;
+/// `doctor` warns of this many mails that expired or failed.
+pub const DEAD_MAILS_MANY: u64 = 100;
 
 /// Mails that go into one turn together.
 pub const BATCH_MAILS_MAX: usize = 10;

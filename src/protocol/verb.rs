@@ -36,6 +36,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "trace", method: Some("mail/trace"), starts_relay: true, operator: true, mutates: false, help: "Show where a mail is and every step it took" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
     Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
+    Verb { name: "doctor", method: None, starts_relay: false, operator: false, mutates: false, help: "Check everything that the bundle stands on, and name what mends it" },
     Verb { name: "completions", method: None, starts_relay: false, operator: false, mutates: false, help: "Print shell completions" },
     Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground" },
 ];

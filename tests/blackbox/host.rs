@@ -92,7 +92,7 @@ fn the_lock_tells_people_who_holds_it() {
     let pid = house.relay_pid().expect("a relay runs");
     let text = fs::read_to_string(house.bundle_dir().join("relay.lock")).expect("it is there");
     let keys: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    assert_eq!(keys, ["pid", "start", "boot", "host", "version", "since"]);
+    assert_eq!(keys, ["pid", "start", "boot", "host", "machine", "version", "since"]);
     let value =
         |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");

@@ -10,6 +10,7 @@ mod support;
 
 mod attach;
 mod completions;
+mod doctor;
 mod down;
 mod host;
 mod inbox;

@@ -2,6 +2,7 @@
 
 pub mod attach;
 pub mod completions;
+pub mod doctor;
 pub mod down;
 pub mod host;
 pub mod inbox;
@@ -37,6 +38,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Look(args) => look::run(context, &args),
         Command::Attach(args) => attach::run(context, &args),
         Command::Completions(args) => completions::run(&args),
+        Command::Doctor(args) => doctor::run(context, &args),
         Command::Host(host) => host::run(context, &host),
     }
 }

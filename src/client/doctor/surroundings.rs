@@ -1,0 +1,93 @@
+//! What is around us: an agent's sandbox, and what becomes of processes when the user logs out.
+
+use std::path::Path;
+
+use super::relay::Called;
+use super::{Finding, Patient};
+use crate::boot::environment;
+use crate::model::fault::Code;
+
+pub fn sandbox(patient: &Patient) -> Option<Finding> {
+    let mark = environment::agent_mark();
+    let is_shut = matches!(patient.called(), Called::Refused(fault) if fault.code == Code::Sandbox);
+    let finding = match mark {
+        Some(mark) if is_shut => {
+            Finding::fail(format!("a sandbox ({mark}) keeps this command from the relay"))
+                .fix("codex -c sandbox_workspace_write.network_access=true")
+        }
+        Some(mark) => Finding::ok(format!("started by an agent ({mark}); nothing keeps it from the relay")),
+        None => Finding::ok("not inside an agent's sandbox"),
+    };
+    let dir = patient.target.dir();
+    let quoted = serde_json::Value::from(dir.display().to_string());
+    Some(finding.details([
+        "Codex on Linux lets no socket through its sandbox, whatever its path, unless commands may use the network; \
+         in ~/.codex/config.toml:"
+            .to_owned(),
+        format!("  [sandbox_workspace_write]\n  network_access = true\n  writable_roots = [{quoted}]"),
+        "Claude Code on Linux cannot tell sockets apart by path; in .claude/settings.json:".to_owned(),
+        "  {\"sandbox\": {\"network\": {\"allowAllUnixSockets\": true}}}".to_owned(),
+        "where that is too much: run the command outside the sandbox, with the agent's approval; an MCP server, too, \
+         runs outside of it"
+            .to_owned(),
+    ]))
+}
+
+/// Only where systemd may end what a login has started.
+pub fn logout(patient: &Patient) -> Option<Finding> {
+    if !Path::new("/run/systemd/system").is_dir() {
+        return None;
+    }
+    let texts: Vec<String> =
+        settings().iter().filter_map(|path| std::fs::read_to_string(path).ok()).collect();
+    if !kills_user_processes(&texts) {
+        return Some(Finding::ok("processes go on after a logout"));
+    }
+    let user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten()?.name;
+    let lingers = Path::new("/var/lib/systemd/linger").join(&user).exists();
+    let finding = Finding::warning("systemd ends relay and agents at logout (KillUserProcesses=yes)")
+        .detail("no mail is lost; the next command brings them back")
+        .detail("a relay that is started in a scope of the user's manager outlives the login, while that manager lingers");
+    let finding = if lingers { finding } else { finding.fix("loginctl enable-linger") };
+    Some(finding.fix(format!("systemd-run --user --scope {}", patient.command("up"))))
+}
+
+/// The files that configure logins, the ones that win last.
+fn settings() -> Vec<std::path::PathBuf> {
+    let mut files = Vec::new();
+    for base in ["/usr/lib/systemd", "/run/systemd", "/etc/systemd"] {
+        files.push(Path::new(base).join("logind.conf"));
+    }
+    let mut parts = Vec::new();
+    for base in ["/usr/lib/systemd", "/run/systemd", "/etc/systemd"] {
+        let entries =
+            std::fs::read_dir(Path::new(base).join("logind.conf.d")).into_iter().flatten().flatten();
+        parts.extend(entries.map(|entry| entry.path()));
+    }
+    parts.sort_by_key(|path| path.file_name().map(std::ffi::OsStr::to_owned));
+    files.extend(parts);
+    files
+}
+
+fn kills_user_processes(texts: &[String]) -> bool {
+    let value = texts.iter().rev().flat_map(|text| text.lines().rev()).find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "KillUserProcesses").then(|| value.trim().to_ascii_lowercase())
+    });
+    value.is_some_and(|value| ["yes", "true", "on", "1"].contains(&value.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::kills_user_processes;
+
+    #[test]
+    fn the_last_setting_wins_and_comments_say_nothing() {
+        let of = |texts: &[&str]| {
+            kills_user_processes(&texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>())
+        };
+        assert!(!of(&[]) && !of(&["[Login]\n#KillUserProcesses=yes\n"]));
+        assert!(of(&["[Login]\nKillUserProcesses = yes\n"]));
+        assert!(!of(&["KillUserProcesses=yes\n", "KillUserProcesses=no\n"]));
+    }
+}
