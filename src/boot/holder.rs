@@ -74,9 +74,11 @@ impl Holder {
 
     /// Whether the process that wrote the text still runs on this host.
     pub fn is_alive_here(&self) -> bool {
+        let is_it = |pid: u32| process::start_ticks(pid) == self.start && !process::is_zombie(pid);
         !self.is_elsewhere()
             && self.boot == process::boot_id()
-            && self.pid.and_then(process::start_ticks).is_some_and(|start| Some(start) == self.start)
+            && self.start.is_some()
+            && self.pid.is_some_and(is_it)
     }
 
     /// Who it is, for a sentence.

@@ -79,6 +79,11 @@ pub fn is_stopped(pid: u32) -> bool {
     stat_word(pid, 0).is_some_and(|state| state == "T" || state == "t")
 }
 
+/// Whether the process has ended and only waits to be reaped, which in a container may take for ever.
+pub fn is_zombie(pid: u32) -> bool {
+    stat_word(pid, 0).is_some_and(|state| state == "Z" || state == "X")
+}
+
 /// The process that holds a flock on this file, as the kernel lists it; the lock is not touched. `None` also when the holder
 /// is on another host or in another pid namespace.
 pub fn flock_holder(file: &FileStat) -> Option<u32> {

@@ -91,8 +91,11 @@ impl Connection {
             Err(error) => return Err(sandboxed(path, error).unwrap_or_else(|| failed(error))),
         };
         // A full backlog blocks connect for as long as a send may block.
-        setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new((limits::HELLO_ANSWER_MS / 1000) as _, 0))
-            .map_err(failed)?;
+        let patience = TimeVal::new((limits::HELLO_ANSWER_MS / 1000) as _, 0);
+        if let Err(error) = setsockopt(&fd, sockopt::SendTimeout, &patience) {
+            // The sandbox of Codex forbids this call first.
+            return Err(sandboxed(path, error).unwrap_or_else(|| failed(error)));
+        }
         let address = UnixAddr::new(path).map_err(failed)?;
         match connect(fd.as_raw_fd(), &address) {
             Ok(()) => Ok(Connected::Stream(UnixStream::from(fd))),
@@ -264,5 +267,5 @@ fn sandboxed(path: &Path, error: nix::Error) -> Option<Fault> {
         Code::Sandbox,
         format!("connecting to {} failed: the sandbox ({mark}) forbids it: {error}", path.display()),
     );
-    Some(fault.hint("run the command outside the sandbox, or allow this socket's directory in the agent's sandbox settings"))
+    Some(fault.hint("run the command outside the sandbox, or allow it in the agent's settings: `agentmux doctor -v` shows how"))
 }

@@ -19,19 +19,20 @@ pub fn sandbox(patient: &Patient) -> Option<Finding> {
         None => Finding::ok("not inside an agent's sandbox"),
     };
     let dir = patient.target.dir();
-    let quoted = serde_json::Value::from(dir.display().to_string());
-    Some(finding.details([
-        "Codex on Linux lets no socket through its sandbox, whatever its path, unless commands may use the network; \
-         in ~/.codex/config.toml:"
-            .to_owned(),
-        format!("  [sandbox_workspace_write]\n  network_access = true\n  writable_roots = [{quoted}]"),
-        "Claude Code on Linux cannot tell sockets apart by path; in .claude/settings.json:".to_owned(),
-        "  {\"sandbox\": {\"network\": {\"allowAllUnixSockets\": true}}}".to_owned(),
-        "where that is too much: run the command outside the sandbox, with the agent's approval; an MCP server, too, \
-         runs outside of it"
-            .to_owned(),
-    ]))
+    Some(finding.details(WAYS_OUT.iter().map(|line| line.replace("DIR", &dir.display().to_string()))))
 }
+
+/// What lets a sandboxed command reach the relay. Codex 0.169.0, measured: with a network its commands may use any Unix
+/// socket, without one none, whatever its path; the state directory need not be writable, and should not be.
+const WAYS_OUT: &[&str] = &[
+    "sockets are in DIR",
+    "Codex on Linux allows no socket by its path; all of them with the network, in ~/.codex/config.toml:",
+    "  [sandbox_workspace_write]\n  network_access = true",
+    "Claude Code on Linux cannot tell sockets apart either; in .claude/settings.json:",
+    "  {\"sandbox\": {\"network\": {\"allowAllUnixSockets\": true}}}",
+    "a sandboxed command starts no relay: it cannot write there; start it outside: agentmux up",
+    "where that is too much, run the command outside the sandbox, with an approval; MCP servers run outside of it, too",
+];
 
 /// Only where systemd may end what a login has started.
 pub fn logout(patient: &Patient) -> Option<Finding> {
