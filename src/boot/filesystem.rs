@@ -209,12 +209,9 @@ mod tests {
 
     #[test]
     fn a_refusal_names_the_directory_the_kind_and_the_way_out() {
-        let of = |kind: &str, trust| FileSystem { kind: kind.to_owned(), trust }.refusal("/home/x".as_ref());
+        let of = |kind: &str, trust| FileSystem { kind: kind.to_owned(), trust }.refusal("/srv/x".as_ref());
         let fault = of("nfs4", Trust::Remote).unwrap();
-        assert!(
-            fault.message.starts_with("/home/x refused: ") && fault.message.contains("(nfs4)"),
-            "{fault}"
-        );
+        assert!(fault.message.starts_with("/srv/x refused: ") && fault.message.contains("(nfs4)"), "{fault}");
         assert!(fault.code.exit() == 74 && fault.hint.unwrap().contains("--state-dir DIR"));
         assert!(of("ext4", Trust::Local).is_none() && of("ceph", Trust::Doubtful).is_none());
     }

@@ -195,7 +195,8 @@ impl StateDir {
         let Ok(mut dir) = nix::dir::Dir::openat(self.fd.as_fd(), below, flags, Mode::empty()) else {
             return Vec::new();
         };
-        let entries = dir.iter().filter_map(Result::ok);
+        // A file system that fails to list goes on failing.
+        let entries = dir.iter().map_while(Result::ok);
         let mut names: Vec<String> =
             entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect();
         names.retain(|name| name != "." && name != "..");

@@ -94,10 +94,10 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     umask(Mode::from_bits_truncate(0o077));
     raise_descriptor_limit();
     let dir = StateDir::create(&options.state_root, &options.bundle)?;
-    logfile::start(&dir, options.spawned)?;
     if let Some(fault) = filesystem::of(&dir).and_then(|found| found.refusal(dir.path())) {
         return Err(fault);
     }
+    logfile::start(&dir, options.spawned)?;
     std::panic::set_hook(Box::new(|panic| {
         log::error!("a bug in agentmux: {panic}");
         std::process::exit(70);

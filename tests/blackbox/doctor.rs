@@ -88,7 +88,7 @@ fn a_healthy_bundle_is_ok_with_a_relay_and_without() {
     assert!(of("codex").contains("(by AGENTMUX_CODEX)"), "{healthy:#}");
     assert_eq!(
         (of("children"), of("mail")),
-        ("1 with their relay".into(), "0 queued, 0 unknown, 0 dead; nothing waits".into())
+        ("1 running below their relay".into(), "0 queued, 0 unknown, 0 dead; nothing waits".into())
     );
     let _ = house.run(&["down"]).ok();
     let ran = touches_nothing(&house, || house.run(&["doctor"])).ok();

@@ -8,7 +8,7 @@ pub fn children(patient: &Patient) -> Option<Finding> {
     // Only a relay knows which children are recorded; what runs below a living one is its business.
     match patient.called() {
         Called::Answered(status) => {
-            return Some(Finding::ok(format!("{} with their relay", status.children.len())));
+            return Some(Finding::ok(format!("{} running below their relay", status.children.len())));
         }
         Called::Refused(_) => return Some(Finding::ok("not looked for: a relay is there")),
         Called::Nobody => {}

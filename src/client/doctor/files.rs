@@ -37,7 +37,7 @@ pub fn files(patient: &Patient) -> Option<Finding> {
     let foreign = dir.names(".").into_iter().filter(|name| wanted_at(name).is_none());
     let foreign: Vec<String> = foreign.map(|name| format!("{name} is no file of agentmux's")).collect();
     let Some((name, why, _)) = wrong.first() else {
-        let summary = format!("{} files and directories, all of this user alone", all.len() + 1);
+        let summary = format!("the directory and {} things in it are this user's alone", all.len());
         return Some(Finding::ok(summary).details(foreign));
     };
     let more = if wrong.len() > 1 { format!("; and {} more", wrong.len() - 1) } else { String::new() };

@@ -57,14 +57,15 @@ pub fn address(patient: &Patient) -> Option<Finding> {
 
 pub fn filesystem(patient: &Patient) -> Option<Finding> {
     let place = nearest(&patient.target.dir());
-    let found = File::open(&place).ok().and_then(filesystem::of)?;
+    let Some(found) = File::open(&place).ok().and_then(filesystem::of) else {
+        return Some(Finding::ok(format!("the system does not tell what {} is on", place.display())));
+    };
     let kind = &found.kind;
     if let Some(fault) = found.refusal(&patient.target.dir()) {
-        let local = word(&PathBuf::from(format!("/var/tmp/agentmux-{}", nix::unistd::geteuid())));
         return Some(
             Finding::fail(fault.message)
                 .detail("the relay refuses to start there; any local directory that nobody else may enter will do")
-                .fix(format!("install -d -m 700 {local} && export AGENTMUX_STATE_DIR={local}")),
+                .fix(move_to_a_local_disk()),
         );
     }
     Some(match found.trust {
@@ -76,7 +77,7 @@ pub fn filesystem(patient: &Patient) -> Option<Finding> {
                 .detail(
                     "a cluster's or a virtual machine's file system must not be used by two hosts at once",
                 )
-                .fix("export AGENTMUX_STATE_DIR=/a/local/directory")
+                .fix(move_to_a_local_disk())
         }
         Trust::Local | Trust::Remote => Finding::ok(format!("{kind}: local")),
     })
@@ -97,6 +98,13 @@ pub fn disk(patient: &Patient) -> Option<Finding> {
         return Some(Finding::ok(what));
     };
     Some(finding.fix(format!("df -h {}", word(&place))))
+}
+
+/// Not below a temporary directory, which cleaners empty.
+fn move_to_a_local_disk() -> String {
+    let uid = nix::unistd::geteuid();
+    let local = format!("/var/lib/agentmux-{uid}");
+    format!("sudo install -d -m 700 -o {uid} {local} && export AGENTMUX_STATE_DIR={local}")
 }
 
 /// The directory itself, or the nearest above it that is there.
