@@ -3,7 +3,8 @@
 //! **Invariant:** after locking, the inode is compared with what has the name now, so that a removed lock file never lets two
 //! holders in (BS-14). A lock's text is for people and is truncated before the lock is released (BS-7).
 //!
-//! Deliberately absent: any way to ask whether a lock is held. Asking by taking is how relays refuse each other (BS-3).
+//! Deliberately absent: any way to ask whether a lock is held. Asking by taking is how relays refuse each other (BS-3); who only
+//! wants to show the holder reads the kernel's list (`process::flock_holder`).
 
 use std::fs::File;
 use std::io::{Seek, Write};

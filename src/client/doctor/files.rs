@@ -25,8 +25,11 @@ pub fn files(patient: &Patient) -> Option<Finding> {
         Ok(Some(dir)) => dir,
         Ok(None) => return Some(Finding::ok("no files yet")),
         Err(fault) => {
-            let remedy = fault.hint.clone().unwrap_or_else(|| aside(&patient.target.dir()));
-            return Some(Finding::fail(fault.message.clone()).fix(remedy));
+            let path = patient.target.dir();
+            let stat = nix::sys::stat::lstat(&path).ok();
+            let found = stat.and_then(|stat| trouble_at(&path, &stat, Wanted::Directory));
+            let remedy = found.map_or_else(|| aside(&path), |(_, fix)| fix);
+            return Some(Finding::fail(&fault.message).fix(remedy));
         }
     };
     let all = artifacts(dir);
@@ -105,25 +108,28 @@ fn trouble(dir: &StateDir, name: &str, wanted: Wanted) -> Option<(String, String
     if wanted == Wanted::Alias && kind(&stat) == SFlag::S_IFLNK {
         return alias_trouble(dir, name, &path);
     }
-    let wanted = if wanted == Wanted::Alias { Wanted::Socket } else { wanted };
-    if kind(&stat) == SFlag::S_IFLNK {
+    trouble_at(&path, &stat, if wanted == Wanted::Alias { Wanted::Socket } else { wanted })
+}
+
+fn trouble_at(path: &Path, stat: &FileStat, wanted: Wanted) -> Option<(String, String)> {
+    if kind(stat) == SFlag::S_IFLNK {
         // Only the link goes; what it leads to stays.
-        return Some(("it is a symbolic link".to_owned(), format!("rm {}", word(&path))));
+        return Some(("it is a symbolic link".to_owned(), format!("rm {}", word(path))));
     }
-    if kind(&stat) != wanted.flag() {
-        let (is, must) = (word_for(kind(&stat)), word_for(wanted.flag()));
-        return Some((format!("it is {is}, not {must}"), aside(&path)));
+    if kind(stat) != wanted.flag() {
+        let (is, must) = (word_for(kind(stat)), word_for(wanted.flag()));
+        return Some((format!("it is {is}, not {must}"), aside(path)));
     }
     let (uid, ours) = (stat.st_uid, nix::unistd::geteuid().as_raw());
     if uid != ours {
         return Some((
             format!("it belongs to user {uid}, not to {ours}"),
-            format!("sudo chown {ours} {}", word(&path)),
+            format!("sudo chown {ours} {}", word(path)),
         ));
     }
     let (mode, must) = (stat.st_mode & 0o7777, wanted.mode());
     (mode != must).then(|| {
-        (format!("its mode is {mode:04o}, not {must:04o}"), format!("chmod {must:o} {}", word(&path)))
+        (format!("its mode is {mode:04o}, not {must:04o}"), format!("chmod {must:o} {}", word(path)))
     })
 }
 

@@ -102,6 +102,11 @@ fn absent(patient: &Patient) -> Finding {
             Finding::warning("a relay holds its lock, but nobody listens: it is starting or leaving")
                 .fix(patient.command("doctor"))
         }
+        Some(dir) if has_socket(dir) && is_elsewhere(patient) => {
+            Finding::warning(format!("none answers here; {SOCKET} may be another host's"))
+                .detail("see the check `lock`")
+                .fix(patient.command("doctor"))
+        }
         Some(dir) if has_socket(dir) => {
             Finding::warning(format!("none is running; a dead one left its {SOCKET}"))
                 .detail("the next relay removes it by itself")
@@ -114,7 +119,7 @@ fn absent(patient: &Patient) -> Finding {
 pub fn lock(patient: &Patient) -> Option<Finding> {
     let Some(dir) = patient.dir() else { return Some(Finding::ok(format!("no {RELAY_LOCK} to look at"))) };
     let holder = patient.holder();
-    if let Some(there) = holder.as_ref().filter(|holder| holder.is_elsewhere()) {
+    if let Some(there) = holder.as_ref().filter(|_| is_elsewhere(patient)) {
         return Some(
             Finding::warning(format!("{RELAY_LOCK} was taken on host {}: {}", there.place(), there.named()))
                 .detail("a state directory serves one host; its pids and its socket mean nothing on another")
@@ -133,6 +138,11 @@ pub fn lock(patient: &Patient) -> Option<Finding> {
         }
         _ => finding,
     })
+}
+
+/// Whether the lock was last taken on another host.
+fn is_elsewhere(patient: &Patient) -> bool {
+    patient.holder().is_some_and(|holder| holder.is_elsewhere())
 }
 
 /// Who holds the relay's lock, without touching it.

@@ -9,14 +9,16 @@ use crate::model::fault::Code;
 
 pub fn sandbox(patient: &Patient) -> Option<Finding> {
     let mark = environment::agent_mark();
-    let is_shut = matches!(patient.called(), Called::Refused(fault) if fault.code == Code::Sandbox);
-    let finding = match mark {
-        Some(mark) if is_shut => {
+    let finding = match (mark, patient.called()) {
+        (None, _) => Finding::ok("not inside an agent's sandbox"),
+        (Some(mark), Called::Refused(fault)) if fault.code == Code::Sandbox => {
             Finding::fail(format!("a sandbox ({mark}) keeps this command from the relay"))
                 .fix("codex -c sandbox_workspace_write.network_access=true")
         }
-        Some(mark) => Finding::ok(format!("started by an agent ({mark}); nothing keeps it from the relay")),
-        None => Finding::ok("not inside an agent's sandbox"),
+        (Some(mark), Called::Answered(_)) => {
+            Finding::ok(format!("started by an agent ({mark}); nothing keeps it from the relay"))
+        }
+        (Some(mark), _) => Finding::ok(format!("started by an agent ({mark}); no relay answered to try it")),
     };
     let dir = patient.target.dir();
     Some(finding.details(WAYS_OUT.iter().map(|line| line.replace("DIR", &dir.display().to_string()))))
