@@ -14,7 +14,7 @@ pub fn bundle(patient: &Patient) -> Option<Finding> {
     let (name, root) = (&bundle.name, bundle.root.display().to_string());
     let what = format!("{name} at {root} (by {})", bundle.rule);
     let known = patient.dir().and_then(|dir| dir.read(ROOT).ok().flatten());
-    let finding = match known.as_deref().map(str::trim) {
+    let finding = match known.as_deref().and_then(|text| text.lines().next()) {
         Some(known) if known != root && bundle.rule == PROJECT_FILE => {
             Finding::fail(format!("bundle {name} belongs to {known}, not to {root}"))
                 .detail("two projects must not meet by accident; give one of them another name")
