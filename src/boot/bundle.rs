@@ -57,29 +57,49 @@ pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Resul
     Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule, groups: Groups::new() })
 }
 
+/// Where all bundles keep their state, and why there.
+#[derive(Debug, Clone)]
+pub struct StateRoot {
+    /// The directory, absolute.
+    pub path: PathBuf,
+    /// The rule that chose it.
+    pub rule: &'static str,
+}
+
 /// Where all bundles of this account keep their state.
 ///
 /// # Errors
 /// `usage` when there is neither a variable nor a home.
-pub fn state_root(flag: Option<&Path>) -> Result<PathBuf, Fault> {
+pub fn state_root(flag: Option<&Path>) -> Result<StateRoot, Fault> {
     let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let named = flag.map(Path::to_owned).or_else(|| set("AGENTMUX_STATE_DIR"));
-    let root = match named {
-        Some(root) => Some(root),
-        None => {
-            let base = set("XDG_STATE_HOME").or_else(|| home().map(|home| home.join(".local/state")));
-            base.map(|base| base.join("agentmux"))
-        }
-    };
+    let root = choose_state_root(flag, set, home);
     let root = root.ok_or_else(|| {
         Fault::usage("state directory not found: this account has no home").hint("name one: --state-dir DIR")
     })?;
-    let root = std::path::absolute(&root)
+    let path = std::path::absolute(&root.path)
         .map_err(|error| Fault::usage(format!("state directory refused: {error}")))?;
-    match root.to_str() {
-        Some(_) => Ok(root),
+    match path.to_str() {
+        Some(_) => Ok(StateRoot { path, ..root }),
         None => Err(Fault::usage("state directory refused: its path is not UTF-8")),
     }
+}
+
+fn choose_state_root(
+    flag: Option<&Path>,
+    set: impl Fn(&str) -> Option<PathBuf>,
+    home: impl FnOnce() -> Option<PathBuf>,
+) -> Option<StateRoot> {
+    if let Some(path) = flag {
+        return Some(StateRoot { path: path.to_owned(), rule: "--state-dir" });
+    }
+    if let Some(path) = set("AGENTMUX_STATE_DIR") {
+        return Some(StateRoot { path, rule: "AGENTMUX_STATE_DIR" });
+    }
+    let (base, rule) = match set("XDG_STATE_HOME") {
+        Some(base) => (base, "XDG_STATE_HOME"),
+        None => (home()?.join(".local/state"), "home"),
+    };
+    Some(StateRoot { path: base.join("agentmux"), rule })
 }
 
 /// The account's home: `$HOME`, else the one of the passwd entry.
@@ -137,6 +157,27 @@ mod tests {
             (discover(None, None, &main).unwrap(), discover(None, None, &tree.join("deep")).unwrap());
         assert_eq!((a.name.as_str(), a.rule), (b.name.as_str(), "git repository"));
         assert!(a.name.as_str().starts_with("main~"));
+    }
+
+    /// LK-13: without a variable it is the account's home, be it of `$HOME` or of passwd, and never a temporary directory.
+    #[test]
+    fn the_state_root_follows_the_account() {
+        let of = |flag: Option<&str>, variables: &[(&str, &str)], home: Option<&str>| {
+            let set = |key: &str| {
+                variables.iter().find(|(name, _)| *name == key).map(|(_, value)| PathBuf::from(value))
+            };
+            choose_state_root(flag.map(Path::new), set, || home.map(PathBuf::from))
+                .map(|root| (root.path.display().to_string(), root.rule))
+        };
+        let temporary = [("TMPDIR", "/t"), ("XDG_RUNTIME_DIR", "/run/user/1")];
+        let xdg = [("XDG_STATE_HOME", "/x")];
+        let both = [("XDG_STATE_HOME", "/x"), ("AGENTMUX_STATE_DIR", "/s")];
+        let is = |path: &str, rule| Some((path.to_owned(), rule));
+        assert_eq!(of(None, &temporary, Some("/h")), is("/h/.local/state/agentmux", "home"));
+        assert_eq!(of(None, &temporary, None), None);
+        assert_eq!(of(None, &xdg, None), is("/x/agentmux", "XDG_STATE_HOME"));
+        assert_eq!(of(None, &both, Some("/h")), is("/s", "AGENTMUX_STATE_DIR"));
+        assert_eq!(of(Some("/f"), &both, Some("/h")), is("/f", "--state-dir"));
     }
 
     #[test]

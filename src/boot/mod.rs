@@ -8,6 +8,8 @@
 pub mod bundle;
 pub mod config;
 pub mod environment;
+pub mod filesystem;
+pub mod holder;
 pub mod lock;
 pub mod process;
 pub mod program;

@@ -1,4 +1,4 @@
-//! Processes as `/proc` shows them: descent, the nonce that ours carry, memory, start times.
+//! Processes as `/proc` shows them: descent, the nonce that ours carry, memory, start times, the locks they hold; and the host.
 //!
 //! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
 
@@ -64,6 +64,26 @@ pub fn boot_id() -> String {
         .unwrap_or_default()
 }
 
+/// The name of this host.
+pub fn host_name() -> String {
+    nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// The id of this machine, which two hosts of one name do not share; empty where there is none.
+pub fn machine_id() -> String {
+    std::fs::read_to_string("/etc/machine-id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
+/// Whether a process is stopped (`SIGSTOP`, ^Z, a debugger): it lives and does nothing.
+pub fn is_stopped(pid: u32) -> bool {
+    stat_word(pid, 0).is_some_and(|state| state == "T" || state == "t")
+}
+
+/// Whether the process has ended and only waits to be reaped, which in a container may take for ever.
+pub fn is_zombie(pid: u32) -> bool {
+    stat_word(pid, 0).is_some_and(|state| state == "Z" || state == "X")
+}
+
 /// A descriptor that becomes readable when the process ends; refers to that very process even if its pid is used again.
 ///
 /// # Errors
@@ -125,11 +145,6 @@ pub fn lockers(dev: u64, ino: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Whether a process is stopped, by SIGSTOP or ^Z.
-pub fn is_stopped(pid: u32) -> bool {
-    stat_fields(pid).is_some_and(|fields| fields.starts_with('T'))
-}
-
 /// The nonce that a process carries.
 fn nonce_of(pid: u32) -> Option<Nonce> {
     let prefix = format!("{NONCE_VARIABLE}=");
@@ -159,15 +174,15 @@ fn parent_of(pid: u32) -> Option<u32> {
     stat_field(pid, 1).map(|parent| parent as u32)
 }
 
-/// The number at `index` behind the program's name in `/proc/PID/stat` (the name may contain blanks and brackets).
 fn stat_field(pid: u32, index: usize) -> Option<u64> {
-    stat_fields(pid)?.split(' ').nth(index)?.parse().ok()
+    stat_word(pid, index)?.parse().ok()
 }
 
-fn stat_fields(pid: u32) -> Option<String> {
+/// The word at `index` behind the program's name in `/proc/PID/stat` (the name may contain blanks and brackets).
+fn stat_word(pid: u32, index: usize) -> Option<String> {
     let stat = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
-    Some(stat[stat.rfind(')')? + 2..].to_owned())
+    stat[stat.rfind(')')? + 2..].split(' ').nth(index).map(str::to_owned)
 }
 
 #[cfg(test)]
@@ -181,6 +196,17 @@ mod tests {
         assert!(!descends_from(me, &[u32::MAX]));
         assert!(rss_bytes(me).unwrap() > 100_000 && start_ticks(me).unwrap() > 0);
         assert!(!carries(me, Nonce(7)));
+    }
+
+    /// BS-3: who holds a lock is read, not tried.
+    #[test]
+    fn the_holder_of_a_flock_is_read_from_the_kernel() {
+        let file = tempfile::tempfile().unwrap();
+        let stat = nix::sys::stat::fstat(&file).unwrap();
+        let me = std::process::id();
+        assert!(!lockers(stat.st_dev, stat.st_ino).any(|pid| pid == me));
+        file.lock().unwrap();
+        assert!(lockers(stat.st_dev, stat.st_ino).any(|pid| pid == me) && !is_stopped(me));
     }
 
     /// LK-6, PX-5: pids 0 and u32::MAX name no process of ours.

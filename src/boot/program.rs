@@ -3,11 +3,15 @@
 //! **Invariant:** what is stored is the launcher as the user has it; the native binary is looked for again at each start,
 //! because an upgrade moves it.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
+use super::process;
 use crate::model::fault::Fault;
+use crate::model::limits;
 use crate::model::version::{self, CODEX_MIN};
 
 /// Finds the launcher: what `named` says, else `codex` on PATH.
@@ -19,8 +23,7 @@ pub fn find(named: Option<&str>) -> Result<PathBuf, Fault> {
     let found = if wanted.contains('/') {
         Some(PathBuf::from(wanted)).filter(|path| is_executable(path))
     } else {
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        std::env::split_paths(&path).map(|dir| dir.join(wanted)).find(|path| is_executable(path))
+        on_path(wanted)
     };
     let missing = || {
         let where_to = if named.is_some() { "AGENTMUX_CODEX names it" } else { "it is not on PATH" };
@@ -31,24 +34,24 @@ pub fn find(named: Option<&str>) -> Result<PathBuf, Fault> {
     std::path::absolute(&found).map_err(|_| missing())
 }
 
+/// The first program of that name on PATH.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path).map(|dir| dir.join(name)).find(|path| is_executable(path))
+}
+
 /// Runs the program behind the launcher for its version and refuses one that is too old.
 ///
 /// # Errors
 /// `refused`, naming what was found and what is needed.
 pub fn check_version(launcher: &Path) -> Result<String, Fault> {
-    let native = native_behind(launcher);
     let failed = |why: String| {
         Fault::refused(format!("codex refused: {} does not tell its version: {why}", launcher.display()))
             .hint(format!("agentmux needs Codex {CODEX_MIN} or newer: npm install -g @openai/codex"))
     };
-    let output = Command::new(&native)
-        .arg("--version")
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|e| failed(e.to_string()))?;
-    let text = String::from_utf8_lossy(&output.stdout);
+    let text = version_text(&native_behind(launcher)).map_err(failed)?;
     let version = text.split_whitespace().last().unwrap_or_default().to_owned();
-    if !output.status.success() || version::numbers(&version).is_none() {
+    if version::numbers(&version).is_none() {
         return Err(failed(format!("it printed `{}`", text.trim().chars().take(80).collect::<String>())));
     }
     if let Some(why) = version::codex_too_old(&version) {
@@ -56,6 +59,31 @@ pub fn check_version(launcher: &Path) -> Result<String, Fault> {
             .hint("upgrade it: npm install -g @openai/codex@latest"));
     }
     Ok(version)
+}
+
+/// What a program prints for `--version`, within a bounded time.
+fn version_text(program: &Path) -> Result<String, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut child = command.spawn().map_err(text)?;
+    if let Ok(pidfd) = process::pidfd(child.id()) {
+        process::wait_for_end(&pidfd, Duration::from_millis(limits::VERSION_MS));
+    }
+    let Some(status) = child.try_wait().map_err(text)? else {
+        let _ = child.kill().and_then(|()| child.wait());
+        return Err(format!("it did not end within {} s", limits::VERSION_MS / 1000));
+    };
+    if !status.success() {
+        return Err(format!("it ended with {status}"));
+    }
+    let stdout = child.stdout.take().expect("piped above");
+    // A process that it left behind may hold the pipe open; only what is there is read.
+    let nonblocking = nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK);
+    nix::fcntl::fcntl(&stdout, nonblocking).map_err(|error| error.to_string())?;
+    let mut bytes = Vec::new();
+    let _ = stdout.take(4096).read_to_end(&mut bytes);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// The native binary that npm's wrapper would run; the launcher itself when it is not that wrapper.

@@ -222,6 +222,36 @@ impl StateDir {
         Some(PathBuf::from(target))
     }
 
+    /// What has a name in this directory, or in a verified subdirectory of it, in order.
+    pub fn names(&self, below: &str) -> Vec<String> {
+        let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let Ok(mut dir) = nix::dir::Dir::openat(self.fd.as_fd(), below, flags, Mode::empty()) else {
+            return Vec::new();
+        };
+        // A file system that fails to list goes on failing.
+        let entries = dir.iter().map_while(Result::ok);
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().to_str().ok().map(str::to_owned)).collect();
+        names.retain(|name| name != "." && name != "..");
+        names.sort();
+        names
+    }
+
+    /// The socket that a name stands for: a plain one of this user, or what a link leads to when that is one in a directory
+    /// that nobody else can enter.
+    pub fn socket_target(&self, name: &str) -> Option<PathBuf> {
+        let uid = geteuid().as_raw();
+        let stat = self.stat(name).ok()??;
+        if kind(&stat) == SFlag::S_IFSOCK {
+            return (stat.st_uid == uid).then(|| self.socket_path(name));
+        }
+        let target = self.link_target(name)?;
+        let parent = nix::sys::stat::lstat(target.parent()?).ok()?;
+        let found = nix::sys::stat::lstat(&target).ok()?;
+        let private = parent.st_uid == uid && parent.st_mode & 0o077 == 0;
+        (private && found.st_uid == uid && kind(&found) == SFlag::S_IFSOCK).then_some(target)
+    }
+
     /// Makes a symbolic link, in place of whatever has the name.
     ///
     /// # Errors

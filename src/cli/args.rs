@@ -101,6 +101,7 @@ pub enum Command {
     Release(command::release::Release),
     Look(command::look::Look),
     Attach(command::attach::Attach),
+    Doctor(command::doctor::Doctor),
     Completions(command::completions::Completions),
     Selftest(command::selftest::Selftest),
     #[command(subcommand)]

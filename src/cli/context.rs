@@ -19,6 +19,8 @@ use crate::protocol::request::{self, Groups};
 pub struct Context {
     /// The relay that the command means.
     pub target: Target,
+    /// The rule that chose where state is kept.
+    pub state_rule: &'static str,
     /// The directory that the command acts in.
     pub dir: PathBuf,
     /// Whether to print JSON.
@@ -64,11 +66,12 @@ impl Context {
         Ok(Context {
             target: Target {
                 bundle,
-                state_root,
+                state_root: state_root.path,
                 config_dir,
                 no_start: globals.no_start || forbidden,
                 start_timeout,
             },
+            state_rule: state_root.rule,
             dir,
             json: globals.json,
             quiet: globals.quiet,

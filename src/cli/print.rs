@@ -56,6 +56,11 @@ pub fn table(rows: &[Vec<String>]) -> String {
     text
 }
 
+/// A cell of a line, with blanks up to `width`.
+pub fn padded(cell: &str, width: usize) -> String {
+    format!("{cell}{}", " ".repeat(width.saturating_sub(shown_width(cell))))
+}
+
 /// Characters of a cell that take a place on the screen (colour takes none).
 fn shown_width(cell: &str) -> usize {
     let mut width = 0;

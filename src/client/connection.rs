@@ -92,7 +92,10 @@ impl Connection {
         };
         // A full backlog blocks connect for as long as a send may block.
         let wait = TimeVal::new(patience.as_secs() as _, patience.subsec_micros().into());
-        setsockopt(&fd, sockopt::SendTimeout, &wait).map_err(failed)?;
+        if let Err(error) = setsockopt(&fd, sockopt::SendTimeout, &wait) {
+            // The sandbox of Codex forbids this call first.
+            return Err(sandboxed(path, error).unwrap_or_else(|| failed(error)));
+        }
         let address = UnixAddr::new(path).map_err(failed)?;
         match connect(fd.as_raw_fd(), &address) {
             Ok(()) => Ok(Connected::Stream(UnixStream::from(fd))),
@@ -269,5 +272,5 @@ fn sandboxed(path: &Path, error: nix::Error) -> Option<Fault> {
         Code::Sandbox,
         format!("connecting to {} failed: the sandbox ({mark}) forbids it: {error}", path.display()),
     );
-    Some(fault.hint("run the command outside the sandbox, or allow this socket's directory in the agent's sandbox settings"))
+    Some(fault.hint("run the command outside the sandbox, or allow it in the agent's settings: `agentmux doctor -v` shows how"))
 }

@@ -1,8 +1,10 @@
 //! The client: a blocking connection to the relay, started first if nobody has.
 //!
-//! **Invariant:** a client never touches the store, the relay's lock or its socket's path; it connects, or it starts.
+//! **Invariant:** a client never touches the store, the relay's lock or its socket's path; it connects, or it starts. The one
+//! exception is `doctor --fix`, which removes a dead relay's socket as the holder of the lock.
 
 mod connection;
+pub mod doctor;
 pub mod selftest;
 mod start;
 

@@ -18,6 +18,7 @@ use serde::de::DeserializeOwned;
 use super::connection::{CallError, Connected, Connection};
 use crate::boot::bundle::Bundle;
 use crate::boot::environment;
+use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::spawn::{Program, spawn_detached};
@@ -155,7 +156,7 @@ impl Target {
         }
     }
 
-    fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
+    pub(super) fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
         let stream = match Connection::open(&dir.socket_path(SOCKET), self.answer_patience()) {
             Ok(Connected::Stream(stream)) => stream,
             Ok(Connected::Nobody) => return Ok(Reached::Nobody),
@@ -191,15 +192,11 @@ impl Target {
 
     /// The refusal for a relay that is there and does not answer.
     fn busy(&self, dir: &StateDir) -> Fault {
-        let text = dir.read(RELAY_LOCK).ok().flatten().unwrap_or_default();
-        let line =
-            |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or("unknown").to_owned();
-        let stopped = line("pid=").parse().is_ok_and(process::is_stopped);
+        let holder = holder_of(dir);
+        let stopped = holder.as_ref().is_some_and(Holder::is_stopped);
+        let who = holder.map_or("it".to_owned(), |holder| holder.named());
         Fault::busy(format!(
-            "the relay is busy: pid {}{} (running since {}) did not answer within {}",
-            line("pid="),
-            if stopped { STOPPED } else { "" },
-            line("since="),
+            "the relay is busy: {who} did not answer within {}",
             shown(self.answer_patience())
         ))
         .hint(if stopped {
@@ -255,7 +252,7 @@ impl Target {
         }
         let started = match self.start(dir, &lock, deadline) {
             // A relay is running: one that a killed starter had left on its way. It is the one to reach.
-            Err(fault) if fault.code == Code::Conflict => Ok(()),
+            Err(fault) if fault.code == Code::Conflict && !is_held_elsewhere(dir) => Ok(()),
             started => started,
         };
         let attempt = Attempt { number: now.number + 1, fault: started.as_ref().err().cloned() };
@@ -308,6 +305,16 @@ impl Target {
     fn see_log(&self) -> String {
         format!("see {}", self.dir().join(LOG).display())
     }
+}
+
+/// Who wrote itself into the relay's lock last.
+fn holder_of(dir: &StateDir) -> Option<Holder> {
+    Holder::parse(&dir.read(RELAY_LOCK).ok()??)
+}
+
+/// Whether the relay's lock was last taken on another host, whose socket nobody here can reach.
+fn is_held_elsewhere(dir: &StateDir) -> bool {
+    holder_of(dir).is_some_and(|holder| holder.is_elsewhere())
 }
 
 impl Attempt {

@@ -31,6 +31,8 @@ pub const START_MS_MIN: u64 = 200;
 pub const START_MS_MAX: u64 = 10 * 60 * 1_000;
 /// How long a new relay waits for `relay.lock` while the former holder is leaving; half its starter's patience at most.
 pub const RELAY_LOCK_MS: u64 = 3_000;
+/// How long a program may take to print its version.
+pub const VERSION_MS: u64 = 10_000;
 /// Default for `--timeout`.
 pub const WAIT_DEFAULT_MS: u64 = 60_000;
 /// Longest wait that a client may ask the relay for in one request.
@@ -80,6 +82,14 @@ pub const BRAKE_ENTRIES_MAX: usize = 4_096;
 pub const WAKE_MAX: usize = 4;
 /// A session that mail has woken sleeps again after this long without anything to do.
 pub const WAKE_LINGER_MS: i64 = 60_000;
+/// `doctor` warns when the file system has less than this left.
+pub const DISK_FREE_BYTES_LOW: u64 = 8 * DISK_FREE_BYTES_MIN;
+/// `doctor` warns when a session's oldest pending mail is older than this.
+pub const PENDING_MS_LONG: i64 = 15 * 60 * 1_000;
+/// `doctor` warns of this many mails in doubt; each is settled within seconds while its session is up.
+pub const UNKNOWN_MAILS_MANY: u64 = 10;
+/// `doctor` warns of this many mails that expired or failed.
+pub const DEAD_MAILS_MANY: u64 = 100;
 
 /// Mails that go into one turn together.
 pub const BATCH_MAILS_MAX: usize = 10;

@@ -45,6 +45,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "release", method: Some("session/release"), starts_relay: true, operator: true, mutates: true, help: "End a hold, or let go what the loop brake holds" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
     Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
+    Verb { name: "doctor", method: None, starts_relay: false, operator: false, mutates: false, help: "Check everything that the bundle stands on, and name what mends it" },
     Verb { name: "completions", method: None, starts_relay: false, operator: false, mutates: false, help: "Print shell completions" },
     Verb { name: "selftest", method: None, starts_relay: false, operator: false, mutates: false, help: "Break starts of a relay in a scratch directory, and look whether the next command minds" },
     Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground" },

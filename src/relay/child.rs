@@ -6,12 +6,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::path::PathBuf;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::fcntl::OFlag;
-use nix::sys::stat::SFlag;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::clock::Clock;
@@ -19,7 +17,7 @@ use super::link::Link;
 use crate::boot::process::{self, NONCE_VARIABLE};
 use crate::boot::program;
 use crate::boot::spawn::{Program, spawn_detached};
-use crate::boot::statedir::{StateDir, kind};
+use crate::boot::statedir::StateDir;
 use crate::core::action::Signal;
 use crate::core::input::Input;
 use crate::model::child::{ChildCommand, ChildEvent};
@@ -213,8 +211,9 @@ impl Children {
     ) {
         let Some(slot) = self.all.get(&nonce).map(|child| child.slot) else { return };
         let token = self.token(Source::Socket(nonce));
-        let linked =
-            target_of(dir, &child_socket(slot)).and_then(|path| Link::connect(registry, token, &path).ok());
+        let linked = dir
+            .socket_target(&child_socket(slot))
+            .and_then(|path| Link::connect(registry, token, &path).ok());
         let Some(child) = self.all.get_mut(&nonce) else { return };
         let ours =
             |link: &Link| link.peer().is_some_and(|pid| pid == child.pid || process::carries(pid, nonce));
@@ -386,20 +385,6 @@ impl Child {
             let _ = log.set_len(0);
         }
     }
-}
-
-/// The socket that a child listens on: a plain one of ours, or what a link leads to, checked.
-pub fn target_of(dir: &StateDir, name: &str) -> Option<PathBuf> {
-    let uid = nix::unistd::geteuid().as_raw();
-    let stat = dir.stat(name).ok()??;
-    if kind(&stat) == SFlag::S_IFSOCK {
-        return (stat.st_uid == uid).then(|| dir.socket_path(name));
-    }
-    let target = dir.link_target(name)?;
-    let parent = nix::sys::stat::lstat(target.parent()?).ok()?;
-    let found = nix::sys::stat::lstat(&target).ok()?;
-    let private = parent.st_uid == uid && parent.st_mode & 0o077 == 0;
-    (private && found.st_uid == uid && kind(&found) == SFlag::S_IFSOCK).then_some(target)
 }
 
 /// Signals every process that carries the nonce; true when there was one.

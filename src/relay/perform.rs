@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::child::{DIRECTORY, target_of};
+use super::child::DIRECTORY;
 use super::lap::Relay;
 use super::resolve::environment_file;
 use crate::boot::statedir::NotedRoot;
@@ -192,7 +192,7 @@ impl Relay {
     }
 
     fn publish_panes(&self, slot: u32) {
-        let Some(target) = target_of(&self.dir, &child_socket(slot)) else { return };
+        let Some(target) = self.dir.socket_target(&child_socket(slot)) else { return };
         if let Err(fault) = self.dir.link(&target, &panes_socket(slot)) {
             log::error!("publishing the socket for panes failed: {fault}");
         }

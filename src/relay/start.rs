@@ -4,6 +4,7 @@
 //! reason why not, never silence (BS-10, PX-7). **Invariant:** the starter's `spawn.lock`, which a spawned relay inherits, is
 //! held until the relay serves or ends, also when the starter is killed: nobody starts another relay beside this one.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -22,14 +23,18 @@ use super::clock::Clock;
 use super::entropy::Entropy;
 use super::lap::{Fatal, Relay};
 use super::perform::Facts;
+use super::resolve::environment_file;
 use super::{child, logfile};
 use crate::boot::config::{self, UserConfig};
+use crate::boot::filesystem;
+use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::spawn::THIRD;
 use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir, kind, refused};
 use crate::core::action::Survivor;
 use crate::core::input::Input;
+use crate::core::ledger::Ledger;
 use crate::core::{Core, Settings};
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
@@ -90,6 +95,9 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     umask(Mode::from_bits_truncate(0o077));
     raise_descriptor_limit();
     let dir = StateDir::create(&options.state_root, &options.bundle)?;
+    if let Some(fault) = filesystem::of(&dir).and_then(|found| found.refusal(dir.path())) {
+        return Err(fault);
+    }
     logfile::start(&dir, options.spawned)?;
     std::panic::set_hook(Box::new(|panic| {
         log::error!("a bug in agentmux: {panic}");
@@ -107,6 +115,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     dir.subdirectory(child::DIRECTORY)?;
     let store = open_store(&dir)?;
     let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
+    remove_leftovers(&dir, &ledger);
     let (listener, socket_inode) = match options.spawned {
         false if is_activated() => (adopt_listener(&dir)?, None),
         _ => bind(&dir).map(|(listener, inode)| (listener, Some(inode)))?,
@@ -237,6 +246,15 @@ fn take_lock(dir: &StateDir, replace: bool, start_timeout: Duration) -> Result<L
     if leaving && let Taken::Ours(lock) = Lock::take(dir, RELAY_LOCK, patience)? {
         return Ok(lock);
     }
+    let text = dir.read(RELAY_LOCK)?.unwrap_or_default();
+    if let Some(holder) = Holder::parse(&text).filter(Holder::is_elsewhere) {
+        let fault =
+            format!("start refused: a relay of this bundle is running on another host: {}", holder.named());
+        return Err(Fault::conflict(fault).hint(format!(
+            "stop it there (on {}: agentmux down), or give this host a state directory of its own: --state-dir DIR",
+            holder.host
+        )));
+    }
     if !answers(dir) {
         let holders = lock::holders(dir, RELAY_LOCK).unwrap_or_else(|| "somebody".to_owned());
         return Err(Fault::busy(format!(
@@ -244,7 +262,6 @@ fn take_lock(dir: &StateDir, replace: bool, start_timeout: Duration) -> Result<L
         ))
         .hint("let it go on with `kill -CONT PID` or end it with `kill -KILL PID`"));
     }
-    let text = dir.read(RELAY_LOCK)?.unwrap_or_default();
     let holder: Vec<&str> = text
         .lines()
         .filter(|line| ["pid=", "host=", "since="].iter().any(|key| line.starts_with(key)))
@@ -254,14 +271,7 @@ fn take_lock(dir: &StateDir, replace: bool, start_timeout: Duration) -> Result<L
 
 /// What people may want to know of the lock's holder.
 pub(super) fn lock_text(started_at: Millis) -> String {
-    format!(
-        "pid={}\nstart={}\nboot={}\nhost={}\nversion={VERSION}\nsince={}\n",
-        std::process::id(),
-        process::start_ticks(std::process::id()).unwrap_or(0),
-        process::boot_id(),
-        nix::unistd::gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
-        started_at.rfc3339(),
-    )
+    Holder::here(VERSION, started_at.rfc3339()).text()
 }
 
 fn open_store(dir: &StateDir) -> Result<Store, Fault> {
@@ -336,6 +346,22 @@ pub(super) fn bind_name(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
 pub(super) fn unbind(dir: &StateDir, inode: Option<u64>) {
     if dir.stat(SOCKET).ok().flatten().is_some_and(|stat| Some(stat.st_ino) == inode) {
         dir.unlink(SOCKET);
+    }
+}
+
+/// Removes files of sessions and children that the store does not know: of a spawn that a crash cut short, of a child whose
+/// end was recorded just before one. Only who holds the lock and has read the store can know.
+fn remove_leftovers(dir: &StateDir, ledger: &Ledger) {
+    let environments = ledger.sessions.keys().map(environment_file);
+    let logs = ledger.children.keys().map(|nonce| format!("{}/{nonce}.log", child::DIRECTORY));
+    let known: BTreeSet<String> = environments.chain(logs).collect();
+    for name in dir.names(child::DIRECTORY) {
+        let name = format!("{}/{name}", child::DIRECTORY);
+        let is_ours = [".env", ".env.new", ".log"].iter().any(|end| name.ends_with(end));
+        if is_ours && !known.contains(&name) {
+            log::info!("{name} belongs to nothing that is stored and is removed");
+            dir.unlink(&name);
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! `agentmux host relay`: the one relay of a bundle, by hand in the foreground or started by a command; its files, its
 //! locks, its place among the processes.
 
+mod address;
+
 use crate::support::Spawned;
 use crate::*;
 use nix::fcntl::{Flock, FlockArg};
@@ -92,7 +94,7 @@ fn the_lock_tells_people_who_holds_it() {
     let pid = house.relay_pid().expect("a relay runs");
     let text = fs::read_to_string(house.bundle_dir().join("relay.lock")).expect("it is there");
     let keys: Vec<&str> = text.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
-    assert_eq!(keys, ["pid", "start", "boot", "host", "version", "since"]);
+    assert_eq!(keys, ["pid", "start", "boot", "host", "machine", "version", "since"]);
     let value =
         |key: &str| text.lines().find_map(|line| line.strip_prefix(key)).unwrap_or_default().to_owned();
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
@@ -102,6 +104,61 @@ fn the_lock_tells_people_who_holds_it() {
     assert_eq!(value("boot="), boot.trim());
     assert_eq!(value("version="), env!("CARGO_PKG_VERSION"));
     assert!(is_time(&value("since=").into()), "{text}");
+}
+
+/// LK-5, LK-9, users 10: where a home is shared, a pid of another host is nobody here; its relay is named with its host, at once
+/// by the relay that would start and by the command that wanted one.
+#[test]
+fn a_relay_of_another_host_is_named_with_its_host() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    let path = house.bundle_dir().join("relay.lock");
+    let file = File::options().read(true).write(true).open(&path).expect("it was made");
+    // The flock of this process stands for that of the other host's relay.
+    let held = Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, error)| error).expect("nobody has it");
+    let own = nix::unistd::gethostname().expect("a host has a name").to_string_lossy().into_owned();
+    let text = |host: &str| {
+        format!(
+            "pid=1\nstart=1\nboot=b\nhost={host}\nmachine=of-another-machine\nversion=0.1.0\nsince=then\n"
+        )
+    };
+    for (host, place) in [("elsewhere", "elsewhere"), (&own, &format!("{own} (machine of-another-machine)"))]
+    {
+        fs::write(&path, text(host)).expect("ours");
+        let named = format!("is running on another host: pid 1 on host {place} (running since then)");
+        for command in [&["host", "relay"][..], &["up"]] {
+            let ran = house.run(command).fails(7);
+            assert!(ran.stderr.contains(&named), "{named}\n{}", ran.evidence());
+            assert!(
+                ran.stderr.contains(&format!("hint: stop it there (on {host}: agentmux down)")),
+                "{}",
+                ran.evidence()
+            );
+        }
+    }
+    house.wait_until_empty(SOON);
+    drop(held);
+    let _ = house.run(&["up"]).ok();
+}
+
+/// SQ-11: what a crash left of a spawn or a child that was never stored is removed by the relay, which alone can know.
+#[test]
+fn files_of_what_was_never_stored_are_removed_at_the_next_start() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let children = house.bundle_dir().join("children");
+    let leftovers = ["ghost.env", "reviewer.env.new", "00000000000000000000000000000007.log"];
+    for name in leftovers {
+        fs::write(children.join(name), "{}").expect("ours");
+    }
+    fs::write(children.join("notes"), "mine").expect("ours");
+    let _ = house.run(&["doctor", "--fix"]);
+    assert!(leftovers.iter().all(|name| children.join(name).exists()), "doctor cannot know");
+    let _ = house.run(&["up"]).ok();
+    assert!(!leftovers.iter().any(|name| children.join(name).exists()), "{}", house.relay_log());
+    assert!(children.join("reviewer.env").exists() && children.join("notes").exists());
+    let _ = house.run(&["send", "reviewer", "hello", "--wait"]).ok();
 }
 
 /// PX-10, PX-11: a relay has nothing of the command that started it: no terminal, no pipe, no directory, no secrets.

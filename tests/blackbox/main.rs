@@ -14,6 +14,7 @@ mod attach;
 mod cancel;
 mod completions;
 mod dead;
+mod doctor;
 mod down;
 mod hold;
 mod host;

@@ -6,6 +6,7 @@ pub mod attach;
 pub mod cancel;
 pub mod completions;
 pub mod dead;
+pub mod doctor;
 pub mod down;
 pub mod hold;
 pub mod host;
@@ -57,6 +58,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Attach(args) => attach::run(context, &args),
         Command::Completions(args) => completions::run(&args),
         Command::Selftest(args) => selftest::run(context, &args),
+        Command::Doctor(args) => doctor::run(context, &args),
         Command::Host(host) => host::run(context, &host),
     }
 }
