@@ -24,6 +24,10 @@ struct Client {
     out: Vec<u8>,
     /// How much of `out` is written.
     written: usize,
+    /// Whether the kernel is asked to say when more can be written.
+    waits_to_write: bool,
+    /// Whether the kernel has said that the peer will send no more, so that reading goes on to the end.
+    closing: bool,
     /// Requests that have no answer yet.
     owed: usize,
     /// The peer will send no more.
@@ -45,6 +49,9 @@ pub struct Asked {
     pub request: Request,
 }
 
+/// What one read may bring.
+const READ_BYTES: usize = 64 * 1024;
+
 /// All clients.
 #[derive(Debug, Default)]
 pub struct Clients {
@@ -53,6 +60,8 @@ pub struct Clients {
     unread: BTreeSet<ConnId>,
     /// Clients that may have to be written to or closed.
     dirty: BTreeSet<ConnId>,
+    /// What is read goes through here.
+    buffer: Vec<u8>,
 }
 
 impl Clients {
@@ -61,7 +70,7 @@ impl Clients {
     /// # Errors
     /// What the registry says.
     pub fn add(&mut self, registry: &Registry, mut stream: UnixStream, token: Token) -> io::Result<ConnId> {
-        registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE)?;
+        registry.register(&mut stream, token, Interest::READABLE)?;
         let conn = ConnId(token.0 as u64);
         let lines = Lines::new(limits::REQUEST_LINE_BYTES_MAX);
         let client = Client {
@@ -69,6 +78,8 @@ impl Clients {
             lines,
             out: Vec::new(),
             written: 0,
+            waits_to_write: false,
+            closing: false,
             owed: 0,
             ended: false,
             doomed: false,
@@ -97,7 +108,10 @@ impl Clients {
     pub fn read(&mut self, conn: ConnId, asked: &mut Vec<Asked>) {
         let Some(client) = self.all.get_mut(&conn) else { return };
         // What is here already goes first, so that a flood waits in the kernel and not in this process.
-        let more = client.lines.has_line() || client.fill();
+        if self.buffer.is_empty() {
+            self.buffer = vec![0; READ_BYTES];
+        }
+        let more = client.lines.has_line() || client.fill(&mut self.buffer);
         let mut left = limits::REQUESTS_PER_CLIENT_PER_LAP;
         while left > 0 && !client.doomed {
             let Some(line) = client.lines.next_line() else { break };
@@ -163,6 +177,13 @@ impl Clients {
         }
     }
 
+    /// The peer will send no more; what it has sent is still read.
+    pub fn on_read_closed(&mut self, conn: ConnId) {
+        if let Some(client) = self.all.get_mut(&conn) {
+            client.closing = true;
+        }
+    }
+
     /// The peer has closed both directions, or can be written to again.
     pub fn on_writable(&mut self, conn: ConnId, hung_up: bool) {
         if let Some(client) = self.all.get_mut(&conn) {
@@ -177,6 +198,7 @@ impl Clients {
         for conn in std::mem::take(&mut self.dirty) {
             let Some(client) = self.all.get_mut(&conn) else { continue };
             client.drain();
+            client.wait_to_write(registry, Token(conn.0 as usize));
             let finished = client.out.is_empty()
                 && (client.doomed || (client.ended && client.owed == 0 && !client.lines.has_line()));
             if client.gone || finished {
@@ -198,16 +220,19 @@ impl Clients {
 
 impl Client {
     /// Reads up to a lap's share; true when there may be more.
-    fn fill(&mut self) -> bool {
-        let mut buffer = [0; 64 * 1024];
+    fn fill(&mut self, buffer: &mut [u8]) -> bool {
         let mut read = 0;
         while !self.ended && read < limits::READ_BYTES_PER_LAP {
-            match self.stream.read(&mut buffer) {
+            match self.stream.read(buffer) {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
                     read += count;
                     if !self.doomed {
                         self.lines.push(&buffer[..count]);
+                    }
+                    // A short read has emptied the socket: the kernel tells when there is more.
+                    if count < buffer.len() && !self.closing {
+                        return false;
                     }
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return false,
@@ -219,6 +244,21 @@ impl Client {
             }
         }
         !self.ended
+    }
+
+    /// Asks the kernel to say when more can be written, while something is left; each such word wakes the relay.
+    fn wait_to_write(&mut self, registry: &Registry, token: Token) {
+        let wanted = !self.out.is_empty();
+        if wanted != self.waits_to_write && !self.gone {
+            let interest = if wanted { Interest::READABLE | Interest::WRITABLE } else { Interest::READABLE };
+            match registry.reregister(&mut self.stream, token, interest) {
+                Ok(()) => self.waits_to_write = wanted,
+                Err(error) => {
+                    log::warn!("watching a client failed: {error}");
+                    self.gone = true;
+                }
+            }
+        }
     }
 
     fn push(&mut self, line: &str) {

@@ -64,6 +64,8 @@ pub struct Relay {
     pub(super) leaving: bool,
     /// Tells when a name in the directory goes.
     pub(super) watch: Option<Watch>,
+    /// Whether the file system is nearly full, once somebody has asked in this lap.
+    pub(super) disk_low: Option<bool>,
     /// A descriptor kept for turning a client away when there are no others.
     pub(super) spare: Option<std::fs::File>,
 }
@@ -139,6 +141,7 @@ impl Relay {
         let mut inputs = std::mem::take(&mut self.inputs);
         let mut asked = Vec::new();
         let mut exits = Vec::new();
+        self.disk_low = None;
         let mut readable = self.clients.take_unread();
         for event in events {
             match event.token() {
@@ -150,6 +153,9 @@ impl Relay {
                     Some(Source::Socket(nonce)) => self.children.on_socket(nonce, now, &mut inputs),
                     None => {
                         let conn = ConnId(token.0 as u64);
+                        if event.is_read_closed() {
+                            self.clients.on_read_closed(conn);
+                        }
                         if event.is_readable() || event.is_read_closed() {
                             readable.insert(conn);
                         }

@@ -27,8 +27,7 @@ impl Relay {
         }
         match &mut request {
             Request::Send(_) | Request::Reply(_) => {
-                resolved.disk_low =
-                    self.dir.free_bytes().is_some_and(|free| free < limits::DISK_FREE_BYTES_MIN);
+                resolved.disk_low = self.is_disk_low();
             }
             Request::Requeue(_) => {
                 if let Lookup::Found(known) = &resolved.mail {
@@ -42,6 +41,13 @@ impl Relay {
             _ => {}
         }
         Ok(Input::Asked { conn, id, request: Box::new(request), resolved })
+    }
+
+    /// Whether the file system is nearly full; asked once a lap.
+    fn is_disk_low(&mut self) -> bool {
+        let dir = &self.dir;
+        let look = || dir.free_bytes().is_some_and(|free| free < limits::DISK_FREE_BYTES_MIN);
+        *self.disk_low.get_or_insert_with(look)
     }
 
     /// Checks what a spawn names in the file system, and stores the environment for its child.

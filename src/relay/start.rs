@@ -147,6 +147,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         next_client: 0,
         leaving: false,
         watch: None,
+        disk_low: None,
         spare: std::fs::File::open("/dev/null").ok(),
     };
     relay.register().map_err(failed)?;

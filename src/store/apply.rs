@@ -33,7 +33,6 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
                 let state = Col(DeliveryState::Queued);
                 let sql = "INSERT INTO deliveries (id, mail, recipient, state) VALUES (?1, ?2, ?3, ?4)";
                 run(db, sql, params![id.0, Col(mail.id), to.as_str(), state])?;
-                insert_transition(db, id.0, DeliveryState::Queued, mail.sent_at, None, None)?;
             }
             Ok(())
         }

@@ -62,6 +62,8 @@ impl Store {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "foreign_keys", "ON")?;
         db.pragma_update(None, "journal_size_limit", 64 * 1024 * 1024)?;
+        // A page that many mails change is copied into the file once for all of them.
+        db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         db.set_prepared_statement_cache_capacity(64);
         schema::migrate(&mut db).map_err(StoreError)?;
         Ok(Store { db, writing: false })

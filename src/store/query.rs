@@ -82,14 +82,15 @@ impl Store {
                 state: row.get::<_, Col<_>>(2)?.0,
                 reason: reason.or(row.get(3)?),
                 turn_id: row.get(4)?,
-                transitions: self.transitions(row.get(0)?)?,
+                transitions: self.transitions(row.get(0)?, mail.sent_at)?,
                 to,
             });
         }
         Ok(Some(Trace { id, from: mail.from, subject: mail.subject, sent_at: mail.sent_at, deliveries }))
     }
 
-    fn transitions(&self, delivery: i64) -> Result<Vec<Transition>, StoreError> {
+    /// The steps of a delivery; the first is its acceptance, which is not stored apart.
+    fn transitions(&self, delivery: i64, sent_at: Millis) -> Result<Vec<Transition>, StoreError> {
         let sql = "SELECT state, at, turn, note FROM transitions WHERE delivery = ?1 ORDER BY rowid LIMIT ?2";
         let mut statement = self.db.prepare_cached(sql)?;
         let transition = |row: &Row<'_>| {
@@ -100,8 +101,9 @@ impl Store {
                 note: row.get(3)?,
             })
         };
+        let accepted = Transition { state: DeliveryState::Queued, at: sent_at, turn_id: None, note: None };
         let rows = statement.query_map(params![delivery, limits::LIST_ROWS_MAX], transition)?;
-        rows.collect::<Result<_, _>>().map_err(StoreError::from)
+        std::iter::once(Ok(accepted)).chain(rows).collect::<Result<_, _>>().map_err(StoreError::from)
     }
 
     /// Counts of sessions, open deliveries and living children, to be compared with the ledger's.

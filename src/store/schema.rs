@@ -4,7 +4,8 @@
 
 use rusqlite::Connection;
 
-/// One step per version. The first makes the tables of version 1; the second prepares for holding, brakes, reviving and search.
+/// One step per version. The first makes the tables of version 1; the second prepares for holding,
+/// brakes, reviving and search, and no longer keeps the acceptance of a mail as a step.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -55,6 +56,7 @@ ALTER TABLE mails ADD COLUMN hops INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN braked INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN revived INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE deliveries ADD COLUMN discarded INTEGER NOT NULL DEFAULT 0;
+DELETE FROM transitions WHERE rowid IN (SELECT min(rowid) FROM transitions GROUP BY delivery);
 DROP INDEX deliveries_dead;
 CREATE INDEX deliveries_dead ON deliveries (id) WHERE state IN ('expired', 'failed') AND discarded = 0;
 ALTER TABLE sessions ADD COLUMN held_until INTEGER;

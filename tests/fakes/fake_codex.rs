@@ -16,6 +16,7 @@
 //! | `garbage` | once: a text that is not JSON in place of that answer | a broken peer |
 //! | `drop` | ends every connection after `initialize` | a crash loop inside the server |
 //! | `mute` | answers nothing | a hung start |
+//! | `stamp` | writes when it reads `turn/start` (monotonic ns) to `$CODEX_HOME/stamps` | for `scripts/bench` |
 //! | `exit` | says why on stderr and exits with 3 before it listens | 0.169.0 with an unusable configuration |
 //! | `old` | is 0.156.9 | the release before the first supported one |
 //!
@@ -89,6 +90,9 @@ impl Server {
     fn run(mut self) -> Done {
         loop {
             let Message::Text(text) = self.socket.read()? else { continue };
+            if text.contains("\"turn/start\"") && is_told("stamp") {
+                stamp();
+            }
             note(text.as_str());
             let message: Value = serde_json::from_str(text.as_str()).expect("the relay sends JSON");
             let Some(method) = message["method"].as_str().filter(|_| !message["id"].is_null()) else {
@@ -256,6 +260,14 @@ fn is_told_once(word: &str) -> bool {
         std::fs::write(room("fake"), rest.join(" ")).expect("the Codex home is writable");
     }
     is_told
+}
+
+/// Writes down this moment.
+fn stamp() {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
+    let line = format!("{}\n", now.tv_sec() * 1_000_000_000 + now.tv_nsec());
+    let file = std::fs::File::options().create(true).append(true).open(room("stamps"));
+    file.and_then(|mut file| file.write_all(line.as_bytes())).expect("the folder is writable");
 }
 
 fn note(line: &str) {

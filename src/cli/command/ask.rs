@@ -7,7 +7,7 @@ use clap::Args;
 use super::read::print_and_confirm;
 use super::send::{MailOptions, not_reached, split, wait_for};
 use crate::cli::context::Context;
-use crate::client::{Connection, params};
+use crate::client::{Connection, catch_interrupt, params};
 use crate::model::fault::Fault;
 use crate::protocol::answer::{OneMail, Sent, Waited};
 use crate::protocol::request::{self, MailRef, Send as Request, Until};
@@ -42,6 +42,7 @@ pub fn run(context: &Context, args: Ask) -> Result<u8, Fault> {
         ..Request::default()
     };
     let mut connection = context.connect()?;
+    catch_interrupt();
     let sent: Sent = context.target.call_again(&mut connection, "mail/send", None, || params(&request))?;
     let waited = wait_for(context, &mut connection, sent.id, Until::Reply, args.options.timeout)?;
     print_answer(context, &mut connection, &waited)

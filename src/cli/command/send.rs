@@ -143,6 +143,9 @@ pub fn run(context: &Context, args: Send) -> Result<u8, Fault> {
         key: Some(args.options.key()?),
     };
     let mut connection = context.connect()?;
+    if args.options.wait.is_some() {
+        catch_interrupt();
+    }
     let sent: Sent = context.target.call_again(&mut connection, "mail/send", None, || params(&request))?;
     finish(context, &mut connection, sent, &args.options)
 }

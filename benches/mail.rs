@@ -1,0 +1,303 @@
+//! Measures the mail: how fast it is accepted by one and by many, what a queue costs, how soon an idle agent has it.
+//!
+//! `scripts/bench mail` builds the house that this runs in (fake Codex: what is measured is the relay) and calls it. Ratios are of
+//! figures of this run. `redis-server` with `appendfsync always` is asked for the same bytes over its own socket, if it is there.
+//!
+//! **Invariant:** an accepted mail is one that was answered `queued`, that is, synced. Deliberately absent: goals that judge the machine.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::Barrier;
+use std::time::{Duration, Instant};
+
+const CONNECTIONS: usize = 64;
+const BODY: &str =
+    "a short line of mail, as agents write it: look at src/parse.rs, the second branch is never taken";
+
+/// What the environment of `scripts/bench` says.
+struct Place {
+    agentmux: PathBuf,
+    house: PathBuf,
+    bundle: PathBuf,
+}
+
+fn main() {
+    let mut words = std::env::args().skip(1);
+    let house = PathBuf::from(words.next().expect("usage: bench-mail HOUSE AGENTMUX"));
+    let agentmux = PathBuf::from(words.next().expect("the program to measure"));
+    let bundle = house.join("state/bundles/bench");
+    let place = Place { agentmux, house, bundle };
+    place.run(&["up", "idle"]);
+    let one = place.one_connection();
+    place.many_connections(one);
+    place.until_a_turn();
+    place.long_queue();
+}
+
+impl Place {
+    /// One mail after the other over one connection.
+    fn one_connection(&self) -> f64 {
+        let mut relay = self.connect();
+        let mut times: Vec<Duration> =
+            (0..2_000).map(|at| ask(&mut relay, &send_line(at, "stopped"))).collect();
+        let rate = times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64();
+        println!("accept, one connection: {rate:.0} a second, median {}", ms(median(&mut times)));
+        rate
+    }
+
+    /// The same from 64 connections at once, the processor time of the relay, and redis in the same situation.
+    fn many_connections(&self, one: f64) {
+        const EACH: usize = 500;
+        let pid = self.relay_pid();
+        let before = cpu(pid);
+        let ours = many(
+            |_| {
+                let mut relay = self.connect();
+                move |at| ask(&mut relay, &send_line(at, "stopped"))
+            },
+            EACH,
+        );
+        let spent = cpu(pid) - before;
+        let each = spent.as_secs_f64() * 1e6 / (CONNECTIONS * EACH) as f64;
+        println!(
+            "accept, 64 connections: {ours:.0} a second, {:.1} x one; {each:.1} us of the relay's CPU a mail",
+            ours / one
+        );
+        let Some((redis, socket)) = self.redis() else {
+            return println!("  redis-server is not there");
+        };
+        let theirs = many(
+            |_| {
+                let mut redis = BufReader::new(UnixStream::connect(&socket).expect("redis listens"));
+                move |_| xadd(&mut redis)
+            },
+            EACH,
+        );
+        drop(redis);
+        println!(
+            "  redis-server, appendfsync always, XADD of the same bytes: {theirs:.0} a second; ours is {:.2} x that",
+            ours / theirs
+        );
+    }
+
+    /// From the answer to `mail/send` to the child's reading of `turn/start`.
+    fn until_a_turn(&self) {
+        let stamps = self.house.join("codex/stamps");
+        let mut relay = self.connect();
+        let mut times = Vec::new();
+        for at in 0..300 {
+            let before = std::fs::read_to_string(&stamps).unwrap_or_default().lines().count();
+            ask(&mut relay, &send_line(at, "idle"));
+            let accepted = now_ns();
+            let began = Instant::now();
+            let stamp = loop {
+                let text = std::fs::read_to_string(&stamps).unwrap_or_default();
+                if let Some(line) = text.lines().nth(before).filter(|_| text.ends_with('\n')) {
+                    break line.parse::<i64>().expect("a stamp");
+                }
+                assert!(began.elapsed() < Duration::from_secs(10), "no turn was started");
+            };
+            times.push(Duration::from_nanos((stamp - accepted).max(0) as u64));
+            // The next one must meet an idle session again.
+            while !ask_text(&mut relay, LIST)
+                .contains("\"name\":\"idle\",\"coder\":\"codex\",\"state\":\"idle\"")
+            {}
+        }
+        println!("from \"queued\" to turn/start at the child: median {}", ms(median(&mut times)));
+    }
+
+    /// What 100,000 mails for one session that does not take them cost.
+    fn long_queue(&self) {
+        let mut relay = self.connect();
+        self.run(&["spawn", "late"]);
+        self.run(&["down", "late"]);
+        let sample = |relay: &mut BufReader<UnixStream>| {
+            let mut times: Vec<Duration> = (0..1_000).map(|at| ask(relay, &send_line(at, "late"))).collect();
+            median(&mut times)
+        };
+        let empty = sample(&mut relay);
+        let (pid, rss) = (self.relay_pid(), memory(self.relay_pid()));
+        many(
+            |_| {
+                let mut relay = self.connect();
+                move |at| ask(&mut relay, &send_line(at, "late"))
+            },
+            100_000 / CONNECTIONS,
+        );
+        let grown = memory(pid).saturating_sub(rss);
+        let full = sample(&mut relay);
+        println!(
+            "accept with 100,000 mails queued: median {}, {:.2} x as with none ({}); {} bytes of memory a mail",
+            ms(full),
+            full.as_secs_f64() / empty.as_secs_f64(),
+            ms(empty),
+            grown * 1024 / 100_000
+        );
+        let mut inbox: Vec<Duration> = (0..20)
+            .map(|_| {
+                let began = Instant::now();
+                let text = ask_text(
+                    &mut relay,
+                    r#"{"jsonrpc":"2.0","id":1,"method":"mail/list","params":{"name":"late","limit":50}}"#,
+                );
+                assert!(text.contains("\"result\""), "{text}");
+                began.elapsed()
+            })
+            .collect();
+        println!("inbox of 50 out of 100,000: median {}", ms(median(&mut inbox)));
+        drop(relay);
+        self.run(&["down", "--now"]);
+        let began = Instant::now();
+        self.run(&["up", "idle"]);
+        println!("start with 100,000 mails queued, until a session is up: {}", ms(began.elapsed()));
+        println!("relay's memory after that start: {} KiB", memory(self.relay_pid()));
+    }
+
+    fn run(&self, words: &[&str]) {
+        let output =
+            Command::new(&self.agentmux).args(words).stdin(Stdio::null()).output().expect("it starts");
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn relay_pid(&self) -> i32 {
+        let text = std::fs::read_to_string(self.bundle.join("relay.lock")).unwrap_or_default();
+        text.lines().find_map(|line| line.strip_prefix("pid=")?.parse().ok()).expect("a relay runs")
+    }
+
+    fn connect(&self) -> BufReader<UnixStream> {
+        let mut relay =
+            BufReader::new(UnixStream::connect(self.bundle.join("relay.sock")).expect("the relay listens"));
+        ask(
+            &mut relay,
+            r#"{"jsonrpc":"2.0","id":0,"method":"hello","params":{"client":"bench","version":"0","protocolMin":1,"protocolMax":1}}"#,
+        );
+        relay
+    }
+
+    fn redis(&self) -> Option<(Ended, PathBuf)> {
+        let socket = self.house.join("redis.sock");
+        let server = Command::new("redis-server")
+            .args([
+                "--port",
+                "0",
+                "--save",
+                "",
+                "--appendonly",
+                "yes",
+                "--appendfsync",
+                "always",
+                "--unixsocket",
+            ])
+            .arg(&socket)
+            .args(["--dir"])
+            .arg(&self.house)
+            .stdout(Stdio::null())
+            .spawn()
+            .ok()?;
+        let server = Ended(server);
+        let began = Instant::now();
+        while UnixStream::connect(&socket).is_err() {
+            assert!(began.elapsed() < Duration::from_secs(10), "redis does not listen");
+            std::thread::sleep(Duration::from_millis(5)); // a stranger's start announces itself by nothing else
+        }
+        Some((server, socket))
+    }
+}
+
+/// A process that ends with its owner.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"session/list"}"#;
+
+/// Lets 64 threads work at once, each `each` times; returns how often that is in a second.
+fn many<W: FnMut(usize) -> Duration>(worker: impl Fn(usize) -> W + Sync, each: usize) -> f64 {
+    let barrier = Barrier::new(CONNECTIONS + 1);
+    let began = std::thread::scope(|scope| {
+        for number in 0..CONNECTIONS {
+            let (barrier, worker) = (&barrier, &worker);
+            scope.spawn(move || {
+                let mut work = worker(number);
+                barrier.wait();
+                (0..each).for_each(|at| {
+                    work(at);
+                });
+            });
+        }
+        barrier.wait();
+        Instant::now()
+    });
+    (CONNECTIONS * each) as f64 / began.elapsed().as_secs_f64()
+}
+
+fn send_line(id: usize, to: &str) -> String {
+    format!(
+        r#"{{"jsonrpc":"2.0","id":{id},"method":"mail/send","params":{{"to":["{to}"],"body":"{BODY}"}}}}"#
+    )
+}
+
+fn ask(peer: &mut BufReader<UnixStream>, line: &str) -> Duration {
+    let began = Instant::now();
+    let answer = ask_text(peer, line);
+    assert!(answer.contains("\"result\""), "{answer}");
+    began.elapsed()
+}
+
+fn ask_text(peer: &mut BufReader<UnixStream>, line: &str) -> String {
+    peer.get_mut().write_all(format!("{line}\n").as_bytes()).expect("the peer listens");
+    let mut answer = String::new();
+    peer.read_line(&mut answer).expect("the peer answers");
+    answer
+}
+
+fn xadd(redis: &mut BufReader<UnixStream>) -> Duration {
+    let began = Instant::now();
+    let words = ["XADD", "mail", "*", "to", "stopped", "body", BODY];
+    let mut command = format!("*{}\r\n", words.len());
+    words.iter().for_each(|word| command.push_str(&format!("${}\r\n{word}\r\n", word.len())));
+    redis.get_mut().write_all(command.as_bytes()).expect("redis listens");
+    let mut length = String::new();
+    redis.read_line(&mut length).expect("redis answers");
+    let bytes: usize = length.trim().strip_prefix('$').and_then(|n| n.parse().ok()).expect("a bulk string");
+    redis.read_exact(&mut vec![0; bytes + 2]).expect("the rest of it");
+    began.elapsed()
+}
+
+fn median(times: &mut [Duration]) -> Duration {
+    times.sort();
+    times[times.len() / 2]
+}
+
+fn ms(time: Duration) -> String {
+    format!("{:.3} ms", time.as_secs_f64() * 1e3)
+}
+
+/// Processor time of a process so far, user and system.
+fn cpu(pid: i32) -> Duration {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+    let ticks: u64 = [11, 12].iter().filter_map(|at| fields.get(*at)?.parse::<u64>().ok()).sum();
+    Duration::from_millis(ticks * 10)
+}
+
+/// Resident memory in KiB.
+fn memory(pid: i32) -> u64 {
+    let text =
+        std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+}
+
+/// The clock that the fake child stamps with.
+fn now_ns() -> i64 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
+    now.tv_sec() * 1_000_000_000 + now.tv_nsec()
+}
