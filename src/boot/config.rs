@@ -33,6 +33,8 @@ pub struct UserConfig {
     pub idle_exit: Option<toml::Value>,
     /// How long normal mail waits for an idle session before it may join a running turn.
     pub patience: Option<String>,
+    /// How long finished mail is kept: a duration, or `0` for ever.
+    pub retention: Option<toml::Value>,
     /// See [`Policy::brake_hops`].
     pub brake_hops: Option<u32>,
     /// See [`Policy::brake_pair_per_minute`].
@@ -81,22 +83,17 @@ impl UserConfig {
     /// # Errors
     /// `usage` when it is not a duration.
     pub fn idle_exit_ms(&self) -> Result<Option<i64>, Fault> {
-        let ms = match &self.idle_exit {
-            None => return Ok(Some(limits::IDLE_EXIT_MS)),
-            Some(toml::Value::Integer(0)) => return Ok(None),
-            Some(toml::Value::String(text)) if text == "0" => return Ok(None),
-            Some(toml::Value::String(text)) => parse_duration(text),
-            Some(_) => None,
-        };
-        let bad = || {
-            Fault::usage("configuration refused: `idle_exit` is not a duration")
-                .hint("write it as \"30m\", or \"0\" for never")
-        };
-        ms.and_then(|ms| i64::try_from(ms).ok()).map(Some).ok_or_else(bad)
+        duration_or_zero("idle_exit", self.idle_exit.as_ref(), limits::IDLE_EXIT_MS)
     }
-}
 
-impl UserConfig {
+    /// How long finished mail is kept; `None` for ever.
+    ///
+    /// # Errors
+    /// `usage` when it is not a duration.
+    pub fn retention_ms(&self) -> Result<Option<i64>, Fault> {
+        duration_or_zero("retention", self.retention.as_ref(), limits::RETENTION_MS)
+    }
+
     /// What the person has set of delivery.
     ///
     /// # Errors
@@ -133,6 +130,22 @@ impl UserConfig {
             .hint("write it as \"10s\"; it is at least 200ms and at most 10m")),
         }
     }
+}
+
+/// A duration in milliseconds; `None` where a person wrote `0`, for never or for ever.
+fn duration_or_zero(key: &str, value: Option<&toml::Value>, default_ms: i64) -> Result<Option<i64>, Fault> {
+    let ms = match value {
+        None => return Ok(Some(default_ms)),
+        Some(toml::Value::Integer(0)) => return Ok(None),
+        Some(toml::Value::String(text)) if text == "0" => return Ok(None),
+        Some(toml::Value::String(text)) => parse_duration(text),
+        Some(_) => None,
+    };
+    let bad = || {
+        Fault::usage(format!("configuration refused: `{key}` is not a duration"))
+            .hint("write it as \"30m\", or \"0\" for never")
+    };
+    ms.and_then(|ms| i64::try_from(ms).ok()).map(Some).ok_or_else(bad)
 }
 
 /// The person's configuration directory.

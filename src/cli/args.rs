@@ -90,6 +90,7 @@ pub enum Command {
     Reply(command::reply::Reply),
     Inbox(command::inbox::Inbox),
     Read(command::read::Read),
+    Search(command::search::Search),
     Trace(command::trace::Trace),
     Ask(command::ask::Ask),
     Wait(command::wait::Wait),

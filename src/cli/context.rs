@@ -48,6 +48,7 @@ impl Context {
         let config = UserConfig::of(config::user_dir(config_dir.as_deref()).as_deref())?;
         config.idle_exit_ms()?;
         config.policy()?;
+        config.retention_ms()?;
         let start_timeout = config.start_timeout()?;
         let mut groups = config.groups;
         groups.extend(bundle.groups.clone());

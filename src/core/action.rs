@@ -196,6 +196,15 @@ pub enum Query {
         /// The moment that ages are counted to.
         at: Millis,
     },
+    /// `mail/search`; what is not indexed yet is indexed first.
+    Search {
+        /// The words.
+        text: String,
+        /// How many.
+        limit: u32,
+        /// The moment that ages are counted to.
+        at: Millis,
+    },
     /// `session/show`; the shell adds the environment.
     Show {
         /// The session.

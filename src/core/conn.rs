@@ -153,6 +153,7 @@ impl Core {
             Request::Inbox(inbox) => self.request_inbox(step, ask, &identity, &inbox),
             Request::Read(mail) => self.request_read(step, ask, &identity, &mail.id, resolved),
             Request::Trace(mail) => self.request_trace(step, ask, &mail.id, resolved),
+            Request::Search(search) => self.request_search(step, ask, search),
             Request::Next(next) => self.request_next(step, ask, &identity, &next),
             Request::Hold(hold) => self.request_hold(step, ask, &hold),
             Request::Release(release) => self.request_release(step, ask, &release, resolved),

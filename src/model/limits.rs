@@ -61,6 +61,23 @@ pub const QUEUED_BYTES_MAX: u64 = 1024 * 1024 * 1024;
 /// New mail is refused when the file system has less than this left, so that evidence still commits.
 pub const DISK_FREE_BYTES_MIN: u64 = 64 * 1024 * 1024;
 
+/// Mails and bytes that are indexed for a search in one lap.
+pub const INDEX_MAILS_PER_SLICE: usize = 512;
+/// See [`INDEX_MAILS_PER_SLICE`].
+pub const INDEX_BYTES_PER_SLICE: usize = 1024 * 1024;
+/// What a search may ask for, in bytes.
+pub const SEARCH_BYTES_MAX: usize = 1_000;
+/// Searches that wait for the index at once.
+pub const SEARCHES_MAX: usize = 64;
+/// A piece of a body that a search shows.
+pub const EXCERPT_CHARS_MAX: usize = 160;
+/// Default of `retention`: finished mail is forgotten this long after it was accepted.
+pub const RETENTION_MS: i64 = 180 * 24 * 60 * 60 * 1_000;
+/// Finished mails that are forgotten in one lap.
+pub const FORGET_MAILS_PER_SLICE: usize = 200;
+/// How often finished mail is looked for, in a relay that has something to do anyway.
+pub const FORGET_EVERY_MS: i64 = 60 * 60 * 1_000;
+
 /// Outcomes that one notice lists.
 pub const NOTICE_LINES_MAX: usize = 20;
 

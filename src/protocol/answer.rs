@@ -316,6 +316,9 @@ pub struct MailInfo {
     /// Why it stands there, where that is listed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// A piece of its body, where it was searched for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub excerpt: Option<String>,
 }
 
 /// The answer to `mail/list`, newest first.

@@ -36,6 +36,7 @@ pub enum Request {
     Requeue(Settle),
     Dead(Dead),
     Discard(Discard),
+    Search(Search),
     Next(Next),
     Hold(Hold),
     Release(Release),
@@ -224,6 +225,16 @@ pub struct Discard {
     pub id: Option<String>,
 }
 
+/// `mail/search`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Search {
+    /// Words that the subject or body has, all of them; one may end in `*`.
+    pub text: String,
+    /// How many, newest first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+}
+
 /// `mail/next`: the caller's next mail, handed over.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -318,6 +329,7 @@ impl Request {
             "mail/read" => Request::Read(read(method, params)?),
             "mail/trace" => Request::Trace(read(method, params)?),
             "mail/wait" => Request::Wait(read(method, params)?),
+            "mail/search" => Request::Search(read(method, params)?),
             "mail/next" => Request::Next(read(method, params)?),
             "session/hold" => Request::Hold(read(method, params)?),
             "session/release" => Request::Release(read(method, params)?),
@@ -357,6 +369,7 @@ impl Request {
             Request::Read(_) => "mail/read",
             Request::Trace(_) => "mail/trace",
             Request::Wait(_) => "mail/wait",
+            Request::Search(_) => "mail/search",
             Request::Next(_) => "mail/next",
             Request::Hold(_) => "session/hold",
             Request::Release(_) => "session/release",
@@ -416,6 +429,7 @@ impl Request {
             Request::Remove(one) | Request::Attach(one) | Request::Show(one) => check_name(&one.name)?,
             Request::Look(look) => check_name(&look.name)?,
             Request::Hold(hold) => check_name(&hold.name)?,
+            Request::Search(search) => check_search(&search.text)?,
             Request::Next(Next { from: Some(from), .. }) => check_name(from)?,
             Request::Inbox(inbox) => {
                 inbox.name.iter().chain(&inbox.from).try_for_each(|name| check_name(name))?;
@@ -460,6 +474,17 @@ pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Resul
         }
     }
     check_size("idempotency key", key, limits::KEY_BYTES_MAX)
+}
+
+/// Checks what a search asks for; clients call it too.
+///
+/// # Errors
+/// `usage` when there is nothing to search for, or too much.
+pub fn check_search(text: &str) -> Result<(), Fault> {
+    if !text.chars().any(char::is_alphanumeric) {
+        return Err(Fault::usage("search refused: there is no word to search for"));
+    }
+    check_size("text", Some(text), limits::SEARCH_BYTES_MAX)
 }
 
 /// Checks what a spawn asks for; clients call it too, so that a bad one starts no relay.

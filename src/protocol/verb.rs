@@ -35,6 +35,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "ask", method: None, starts_relay: true, operator: true, mutates: true, help: "Send mail and wait for the answer to it" },
     Verb { name: "inbox", method: Some("mail/list"), starts_relay: true, operator: true, mutates: false, help: "List a recipient's mail; yours without a name" },
     Verb { name: "read", method: Some("mail/read"), starts_relay: true, operator: true, mutates: true, help: "Show one mail whole" },
+    Verb { name: "search", method: Some("mail/search"), starts_relay: true, operator: true, mutates: false, help: "Find mail by the words in it" },
     Verb { name: "trace", method: Some("mail/trace"), starts_relay: true, operator: true, mutates: false, help: "Show where a mail is and every step it took" },
     Verb { name: "wait", method: Some("mail/next"), starts_relay: true, operator: true, mutates: true, help: "Wait for your next mail, or for the answer to one" },
     Verb { name: "ack", method: Some("mail/ack"), starts_relay: true, operator: true, mutates: true, help: "Confirm a mail; settles one in doubt as taken" },

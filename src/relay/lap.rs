@@ -20,6 +20,7 @@ use super::clients::{Asked, Clients, turned_away};
 use super::clock::Clock;
 use super::entropy::Entropy;
 use super::perform::Facts;
+use super::upkeep::Upkeep;
 use super::watch::Watch;
 use crate::boot::lock::Lock;
 use crate::boot::process;
@@ -66,6 +67,8 @@ pub struct Relay {
     pub(super) watch: Option<Watch>,
     /// Whether the file system is nearly full, once somebody has asked in this lap.
     pub(super) disk_low: Option<bool>,
+    /// What is done between laps.
+    pub(super) upkeep: Upkeep,
     /// A descriptor kept for turning a client away when there are no others.
     pub(super) spare: Option<std::fs::File>,
 }
@@ -128,7 +131,11 @@ impl Relay {
 
     /// How long to wait: not at all when something was left over, for ever when nothing is due.
     fn timeout(&mut self) -> Option<Duration> {
-        if !self.inputs.is_empty() || self.clients.has_unread() || self.children.has_unread() {
+        if self.upkeep.is_due()
+            || !self.inputs.is_empty()
+            || self.clients.has_unread()
+            || self.children.has_unread()
+        {
             return Some(Duration::ZERO);
         }
         let deadline = [self.core.deadline(), self.children.deadline()].into_iter().flatten().min()?;
@@ -200,6 +207,7 @@ impl Relay {
         for action in actions {
             self.perform(action, now);
         }
+        self.upkeep(now)?;
         for conn in self.clients.flush(self.poll.registry()) {
             self.inputs.push(Input::ConnClosed { conn });
         }

@@ -12,6 +12,7 @@ mod logfile;
 mod perform;
 mod resolve;
 mod start;
+mod upkeep;
 mod watch;
 
 pub use start::{Options, run};

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use super::child::DIRECTORY;
 use super::lap::Relay;
 use super::resolve::environment_file;
+use super::upkeep::Search;
 use crate::boot::statedir::NotedRoot;
 use crate::boot::{environment, process};
 use crate::core::action::{Action, Deliver, Event, Query};
@@ -30,6 +31,8 @@ pub struct Facts {
     pub bundle: BundleName,
     /// The project's root, if it is known.
     pub root: Option<NotedRoot>,
+    /// How long finished mail is kept; `None` for ever.
+    pub retention_ms: Option<i64>,
     /// When the relay started.
     pub started_at: Millis,
 }
@@ -40,6 +43,9 @@ impl Relay {
             Action::Reply { conn, id, answer } => self.reply(conn, &id, answer),
             Action::Refuse { conn, id, fault } => {
                 self.clients.answer(conn, &rpc::refusal(Some(&id), &RpcError::of(&fault)))
+            }
+            Action::Query { conn, id, query: Query::Search { text, limit, at } } => {
+                self.search(Search { conn, id, text, limit, at });
             }
             Action::Query { conn, id, query } => self.query(conn, &id, query),
             Action::Notify { conn, event } => self.clients.notify(conn, &notice(&event)),
@@ -105,6 +111,8 @@ impl Relay {
             }
             Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
             Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
+            // Answered when the index is up to date.
+            Query::Search { text, limit, at } => Some(Answer::Mails(self.store.search(&text, limit, at)?)),
             Query::Dead { limit, at } => Some(Answer::Mails(self.store.dead(limit, at)?)),
             Query::Show { mut session } => {
                 session.environment =

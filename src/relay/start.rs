@@ -24,6 +24,7 @@ use super::entropy::Entropy;
 use super::lap::{Fatal, Relay};
 use super::perform::Facts;
 use super::resolve::environment_file;
+use super::upkeep::Upkeep;
 use super::{child, logfile};
 use crate::boot::config::{self, UserConfig};
 use crate::boot::filesystem;
@@ -131,7 +132,12 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     let failed = |error: std::io::Error| Fault::io(format!("the relay failed to start: {error}"));
     let mut relay = Relay {
         poll: Poll::new().map_err(failed)?,
-        facts: Facts { bundle: options.bundle.clone(), root: dir.noted_root()?, started_at },
+        facts: Facts {
+            bundle: options.bundle.clone(),
+            root: dir.noted_root()?,
+            retention_ms: config.retention_ms()?,
+            started_at,
+        },
         dir,
         store,
         core: Core::new(ledger, settings),
@@ -148,6 +154,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         leaving: false,
         watch: None,
         disk_low: None,
+        upkeep: Upkeep::default(),
         spare: std::fs::File::open("/dev/null").ok(),
     };
     relay.register().map_err(failed)?;

@@ -13,6 +13,7 @@ mod load;
 mod lookup;
 mod query;
 mod schema;
+mod search;
 mod sql;
 
 use std::path::Path;

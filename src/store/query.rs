@@ -159,7 +159,7 @@ impl Store {
     }
 }
 
-fn info(row: &Row<'_>, now: Millis) -> rusqlite::Result<MailInfo> {
+pub(super) fn info(row: &Row<'_>, now: Millis) -> rusqlite::Result<MailInfo> {
     let mail = super::lookup::mail(row)?;
     let state: DeliveryState = row.get::<_, Col<_>>("delivery_state")?.0;
     Ok(MailInfo {
@@ -178,5 +178,6 @@ fn info(row: &Row<'_>, now: Millis) -> rusqlite::Result<MailInfo> {
         unread: state.is_open(),
         recipient: None,
         reason: None,
+        excerpt: None,
     })
 }

@@ -26,6 +26,7 @@ mod release;
 mod remove;
 mod reply;
 mod requeue;
+mod search;
 mod selftest;
 mod send;
 mod show;

@@ -18,6 +18,7 @@ pub mod release;
 pub mod remove;
 pub mod reply;
 pub mod requeue;
+pub mod search;
 pub mod selftest;
 pub mod send;
 pub mod show;
@@ -45,6 +46,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Reply(args) => reply::run(context, args),
         Command::Inbox(args) => inbox::run(context, args),
         Command::Read(args) => read::run(context, &args),
+        Command::Search(args) => search::run(context, args),
         Command::Trace(args) => trace::run(context, &args),
         Command::Ask(args) => ask::run(context, args),
         Command::Wait(args) => wait::run(context, args),

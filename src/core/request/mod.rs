@@ -14,6 +14,7 @@ mod release;
 mod remove;
 mod reply;
 mod requeue;
+mod search;
 mod send;
 mod show;
 mod spawn;
