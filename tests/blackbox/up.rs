@@ -65,3 +65,34 @@ fn a_variable_that_is_not_utf8_starts_a_relay_all_the_same() {
     let _ = house.call_of(command).run().ok();
     assert!(house.relay_pid().is_some());
 }
+
+/// Users 3: a stopped session that may be woken is woken by new mail, one place at a time; what waited when it was stopped
+/// does not wake it, nor does fyi.
+#[test]
+fn mail_wakes_a_stopped_session_that_may_be_woken() {
+    let team = Team::nobody();
+    let (house, model) = (&team.house, &team.model);
+    std::fs::write(house.config_dir().join("config.toml"), "wake_max = 1\n").expect("the house is writable");
+    for name in ["lead", "reviewer"] {
+        let _ = house.run(&["spawn", name, "--wake-on-mail"]).ok();
+    }
+    let _ = house.run(&["spawn", "deaf"]).ok();
+    let _ = house.run(&["hold", "lead"]).ok();
+    let waited = sent_id(&house.run(&["send", "lead", "sent before the stop"]).ok());
+    let _ = house.run(&["down", "lead", "reviewer", "deaf"]).ok();
+    let _ = house.run(&["release", "lead"]).ok();
+    let _ = house.run(&["send", "lead", "for your information", "--priority", "fyi"]).ok();
+    let _ = house.run(&["send", "deaf", "nobody hears"]).ok();
+    assert_eq!(house.processes().len(), 1, "nothing wakes for those: {:?}", house.processes());
+    let _ = house.run(&["send", "reviewer", "wake up", "--wait"]).ok();
+    let late = house.run(&["send", "lead", "you, too", "--json"]).ok().json();
+    let reason = late["deliveries"][0]["reason"].as_str().unwrap_or_default().to_owned();
+    assert!(reason.contains("lead sleeps since") && reason.contains("1 others are awake"), "{reason}");
+    assert_eq!(session(house, "reviewer")["wanted"], "down", "what is wanted of it has not changed");
+    // The place is free again, and what waited goes along in order.
+    let _ = house.run(&["down", "reviewer"]).ok();
+    read_once(model, "you, too");
+    read_once(model, "sent before the stop");
+    assert_eq!(state(house, &waited), "consumed");
+    assert_eq!(model.times_read("nobody hears"), 0);
+}
