@@ -9,7 +9,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
@@ -22,15 +22,16 @@ struct Place {
 
 fn main() {
     let mut words = std::env::args().skip(1);
-    let house =
-        PathBuf::from(words.next().expect("usage: bench HOUSE AGENTMUX SECONDS [cold|warm|rate|idle]..."));
+    let house = PathBuf::from(
+        words.next().expect("usage: bench HOUSE AGENTMUX SECONDS [cold|warm|rate|crowd|pipe|idle]..."),
+    );
     let agentmux = PathBuf::from(words.next().expect("the program to measure"));
     let seconds: u64 = words.next().and_then(|text| text.parse().ok()).expect("seconds of idleness to watch");
     let chosen: Vec<String> = words.collect();
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
     let bundle = house.join("state/bundles/bench");
     let place = Place { agentmux, house, bundle };
-    println!("{:<44} {:>6} {:>21} {:>21} {:>6}", "", "N", "ours median/p99", "theirs median/p99", "ratio");
+    println!("{:<54} {:>6} {:>21} {:>21} {:>6}", "", "N", "ours median/p99", "theirs median/p99", "ratio");
     if wants("warm") {
         warm(&place, "stopped", 300);
         warm(&place, "s1", 60);
@@ -41,6 +42,13 @@ fn main() {
     }
     if wants("cold") {
         cold(&place, 40);
+    }
+    if wants("crowd") {
+        crowd(&place, "stopped", 20);
+        crowd(&place, "s1", 20);
+    }
+    if wants("pipe") {
+        pipe(&place, 30);
     }
     if wants("idle") {
         idle(&place, seconds);
@@ -74,6 +82,42 @@ fn cold(place: &Place, count: usize) {
         timed(place.tmux(n).arg("kill-server"));
     }
     row("cold: send s1 | tmux new-session -d", &mut ours, &mut theirs);
+}
+
+/// So many clients at once find nothing running; what counts is when the last of them has been served.
+fn crowd(place: &Place, to: &str, rounds: usize) {
+    const CLIENTS: usize = 64;
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for round in 0..rounds {
+        place.end_relay();
+        ours.push(all_at_once((0..CLIENTS).map(|_| place.send(to)).collect()));
+        let n = 10_000 + round;
+        let client = |name: usize| {
+            let mut client = place.tmux(n);
+            client.args(["new-session", "-d", "-s", &name.to_string()]);
+            client
+        };
+        theirs.push(all_at_once((0..CLIENTS).map(client).collect()));
+        timed(place.tmux(n).arg("kill-server"));
+    }
+    row(&format!("crowd: last of 64 cold send {to} | tmux new-session"), &mut ours, &mut theirs);
+}
+
+/// A cold start in a pipeline: whoever reads the pipe sees its end when the command ends, and not when the relay does.
+fn pipe(place: &Place, count: usize) {
+    let script = |words: &str| {
+        let mut shell = Command::new("sh");
+        shell.args(["-c", words]).arg(&place.agentmux);
+        shell
+    };
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        place.end_relay();
+        ours.push(timed(&mut script("out=$(\"$0\" send stopped hi | cat)")));
+        place.end_relay();
+        theirs.push(timed(&mut script("\"$0\" send stopped hi")));
+    }
+    row("pipe: out=$(send stopped hi | cat) | without", &mut ours, &mut theirs);
 }
 
 /// One connection, one mail after the other; against one round trip over a socket with an appended line and its fdatasync.
@@ -117,7 +161,7 @@ fn many(place: &Place) {
     });
     let all = (CONNECTIONS * EACH) as f64 / began.elapsed().as_secs_f64();
     println!(
-        "{:<44} {:>6} {:>15.0} per s {:>15.0} per s {:>6.2}",
+        "{:<54} {:>6} {:>15.0} per s {:>15.0} per s {:>6.2}",
         "accept: 64 connections | one",
         CONNECTIONS * EACH,
         all,
@@ -262,6 +306,22 @@ fn timed(command: &mut Command) -> Duration {
     took
 }
 
+/// Starts all of them, and tells how long it took until the last had ended well.
+fn all_at_once(mut commands: Vec<Command>) -> Duration {
+    let began = Instant::now();
+    let start = |command: &mut Command| {
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts")
+    };
+    let children: Vec<Child> = commands.iter_mut().map(start).collect();
+    let ended: Vec<Output> =
+        children.into_iter().map(|child| child.wait_with_output().expect("it ends")).collect();
+    let took = began.elapsed();
+    for output in ended {
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    took
+}
+
 fn row(name: &str, ours: &mut [Duration], theirs: &mut [Duration]) {
     ours.sort();
     theirs.sort();
@@ -270,7 +330,7 @@ fn row(name: &str, ours: &mut [Duration], theirs: &mut [Duration]) {
     };
     let words = |all: &[Duration]| format!("{:.2} / {:.2} ms", at(all, 50), at(all, 99));
     let ratio = at(ours, 50) / at(theirs, 50);
-    println!("{name:<44} {:>6} {:>21} {:>21} {ratio:>6.2}", ours.len(), words(ours), words(theirs));
+    println!("{name:<54} {:>6} {:>21} {:>21} {ratio:>6.2}", ours.len(), words(ours), words(theirs));
 }
 
 fn status_field(pid: i32, file: &str, field: &str) -> u64 {

@@ -9,9 +9,13 @@ pub const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
 /// What may wait to be written to one client before that client is closed.
 pub const CLIENT_OUT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What is read from one descriptor in one lap.
-pub const READ_BYTES_PER_LAP: usize = 256 * 1024;
+pub const READ_BYTES_PER_LAP: usize = 64 * 1024;
 /// Requests of one client that are handled in one lap; the rest waits for the next one.
-pub const REQUESTS_PER_CLIENT_PER_LAP: usize = 64;
+pub const REQUESTS_PER_CLIENT_PER_LAP: usize = 16;
+/// Requests that are handled in one lap, shared by the clients that are ready; each has at least one.
+pub const REQUESTS_PER_LAP: usize = 64;
+/// Connections taken in one lap, so that a crowd at the door keeps nobody waiting who is in.
+pub const ACCEPTS_PER_LAP: usize = 8;
 /// Connections served at once; the next one gets a typed refusal.
 pub const CLIENTS_MAX: usize = 2_000;
 /// Requests of one connection that may wait for something at once.
@@ -190,6 +194,7 @@ const _: () = assert!(BODY_BYTES_MAX + 32 * 1024 <= TURN_CHARS_MAX, "a body and 
 const _: () =
     assert!(ANSWER_BYTES_MAX * 2 <= CLIENT_OUT_BYTES_MAX, "an answer fits the out-buffer with room");
 const _: () = assert!(TURN_CHARS_MAX * 6 <= CHILD_OUT_BYTES_MAX, "a turn fits the child's out-buffer");
+const _: () = assert!(REQUESTS_PER_CLIENT_PER_LAP <= REQUESTS_PER_LAP);
 const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
 const _: () =

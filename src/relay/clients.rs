@@ -32,6 +32,8 @@ struct Client {
     owed: usize,
     /// The peer will send no more.
     ended: bool,
+    /// The refusal of a line that nobody can read. It is the last that this client hears, after the answers to what it asked before.
+    last_word: Option<String>,
     /// Closes once `out` is written.
     doomed: bool,
     /// Closes now.
@@ -48,9 +50,6 @@ pub struct Asked {
     /// The request.
     pub request: Request,
 }
-
-/// What one read may bring.
-const READ_BYTES: usize = 64 * 1024;
 
 /// All clients.
 #[derive(Debug, Default)]
@@ -82,6 +81,7 @@ impl Clients {
             closing: false,
             owed: 0,
             ended: false,
+            last_word: None,
             doomed: false,
             gone: false,
         };
@@ -104,16 +104,24 @@ impl Clients {
         std::mem::take(&mut self.unread)
     }
 
-    /// Reads what a client has sent, up to its share of a lap, and appends its requests.
-    pub fn read(&mut self, conn: ConnId, asked: &mut Vec<Asked>) {
+    /// Reads what clients have sent, each up to its share of a lap, and appends their requests.
+    pub fn read_all(&mut self, ready: &BTreeSet<ConnId>, asked: &mut Vec<Asked>) {
+        let share = limits::REQUESTS_PER_LAP / ready.len().max(1);
+        let share = share.clamp(1, limits::REQUESTS_PER_CLIENT_PER_LAP);
+        for conn in ready {
+            self.read(*conn, share, asked);
+        }
+    }
+
+    fn read(&mut self, conn: ConnId, share: usize, asked: &mut Vec<Asked>) {
         let Some(client) = self.all.get_mut(&conn) else { return };
         // What is here already goes first, so that a flood waits in the kernel and not in this process.
         if self.buffer.is_empty() {
-            self.buffer = vec![0; READ_BYTES];
+            self.buffer = vec![0; limits::READ_BYTES_PER_LAP];
         }
         let more = client.lines.has_line() || client.fill(&mut self.buffer);
-        let mut left = limits::REQUESTS_PER_CLIENT_PER_LAP;
-        while left > 0 && !client.doomed {
+        let mut left = share;
+        while left > 0 && client.is_heard() {
             let Some(line) = client.lines.next_line() else { break };
             left -= 1;
             let parsed = match line {
@@ -141,12 +149,11 @@ impl Clients {
                 Ok(Message::Notification { .. } | Message::Response { .. }) => {}
                 Err(bad) => {
                     let error = RpcError { code: bad.number, ..RpcError::of(&bad.fault) };
-                    client.push(&rpc::refusal(bad.id.as_ref(), &error));
-                    client.doomed = true;
+                    client.last_word = Some(rpc::refusal(bad.id.as_ref(), &error));
                 }
             }
         }
-        if more || (client.lines.has_line() && !client.doomed) {
+        if more || (client.lines.has_line() && client.is_heard()) {
             self.unread.insert(conn);
         }
         self.dirty.insert(conn);
@@ -197,6 +204,10 @@ impl Clients {
         let mut closed = Vec::new();
         for conn in std::mem::take(&mut self.dirty) {
             let Some(client) = self.all.get_mut(&conn) else { continue };
+            if let Some(line) = client.last_word.take() {
+                client.push(&line);
+                client.doomed = true;
+            }
             client.drain();
             client.wait_to_write(registry, Token(conn.0 as usize));
             let finished = client.out.is_empty()
@@ -227,7 +238,7 @@ impl Client {
                 Ok(0) => self.ended = true,
                 Ok(count) => {
                     read += count;
-                    if !self.doomed {
+                    if self.is_heard() {
                         self.lines.push(&buffer[..count]);
                     }
                     // A short read has emptied the socket: the kernel tells when there is more.
@@ -261,6 +272,11 @@ impl Client {
         }
     }
 
+    /// Whether what it sends is still looked at.
+    fn is_heard(&self) -> bool {
+        !self.doomed && self.last_word.is_none()
+    }
+
     fn push(&mut self, line: &str) {
         if self.doomed || self.gone {
             return;
@@ -285,11 +301,14 @@ impl Client {
         }
         self.out.clear();
         self.written = 0;
-        if self.out.capacity() > limits::READ_BYTES_PER_LAP {
+        if self.out.capacity() > OUT_BYTES_KEPT {
             self.out = Vec::new();
         }
     }
 }
+
+/// An out-buffer that has grown past this is given back when it is empty.
+const OUT_BYTES_KEPT: usize = 256 * 1024;
 
 /// The line for a connection that is not taken.
 pub fn turned_away(code: Code, why: &str) -> String {

@@ -62,6 +62,8 @@ pub struct Relay {
     /// What performing actions led to; handled in the next lap.
     pub(super) inputs: Vec<Input>,
     pub(super) next_client: usize,
+    /// Somebody may be waiting to be accepted.
+    pub(super) at_the_door: bool,
     pub(super) leaving: bool,
     /// Tells when a name in the directory goes.
     pub(super) watch: Option<Watch>,
@@ -132,6 +134,7 @@ impl Relay {
     /// How long to wait: not at all when something was left over, for ever when nothing is due.
     fn timeout(&mut self) -> Option<Duration> {
         if self.upkeep.is_due()
+            || self.at_the_door
             || !self.inputs.is_empty()
             || self.clients.has_unread()
             || self.children.has_unread()
@@ -152,7 +155,7 @@ impl Relay {
         let mut readable = self.clients.take_unread();
         for event in events {
             match event.token() {
-                LISTENER => self.accept(&mut inputs),
+                LISTENER => self.at_the_door = true,
                 SIGNALS => self.read_signals(&mut inputs),
                 DIRECTORY => self.on_directory(&mut inputs),
                 token => match self.children.source(token) {
@@ -171,9 +174,10 @@ impl Relay {
                 },
             }
         }
-        for conn in readable {
-            self.clients.read(conn, &mut asked);
+        if self.at_the_door {
+            self.at_the_door = self.accept(&mut inputs);
         }
+        self.clients.read_all(&readable, &mut asked);
         self.children.advance(self.poll.registry(), &self.dir, now, &mut inputs);
         for nonce in exits {
             self.children.on_exit(self.poll.registry(), nonce, &mut inputs);
@@ -214,20 +218,25 @@ impl Relay {
         Ok(())
     }
 
-    fn accept(&mut self, inputs: &mut Vec<Input>) {
-        loop {
+    /// Takes as many clients as a lap may take; true when there may be more.
+    fn accept(&mut self, inputs: &mut Vec<Input>) -> bool {
+        for _ in 0..limits::ACCEPTS_PER_LAP {
             match self.listener.accept() {
                 Ok((stream, _)) => self.welcome(stream, inputs),
-                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return false,
                 Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
                     if !self.turn_one_away() {
-                        return;
+                        return false;
                     }
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
-                Err(error) => return log::warn!("accepting a client failed: {error}"),
+                Err(error) => {
+                    log::warn!("accepting a client failed: {error}");
+                    return false;
+                }
             }
         }
+        true
     }
 
     fn welcome(&mut self, stream: UnixStream, inputs: &mut Vec<Input>) {

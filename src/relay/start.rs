@@ -151,6 +151,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         entropy: Entropy::open().map_err(failed)?,
         inputs: Vec::new(),
         next_client: 0,
+        at_the_door: false,
         leaving: false,
         watch: None,
         disk_low: None,

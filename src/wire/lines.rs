@@ -57,6 +57,10 @@ impl Lines {
                 Some(Ok(line.strip_suffix(b"\r").unwrap_or(line)))
             }
             None if self.buffer.len() - self.start <= self.bytes_max => {
+                if self.start == self.buffer.len() && self.buffer.capacity() > KEPT_BYTES {
+                    self.buffer = Vec::new();
+                    self.start = 0;
+                }
                 self.searched = self.buffer.len();
                 None
             }
@@ -71,7 +75,7 @@ impl Lines {
 
     /// Whether a whole line may still be waiting (so that a bounded reader comes back without new bytes).
     pub fn has_line(&self) -> bool {
-        !self.dead && self.buffer[self.start..].contains(&b'\n')
+        !self.dead && self.buffer[self.searched..].contains(&b'\n')
     }
 
     /// Bytes held.
@@ -79,6 +83,9 @@ impl Lines {
         self.buffer.len() - self.start
     }
 }
+
+/// A buffer that has grown past this is given back when it is empty.
+const KEPT_BYTES: usize = 256 * 1024;
 
 #[cfg(test)]
 mod tests {
@@ -104,6 +111,19 @@ mod tests {
             assert_eq!(got, want, "split at {split}");
             assert_eq!(lines.held(), 4);
         }
+    }
+
+    /// Whoever has sent one long line and then nothing holds no memory for it.
+    #[test]
+    fn a_long_line_leaves_no_buffer_behind() {
+        let mut lines = Lines::new(1 << 20);
+        lines.push(&[&[b'x'; 1 << 19][..], b"\n"].concat());
+        assert_eq!(all(&mut lines).len(), 1);
+        assert_eq!(lines.buffer.capacity(), 0);
+        lines.push(b"next\nrest");
+        assert!(lines.has_line());
+        assert_eq!(all(&mut lines), vec![Ok(b"next".to_vec())]);
+        assert!(!lines.has_line());
     }
 
     #[test]

@@ -104,10 +104,10 @@ pub fn parse(line: &[u8], strict: bool) -> Result<Message, BadLine> {
     };
     let text = std::str::from_utf8(line)
         .map_err(|_| bad(-32_700, None, "request refused: the line is not UTF-8"))?;
-    let text = cut_at_depth(text, limits::JSON_DEPTH_MAX);
-    if strict && matches!(text, Cow::Owned(_)) {
+    if strict && is_deeper(text, limits::JSON_DEPTH_MAX) {
         return Err(bad(-32_700, None, "request refused: the line is nested too deeply"));
     }
+    let text = if strict { Cow::Borrowed(text) } else { cut_at_depth(text, limits::JSON_DEPTH_MAX) };
     let raw: Raw = serde_json::from_str(&text).map_err(|error| {
         let number = if error.is_data() { -32_600 } else { -32_700 };
         bad(number, None, &format!("request refused: the line is not a JSON-RPC object: {error}"))
@@ -138,38 +138,63 @@ pub fn parse(line: &[u8], strict: bool) -> Result<Message, BadLine> {
     }
 }
 
+/// How deep in lists and objects a place of a text is.
+#[derive(Default)]
+struct Nesting {
+    depth: usize,
+    in_string: bool,
+    escaped: bool,
+}
+
+impl Nesting {
+    /// Goes on by one byte; returns the brackets that it opens (1) or closes (-1).
+    fn step(&mut self, byte: u8) -> i8 {
+        if self.in_string {
+            match byte {
+                _ if self.escaped => self.escaped = false,
+                b'\\' => self.escaped = true,
+                b'"' => self.in_string = false,
+                _ => {}
+            }
+            return 0;
+        }
+        match byte {
+            b'"' => self.in_string = true,
+            b'[' | b'{' => {
+                self.depth += 1;
+                return 1;
+            }
+            b']' | b'}' => {
+                self.depth = self.depth.saturating_sub(1);
+                return -1;
+            }
+            _ => {}
+        }
+        0
+    }
+}
+
+/// Whether anything is nested deeper than `limit`; looks no further than to the first such place.
+fn is_deeper(text: &str, limit: usize) -> bool {
+    let mut nesting = Nesting::default();
+    text.bytes().any(|byte| nesting.step(byte) > 0 && nesting.depth > limit)
+}
+
 /// The text with `null` for every list and object that is nested deeper than `limit`; borrowed when there is none.
 fn cut_at_depth(text: &str, limit: usize) -> Cow<'_, str> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
+    let mut nesting = Nesting::default();
     let mut cut: Option<String> = None;
     let mut kept_to = 0;
     for (at, byte) in text.bytes().enumerate() {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
+        let before = nesting.depth;
+        match nesting.step(byte) {
+            1 if before == limit => {
+                let cut = cut.get_or_insert_default();
+                cut.push_str(&text[kept_to..at]);
+                cut.push_str("null");
+                kept_to = text.len();
             }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'[' | b'{' => {
-                depth += 1;
-                if depth == limit + 1 {
-                    let cut = cut.get_or_insert_default();
-                    cut.push_str(&text[kept_to..at]);
-                    cut.push_str("null");
-                    kept_to = text.len();
-                }
-            }
-            b']' | b'}' => {
-                if depth == limit + 1 {
-                    kept_to = at + 1;
-                }
-                depth = depth.saturating_sub(1);
-            }
+            -1 if before == limit + 1 => kept_to = at + 1,
             _ => {}
         }
     }

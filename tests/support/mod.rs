@@ -7,9 +7,11 @@
 
 pub mod call;
 pub mod house;
+pub mod inputs;
 pub mod model;
 pub mod rounds;
 pub mod seeded;
+pub mod siege;
 pub mod tmux;
 
 pub use call::{Call, Ran, Spawned};

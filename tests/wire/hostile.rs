@@ -183,6 +183,20 @@ fn a_line_that_is_no_message_is_refused_by_its_kind_and_its_connection_closed() 
     assert_eq!(status["result"]["mail"]["queued"], 0, "{status}");
 }
 
+/// Symptom: a mail that was pipelined before a line of garbage was stored, and its sender not told. Cause: the refusal closed the
+/// connection before the answers of that lap were queued. Now: the refusal comes last.
+#[test]
+fn what_was_asked_before_an_unreadable_line_is_answered_before_its_refusal() {
+    let house = House::new();
+    let mut socket = Socket::open(&house);
+    let lines = [request(1, "hello", &hello()), request(2, "session/list", &json!({})), "#".to_owned()];
+    assert!(socket.write(format!("{}\n", lines.join("\n")).as_bytes()));
+    assert_eq!(socket.answer()["id"], 1);
+    assert_eq!(socket.answer()["id"], 2);
+    let _ = error(&socket.answer(), -32_700, "usage");
+    socket.ended();
+}
+
 #[test]
 fn a_wrong_method_or_wrong_parameters_are_refused_and_the_connection_goes_on() {
     let house = House::new();

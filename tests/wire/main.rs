@@ -7,7 +7,9 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod crowd;
 mod docs;
 mod generated;
 mod hostile;
+mod siege;
 mod socket;
