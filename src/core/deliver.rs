@@ -46,12 +46,12 @@ impl Core {
 
     /// A turn runs: mail for now interrupts it, and at a boundary other mail may join it.
     fn evaluate_running_turn(&mut self, step: &mut Step, name: &Name, nonce: Nonce, turn: TurnId) {
-        let mail_for_now = !self.mail_for_now(name).is_empty();
+        let pressing = self.ledger.queue(name).is_some_and(|queue| !queue.pressing.is_empty());
         let Some(running) = self.sessions.get_mut(name) else { return };
         if running.interrupting.as_ref() == Some(&turn) {
             return;
         }
-        if mail_for_now {
+        if pressing {
             running.interrupting = Some(turn.clone());
             let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
             return step.act(Action::Command { nonce, command });
@@ -136,10 +136,12 @@ impl Core {
         self.cut_to_batch(name, all.into_iter())
     }
 
-    /// Queued mails that fit, none of which would overtake one of the same sender and priority (G6).
+    /// Queued mails that fit, none of which would overtake one of the same sender and priority (G6). Looks at the first ones
+    /// only: this happens at every boundary, and a queue may be very long.
     fn in_order(&self, name: &Name, fits: impl Fn(&Delivery) -> bool) -> Vec<DeliveryId> {
         let mut passed_over: BTreeSet<(Priority, &Name)> = BTreeSet::new();
         let queued = self.ledger.queue(name).into_iter().flat_map(|queue| &queue.queued);
+        let queued = queued.take(limits::STEER_LOOK_MAX);
         let mut found = Vec::new();
         for (priority, id) in queued {
             let Some(delivery) = self.ledger.deliveries.get(id) else { continue };
@@ -174,21 +176,19 @@ impl Core {
 
     /// Mail that interrupts, and what its senders wrote before it in the same priority (G6).
     fn mail_for_now(&self, name: &Name) -> Vec<DeliveryId> {
-        let queued = || {
-            let ids = self.ledger.queue(name).into_iter().flat_map(|queue| &queue.queued);
-            ids.filter_map(|(_, id)| Some((*id, self.ledger.deliveries.get(id)?)))
+        let Some(queue) = self.ledger.queue(name).filter(|queue| !queue.pressing.is_empty()) else {
+            return Vec::new();
         };
+        let header = |id: &DeliveryId| self.ledger.deliveries.get(id);
         let mut last_of: BTreeMap<(Priority, &Name), DeliveryId> = BTreeMap::new();
-        for (id, delivery) in queued().filter(|(_, delivery)| delivery.when == Some(When::Now)) {
+        for (id, delivery) in queue.pressing.iter().filter_map(|id| Some((*id, header(id)?))) {
             last_of.insert((delivery.priority, &delivery.from), id);
         }
-        if last_of.is_empty() {
-            return Vec::new();
-        }
-        let goes = |id, delivery: &Delivery| {
-            last_of.get(&(delivery.priority, &delivery.from)).is_some_and(|last| id <= *last)
+        let goes = |(priority, id): &&(Priority, DeliveryId)| {
+            let from = header(id).map(|delivery| &delivery.from);
+            from.and_then(|from| last_of.get(&(*priority, from))).is_some_and(|last| id <= last)
         };
-        queued().filter(|(id, delivery)| goes(*id, delivery)).map(|(id, _)| id).collect()
+        queue.queued.iter().filter(goes).map(|(_, id)| *id).collect()
     }
 
     /// Asks for claims in doubt; true while there are any, because nothing may overtake them.

@@ -91,10 +91,14 @@ impl Core {
         let (Some(session), Some(queue)) = (self.ledger.sessions.get(name), self.ledger.queue(name)) else {
             return false;
         };
-        let wakes = |(priority, id): &(Priority, DeliveryId)| {
-            *priority != Priority::Fyi && id.0 > session.stopped_after
+        // The newest of each priority tells: numbers grow in the order of acceptance.
+        let newest = |priority| {
+            let of_it = (priority, DeliveryId(i64::MIN))..=(priority, DeliveryId(i64::MAX));
+            queue.queued.range(of_it).next_back().map(|(_, id)| id.0)
         };
-        session.wake && session.held_until.is_none() && queue.queued.iter().any(wakes)
+        let wakes = |priority| newest(priority).is_some_and(|id| id > session.stopped_after);
+        let may = session.wake && session.held_until.is_none();
+        may && (wakes(Priority::Urgent) || wakes(Priority::Normal))
     }
 
     fn woken_count(&self) -> usize {

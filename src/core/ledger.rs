@@ -61,6 +61,8 @@ pub struct Claim {
 pub struct Queue {
     /// Queued mail in the order of delivery, without what the loop brake holds back.
     pub queued: BTreeSet<(Priority, DeliveryId)>,
+    /// Those of them that interrupt a running turn.
+    pub pressing: BTreeSet<DeliveryId>,
     /// Everything open, queued or not, oldest first.
     pub open: BTreeSet<DeliveryId>,
     /// Body bytes of everything open.
@@ -86,6 +88,20 @@ pub struct Ledger {
     pub last_delivery: i64,
     /// Body bytes of all open deliveries.
     pub bytes: u64,
+}
+
+impl Queue {
+    fn enqueue(&mut self, id: DeliveryId, delivery: &Delivery) {
+        self.queued.insert((delivery.priority, id));
+        if delivery.when == Some(When::Now) {
+            self.pressing.insert(id);
+        }
+    }
+
+    fn dequeue(&mut self, id: DeliveryId, priority: Priority) {
+        self.queued.remove(&(priority, id));
+        self.pressing.remove(&id);
+    }
 }
 
 impl Ledger {
@@ -176,7 +192,7 @@ impl Ledger {
         self.bytes += u64::from(delivery.bytes);
         if delivery.state == DeliveryState::Queued {
             if !delivery.braked {
-                queue.queued.insert((delivery.priority, id));
+                queue.enqueue(id, &delivery);
             }
             self.expiring.extend(delivery.expires_at.map(|at| (at, id)));
         }
@@ -205,9 +221,9 @@ impl Ledger {
         delivery.braked = braked;
         let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
         if braked {
-            queue.queued.remove(&(delivery.priority, id));
+            queue.dequeue(id, delivery.priority);
         } else if delivery.state == DeliveryState::Queued {
-            queue.queued.insert((delivery.priority, id));
+            queue.enqueue(id, delivery);
         }
     }
 
@@ -217,13 +233,13 @@ impl Ledger {
         assert!(from.may_become(to), "{} may not become {}", from.as_str(), to.as_str());
         delivery.state = to;
         delivery.braked = false;
-        let (priority, expires_at) = (delivery.priority, delivery.expires_at);
+        let expires_at = delivery.expires_at;
         let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
         if to == DeliveryState::Queued {
-            queue.queued.insert((priority, id));
+            queue.enqueue(id, delivery);
             self.expiring.extend(expires_at.map(|at| (at, id)));
         } else {
-            queue.queued.remove(&(priority, id));
+            queue.dequeue(id, delivery.priority);
             if let Some(at) = expires_at {
                 self.expiring.remove(&(at, id));
             }

@@ -87,6 +87,8 @@ pub const NOTICE_LINES_MAX: usize = 20;
 
 /// Default of `patience`: normal mail that has waited this long may join a running turn at its next boundary.
 pub const PATIENCE_MS: i64 = 5 * 60 * 1_000;
+/// Queued mails that are looked at for one that may join a running turn.
+pub const STEER_LOOK_MAX: usize = 1_000;
 /// Default of `brake_hops`.
 pub const BRAKE_HOPS: u32 = 24;
 /// Default of `brake_pair_per_minute`.

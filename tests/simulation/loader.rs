@@ -3,7 +3,7 @@
 //! **Invariant:** independent of `Ledger::apply` and `Ledger::restore`; every field is worked out here from rows.
 
 use agentmux::core::ledger::{Claim, Delivery, Ledger};
-use agentmux::model::mail::DeliveryState;
+use agentmux::model::mail::{DeliveryState, When};
 
 use crate::disk::Tables;
 
@@ -24,6 +24,7 @@ pub fn load(tables: &Tables) -> Ledger {
         if row.state == DeliveryState::Queued {
             if !row.braked {
                 queue.queued.insert((mail.priority, *id));
+                queue.pressing.extend((mail.when == Some(When::Now)).then_some(*id));
             }
             ledger.expiring.extend(expires_at.map(|at| (at, *id)));
         }
