@@ -142,8 +142,9 @@ fn a_session_that_is_stopped_as_its_turn_begins_leaves_no_turn_behind() {
     let (model, house) = house_with_reviewer();
     let _ = house.run(&["spawn", "other"]).ok(); // keeps the child alive
     for round in 0..10 {
+        // The model answers nothing, so that only an interrupt ends the turn.
         let text = format!("round {round}");
-        model.script([Rule::user(&text).exec("sleep 300")]);
+        model.script([Rule::user(&text).reply("never said").held_by("for ever")]);
         let _ = house.run(&["send", "reviewer", &text, "--wait=submitted"]).ok();
         let _ = house.run(&["down", "reviewer"]).ok();
         let _ = house.run(&["up", "reviewer"]).ok();

@@ -53,6 +53,8 @@ struct Thread {
     turn: Option<TurnId>,
     /// Whether it was busy when it was resumed, with a turn whose id we have not heard.
     busy: bool,
+    /// Whether a turn was asked for that has not shown itself yet.
+    expected: bool,
     /// The directory whose skills count.
     dir: String,
     /// Items of the running turn that are tools at work.
@@ -211,12 +213,11 @@ impl Codex {
 
     fn close_thread(&mut self, session: Name) {
         self.openings.remove(&session);
-        let starting = self.is_starting_a_turn(&session);
         let Some(thread) = self.threads.get_mut(&session) else {
             return self.events.push_back(ChildEvent::ThreadGone { session });
         };
         // A turn can only be interrupted by its id, and an interrupt before it has begun is refused.
-        if thread.turn.is_none() && (thread.busy || starting) {
+        if thread.turn.is_none() && (thread.busy || thread.expected) {
             thread.closing = true;
             return;
         }
@@ -234,15 +235,12 @@ impl Codex {
         self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Unsubscribe { session });
     }
 
-    fn is_starting_a_turn(&self, session: &Name) -> bool {
-        self.calls.values().any(|call| matches!(call, Call::Turn { session: other, .. } if other == session))
-    }
-
     fn start_turn(&mut self, session: Name, claim: ClaimId, text: &str) {
-        let Some(thread) = self.threads.get(&session) else {
+        let Some(thread) = self.threads.get_mut(&session) else {
             let why = "the thread is not open".to_owned();
             return self.events.push_back(ChildEvent::TurnRefused { session, claim, temporary: true, why });
         };
+        thread.expected = true;
         let params = json!({
             "threadId": &*thread.id,
             "input": [{"type": "text", "text": text}],
@@ -385,7 +383,15 @@ impl Codex {
         let dir = attempt.dir.clone();
         self.threads.insert(
             session.clone(),
-            Thread { id: id.clone(), turn: None, busy, dir, tools: BTreeSet::new(), closing: false },
+            Thread {
+                id: id.clone(),
+                turn: None,
+                busy,
+                expected: false,
+                dir,
+                tools: BTreeSet::new(),
+                closing: false,
+            },
         );
         if busy {
             let params = json!({"threadId": &*id, "limit": 1, "sortDirection": "desc"});
@@ -429,7 +435,13 @@ impl Codex {
         self.events.push_back(ChildEvent::TurnRefused { session: session.clone(), claim, temporary, why });
         if unloaded {
             self.threads.remove(&session);
-            self.events.push_back(ChildEvent::ThreadGone { session });
+            return self.events.push_back(ChildEvent::ThreadGone { session });
+        }
+        if let Some(thread) = self.threads.get_mut(&session) {
+            thread.expected = false;
+            if thread.closing && thread.turn.is_none() && !thread.busy {
+                self.leave_thread(session);
+            }
         }
     }
 
@@ -461,6 +473,7 @@ impl Codex {
     fn turn_is_known(&mut self, session: &Name, turn: TurnId) {
         let Some(thread) = self.threads.get_mut(session) else { return };
         thread.turn = Some(turn);
+        thread.expected = false;
         if thread.closing {
             self.leave_thread(session.clone());
         }

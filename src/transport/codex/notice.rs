@@ -56,6 +56,7 @@ impl Codex {
         if let Some(thread) = self.threads.get_mut(&session) {
             thread.turn = None;
             thread.busy = false;
+            thread.expected = false;
             thread.tools.clear();
             if thread.closing {
                 self.leave_thread(session.clone());
