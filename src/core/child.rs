@@ -403,6 +403,7 @@ impl Core {
         }
         if let Some(running) = self.sessions.get_mut(name) {
             running.retry_at = None;
+            running.blocked = false;
             if running.phase == Phase::Failed {
                 running.phase = Phase::Stopped;
             }

@@ -296,6 +296,12 @@ impl Core {
             crate::model::session::SessionState::Stopped => {
                 format!("{name} is stopped {since}; start it: agentmux up {name}")
             }
+            crate::model::session::SessionState::Blocked => {
+                let until = running.retry_at.unwrap_or(now).rfc3339_seconds();
+                format!(
+                    "{name} is blocked {since}{reason}; tried again at {until}, or now: agentmux up {name}"
+                )
+            }
             crate::model::session::SessionState::Waiting => format!("{name} waits for an approval {since}"),
             other => format!("{name} is {} {since}{reason}", other.as_str()),
         };

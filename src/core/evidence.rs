@@ -40,7 +40,6 @@ impl Core {
             }
         }
         let Some(running) = self.sessions.get_mut(name) else { return };
-        running.refusals = 0;
         if let Some(flight) = running.claim.as_mut().filter(|flight| flight.claim == claim) {
             flight.turn = Some(turn.clone());
             self.timers.clear(&Timer::Lease(name.clone()));
@@ -168,15 +167,11 @@ impl Core {
         if let Some(flight) = running.claim.as_mut().filter(|flight| flight.turn.is_none()) {
             flight.ended.push(turn.clone());
         }
-        running.reason = match outcome {
-            TurnOutcome::Failed(why) => Some(format!("the last turn failed: {why}")),
-            TurnOutcome::Completed | TurnOutcome::Interrupted => None,
-        };
+        running.reason = outcome.failure().map(|why| format!("the last turn failed: {why}"));
         let flight = running.claim.clone().filter(|flight| flight.turn.as_ref() == Some(turn));
-        let note = match outcome {
-            TurnOutcome::Completed => None,
-            TurnOutcome::Interrupted => Some("the turn was interrupted".to_owned()),
-            TurnOutcome::Failed(why) => Some(format!("the turn failed: {why}")),
+        let note = match outcome.failure() {
+            Some(why) => Some(format!("the turn failed: {why}")),
+            None => (*outcome == TurnOutcome::Interrupted).then(|| "the turn was interrupted".to_owned()),
         };
         if let Some(flight) = flight {
             for claim in note.iter().flat_map(|_| flight.earlier.iter().chain([&flight.claim])) {
@@ -185,8 +180,16 @@ impl Core {
             }
             self.end_flight(name);
         }
-        if matches!(outcome, TurnOutcome::Completed) {
-            self.child_completed_a_turn(name);
+        match outcome {
+            TurnOutcome::Completed => {
+                if let Some(running) = self.sessions.get_mut(name) {
+                    running.refusals = 0;
+                }
+                self.child_completed_a_turn(name);
+            }
+            TurnOutcome::Blocked(_) => self.block(step, name),
+            TurnOutcome::Overloaded(_) => self.back_off(step, name),
+            TurnOutcome::Interrupted | TurnOutcome::Failed(_) => {}
         }
         if !self.is_planted(Planted::LostWakeUp) {
             self.touch(name);

@@ -62,7 +62,9 @@ pub(super) struct Running {
     pub missing: BTreeMap<ClaimId, Millis>,
     /// Until when nothing is tried, after a refusal that may pass.
     pub retry_at: Option<Millis>,
-    /// Refusals in a row.
+    /// Whether that is because the account cannot run now.
+    pub blocked: bool,
+    /// Refusals in a row, of turns or by their failure.
     pub refusals: u32,
     /// How many of the next mails go alone, because a batch with them was refused.
     pub singly: usize,
@@ -102,6 +104,7 @@ impl Running {
             unanswered: 0,
             missing: BTreeMap::new(),
             retry_at: None,
+            blocked: false,
             refusals: 0,
             singly: 0,
             skills: Arc::from([]),
@@ -223,8 +226,10 @@ impl Core {
         running.disconnect();
         running.phase = Phase::Open;
         running.reason = None;
-        running.refusals = 0;
-        running.retry_at = None;
+        if !running.blocked {
+            running.refusals = 0;
+            running.retry_at = None;
+        }
         running.busy = busy;
         self.touch(name);
     }
@@ -306,6 +311,23 @@ impl Core {
         self.timers.set(Timer::Retry(name.clone()), at);
     }
 
+    /// The account cannot run now: mail waits, and is tried again much later, or when somebody says `up`.
+    pub(super) fn block(&mut self, step: &mut Step, name: &Name) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        let at = step.now.plus(limits::BLOCKED_MS);
+        running.blocked = true;
+        running.retry_at = Some(at);
+        self.timers.set(Timer::Retry(name.clone()), at);
+    }
+
+    /// It is time to try a session again.
+    pub(super) fn handle_retry(&mut self, name: &Name) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.blocked = false;
+        }
+        self.touch(name);
+    }
+
     /// Whether `up` has done what it could for a session.
     pub(super) fn is_up_or_failed(&self, name: &Name) -> bool {
         let open = self.sessions.get(name).is_none_or(|running| running.phase == Phase::Open);
@@ -329,6 +351,7 @@ impl Core {
             Phase::Starting => SessionState::Starting,
             Phase::Open | Phase::Closing if self.has_approval(name) => SessionState::Waiting,
             Phase::Open | Phase::Closing if running.busy || running.claim.is_some() => SessionState::Busy,
+            Phase::Open if running.blocked => SessionState::Blocked,
             Phase::Open if self.is_held(name) => SessionState::Held,
             Phase::Open => SessionState::Idle,
             Phase::Closing => SessionState::Busy,

@@ -297,6 +297,20 @@ pub enum TurnOutcome {
     Interrupted,
     /// It failed; the child's words.
     Failed(String),
+    /// It failed because the account cannot run now: usage limit, authentication.
+    Blocked(String),
+    /// It failed because the model or the way to it has too much to do; that may pass by itself.
+    Overloaded(String),
+}
+
+impl TurnOutcome {
+    /// The child's words for a failure.
+    pub fn failure(&self) -> Option<&str> {
+        match self {
+            TurnOutcome::Completed | TurnOutcome::Interrupted => None,
+            TurnOutcome::Failed(why) | TurnOutcome::Blocked(why) | TurnOutcome::Overloaded(why) => Some(why),
+        }
+    }
 }
 
 /// One question of a child to a person.

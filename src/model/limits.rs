@@ -131,6 +131,8 @@ pub const ABSENCE_MS: i64 = 2_000;
 pub const RETRY_MS_MIN: i64 = 200;
 /// See [`RETRY_MS_MIN`].
 pub const RETRY_MS_MAX: i64 = 30_000;
+/// A session whose account cannot run now (usage limit, authentication) is tried again after this.
+pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
 /// How long an approval waits for a person before it is declined.
 pub const APPROVAL_MS: i64 = 10 * 60 * 1_000;
 /// Default of `idle_exit`: the relay leaves after this long without anything to do.

@@ -235,10 +235,9 @@ impl Fake for FakeCodex {
         let (status, error) = match outcome {
             TurnOutcome::Completed => ("completed", Value::Null),
             TurnOutcome::Interrupted => ("interrupted", Value::Null),
-            TurnOutcome::Failed(words) => (
-                "failed",
-                json!({"message": words, "codexErrorInfo": "usageLimitExceeded", "additionalDetails": null}),
-            ),
+            TurnOutcome::Failed(words) => ("failed", failure(words, "other")),
+            TurnOutcome::Blocked(words) => ("failed", failure(words, "usageLimitExceeded")),
+            TurnOutcome::Overloaded(words) => ("failed", failure(words, "serverOverloaded")),
         };
         let of_thread = if status == "failed" { "systemError" } else { "idle" };
         self.notice("thread/status/changed", json!({"threadId": &**thread, "status": {"type": of_thread}}));
@@ -463,4 +462,8 @@ fn what(method: &str) -> Option<What> {
         "thread/items/list" => What::History,
         _ => return None,
     })
+}
+
+fn failure(words: &str, kind: &str) -> Value {
+    json!({"message": words, "codexErrorInfo": kind, "additionalDetails": null})
 }

@@ -182,17 +182,22 @@ fn a_thread_with_another_writer_may_be_free_later() {
 /// The words of a failed turn: its kind, then what happened; whatever shape the kind has.
 #[test]
 fn a_failed_turn_is_told_in_codex_own_words() {
-    for (error, words) in [
+    use agentmux::model::child::TurnOutcome::{Blocked, Failed, Overloaded};
+    let http = |status: u64| json!({"httpConnectionFailed": {"httpStatusCode": status}});
+    let of = |kind: Value| json!({"message": "no more", "codexErrorInfo": kind});
+    for (error, wanted) in [
+        (of(json!("usageLimitExceeded")), Blocked("usageLimitExceeded: no more".to_owned())),
+        (of(http(401)), Blocked("httpConnectionFailed: no more".to_owned())),
+        (of(http(503)), Overloaded("httpConnectionFailed: no more".to_owned())),
+        (of(json!("serverOverloaded")), Overloaded("serverOverloaded: no more".to_owned())),
         (
-            json!({"message": "no more", "codexErrorInfo": "usageLimitExceeded"}),
-            "usageLimitExceeded: no more",
+            of(json!({"responseTooManyFailedAttempts": {"httpStatusCode": 429}})),
+            Overloaded("responseTooManyFailedAttempts: no more".to_owned()),
         ),
-        (
-            json!({"message": "unexpected status 503", "codexErrorInfo": {"httpConnectionFailed": {"httpStatusCode": 503}}}),
-            "httpConnectionFailed: unexpected status 503",
-        ),
-        (json!({"message": "stream disconnected", "codexErrorInfo": "other"}), "stream disconnected"),
-        (Value::Null, "no reason given"),
+        (of(http(404)), Failed("httpConnectionFailed: no more".to_owned())),
+        (of(json!("contextWindowExceeded")), Failed("contextWindowExceeded: no more".to_owned())),
+        (of(json!("other")), Failed("no more".to_owned())),
+        (Value::Null, Failed("no reason given".to_owned())),
     ] {
         let mut pair = Pair::connected();
         pair.command(open("reviewer", None));
@@ -202,9 +207,8 @@ fn a_failed_turn_is_told_in_codex_own_words() {
         let notice = json!({"method": "turn/completed", "params": {"threadId": thread, "turn": turn}});
         pair.codex.on_message(&notice.to_string());
         let events = pair.events();
-        let failed = agentmux::model::child::TurnOutcome::Failed(words.to_owned());
         assert!(
-            matches!(&events[..], [ChildEvent::TurnEnded { outcome, .. }] if *outcome == failed),
+            matches!(&events[..], [ChildEvent::TurnEnded { outcome, .. }] if *outcome == wanted),
             "{events:?}"
         );
     }

@@ -141,24 +141,26 @@ fn a_turn_may_join_one_that_runs() {
 
 #[test]
 fn a_turn_ends_as_the_child_says_with_its_words() {
-    for outcome in
-        [TurnOutcome::Completed, TurnOutcome::Interrupted, TurnOutcome::Failed("no more today".to_owned())]
-    {
+    let words = || "no more today".to_owned();
+    for outcome in [
+        TurnOutcome::Completed,
+        TurnOutcome::Interrupted,
+        TurnOutcome::Failed(words()),
+        TurnOutcome::Blocked(words()),
+        TurnOutcome::Overloaded(words()),
+    ] {
         Bench::each_open(|mut bench, thread| {
             bench.command(turn(claim(1)));
             bench.take();
             bench.fake.ends_turn(&thread, &outcome);
             bench.run();
-            match (&bench.take()[..], &outcome) {
-                (
-                    [ChildEvent::TurnEnded { outcome: TurnOutcome::Failed(words), .. }],
-                    TurnOutcome::Failed(said),
-                ) => {
-                    assert!(words.contains(said), "{words}");
-                }
-                ([ChildEvent::TurnEnded { outcome: told, .. }], said) => assert_eq!(told, said),
-                (events, _) => panic!("one end: {events:?}"),
-            }
+            let events = bench.take();
+            let [ChildEvent::TurnEnded { outcome: told, .. }] = &events[..] else {
+                panic!("one end: {events:?}")
+            };
+            assert_eq!(std::mem::discriminant(told), std::mem::discriminant(&outcome), "{told:?}");
+            assert!(told.failure().is_some() == outcome.failure().is_some());
+            assert!(told.failure().is_none_or(|words| words.contains("no more today")), "{told:?}");
         });
     }
 }

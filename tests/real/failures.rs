@@ -3,7 +3,43 @@
 use serde_json::json;
 
 use super::support::model::Rule;
-use super::{DEADLINE, deliver, house_with_reviewer, state_of, traced};
+use super::{DEADLINE, deliver, house_with_reviewer, state_of, states, text_of, traced};
+
+/// Users 24: a usage limit is a state, not an attempt: mail is held and says why, and goes in when the person says so.
+#[test]
+fn a_usage_limit_blocks_the_session_and_spends_no_mail() {
+    let (model, house) = house_with_reviewer();
+    model.script([Rule::user("the last straw").fail("insufficient_quota", "no more today")]);
+    let _ = deliver(&house, "the last straw");
+    house.poll("the block", DEADLINE, || match state_of(&house, "reviewer").as_str() {
+        "blocked" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+    let sent = house.run(&["send", "reviewer", "held back", "--json"]).ok().json();
+    let reason = text_of(&sent["deliveries"][0]["reason"]);
+    assert!(reason.contains("is blocked since") && reason.contains("usageLimitExceeded"), "{reason}");
+    assert!(reason.contains("tried again at") && reason.contains("agentmux up reviewer"), "{reason}");
+    let id = text_of(&sent["id"]);
+    assert_eq!(states(&traced(&house, &id)), ["queued"], "no attempt was made");
+    let _ = house.run(&["up", "reviewer"]).ok();
+    model.wait_until_read("held back", DEADLINE);
+    assert_eq!(model.times_read("held back"), 1);
+}
+
+/// Users 24: overload is tried again by itself, later each time, and loses nothing.
+#[test]
+fn an_overloaded_model_is_left_alone_for_a_while() {
+    let (model, house) = house_with_reviewer();
+    let overloaded = || json!({"error": {"message": "come back later"}});
+    model.script([Rule::user("into the storm").times(1).http(503, overloaded())]);
+    let id = deliver(&house, "into the storm");
+    house.poll("the end of the turn", DEADLINE, || {
+        let trace = traced(&house, &id).to_string();
+        if trace.contains("the turn failed") { Ok(()) } else { Err(trace) }
+    });
+    let _ = deliver(&house, "after the storm");
+    model.wait_until_read("after the storm", DEADLINE);
+}
 
 #[test]
 fn a_failed_turn_is_told_and_the_next_one_works() {
@@ -22,6 +58,7 @@ fn a_failed_turn_is_told_and_the_next_one_works() {
             if trace.contains("the turn failed") && trace.contains(words) { Ok(()) } else { Err(trace) }
         });
         assert_eq!(traced(&house, &id)["state"], "consumed", "the model's history has the mail");
+        let _ = house.run(&["up", "reviewer"]).ok();
     }
     let id = deliver(&house, "and now a good one");
     assert_eq!(traced(&house, &id)["state"], "consumed");

@@ -63,7 +63,7 @@ impl Codex {
             }
         }
         let outcome = match params["turn"]["status"].as_str() {
-            Some("failed") => TurnOutcome::Failed(failure(&params["turn"]["error"])),
+            Some("failed") => failed(&params["turn"]["error"]),
             Some("interrupted") => TurnOutcome::Interrupted,
             _ => TurnOutcome::Completed,
         };
@@ -138,6 +138,31 @@ fn is_tool(item: &Value) -> bool {
 
 pub(super) fn turn_id(value: &Value) -> Option<TurnId> {
     value.as_str().map(Into::into)
+}
+
+/// How a turn failed, by Codex's kinds (measured with 0.169.0).
+fn failed(error: &Value) -> TurnOutcome {
+    let why = failure(error);
+    let (kind, status) = match &error["codexErrorInfo"] {
+        Value::String(kind) => (kind.as_str(), None),
+        Value::Object(kinds) => kinds
+            .iter()
+            .next()
+            .map_or(("", None), |(kind, info)| (kind.as_str(), info["httpStatusCode"].as_u64())),
+        _ => ("", None),
+    };
+    match (kind, status) {
+        ("usageLimitExceeded" | "unauthorized", _) | (_, Some(401 | 403)) => TurnOutcome::Blocked(why),
+        (
+            "serverOverloaded"
+            | "rateLimitExceeded"
+            | "internalServerError"
+            | "responseTooManyFailedAttempts",
+            _,
+        )
+        | (_, Some(408 | 429 | 500..=599)) => TurnOutcome::Overloaded(why),
+        _ => TurnOutcome::Failed(why),
+    }
 }
 
 /// The words of a failed turn: what kind, then what happened.
