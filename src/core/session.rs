@@ -341,6 +341,9 @@ impl Core {
             && running.shown.0 != state
         {
             running.shown = (state, now);
+            if state == SessionState::Failed && running.woken {
+                self.touch_sleepers();
+            }
         }
     }
 }
