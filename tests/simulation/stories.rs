@@ -2,9 +2,10 @@
 //!
 //! **Invariant:** a story's name is the promise that it keeps; the fault that it answers stands above it.
 
+use agentmux::core::policy::Policy;
 use agentmux::model::mail::{DeliveryState, Priority};
 use agentmux::model::name::Name;
-use agentmux::protocol::request::{Down, Names, One, Request, Send, Until, Wait};
+use agentmux::protocol::request::{Down, Names, One, Request, Send, Settle, Until, Wait};
 
 use crate::shell::CrashPoint;
 use crate::story::tell;
@@ -264,5 +265,59 @@ fn removing_a_session_fails_its_mail_and_tells_who_waits() {
         let asked_at = story.world.now;
         story.answered(1);
         assert!(story.state(mail) == DeliveryState::Failed && story.world.now.since(asked_at) < 100);
+    });
+}
+
+/// A place of those that mail may wake is free again when its session is removed, or given up: nobody waits for ever (TQ-7).
+#[test]
+fn a_place_of_a_woken_session_is_free_when_it_is_gone() {
+    for removes in [true, false] {
+        tell(|story| {
+            story.relay_with(Policy { wake_max: 1, ..Policy::default() });
+            story.spawn_sleeper("scout");
+            story.spawn_sleeper("tester");
+            story.world.shape.says_nothing = if removes { 1_000 } else { 0 };
+            story.world.shape.thread_refused = if removes { 0 } else { 1_000 };
+            let _ = story.sends("scout");
+            story.for_ms(if removes { 100 } else { 1_000_000 });
+            (story.world.shape.says_nothing, story.world.shape.thread_refused) = (0, 0);
+            let mail = story.sends("tester");
+            story.for_ms(100);
+            if removes {
+                story.asks(0, Request::Remove(One { name: "scout".to_owned() }));
+            }
+            story.until_state(mail, DeliveryState::Consumed);
+            assert_eq!(story.told(mail), 1);
+        });
+    }
+}
+
+/// A relay that crashes forgets whom mail had woken; what was on its way is settled all the same (SQ-4).
+#[test]
+fn mail_in_doubt_wakes_a_sleeper_again() {
+    tell(|story| {
+        story.spawn_sleeper("scout");
+        let mail = story.sends("scout");
+        story.until("the claim", |world| world.disk.committed.deliveries[&mail].path.len() == 1);
+        story.relay_with(Policy::default());
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// What a person has had expire is not called delivered by a late word of the reader (SQ-3): its sender was told.
+#[test]
+fn mail_that_expired_cannot_be_acked() {
+    tell(|story| {
+        let (to, body, expires_ms) = (vec!["operator".to_owned()], "soon".to_owned(), Some(50));
+        story.world.client_connects(2, true);
+        story.asks(2, Request::Send(Send { to, body, expires_ms, ..Send::default() }));
+        story.answered(2);
+        let mail = *story.world.disk.committed.deliveries.last_key_value().unwrap().0;
+        story.until_state(mail, DeliveryState::Expired);
+        let id = story.world.disk.committed.deliveries[&mail].mail.to_string();
+        story.asks(0, Request::Ack(Settle { id, name: None }));
+        story.answered(0);
+        assert_eq!(story.state(mail), DeliveryState::Expired);
     });
 }
