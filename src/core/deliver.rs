@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::action::{Action, Deliver};
 use super::ledger::Delivery;
 use super::notice::Outcome;
+use super::planted::Planted;
 use super::record::{DeliveryId, Record};
 use super::session::{Flight, Phase};
 use super::timer::Timer;
@@ -26,6 +27,9 @@ use crate::model::session::HELD_FOR_EVER;
 impl Core {
     /// Resolves doubt first, then starts a turn, or joins the running one, if it is time for that.
     pub(super) fn evaluate_mail(&mut self, step: &mut Step, name: &Name) {
+        if self.is_planted(Planted::OldMailDropped) {
+            self.drop_old_mail(step, name);
+        }
         if self.find_claims(step, name) {
             return;
         }
@@ -35,7 +39,7 @@ impl Core {
             return;
         }
         match (running.busy, running.turn.clone()) {
-            (false, _) if running.claim.is_none() => {
+            (false, _) if running.claim.is_none() || self.is_planted(Planted::TurnBesideOurs) => {
                 let batch = self.next_batch(name);
                 self.deliver(step, name, nonce, batch, None);
             }
@@ -144,7 +148,9 @@ impl Core {
         for (priority, id) in queued {
             let Some(delivery) = self.ledger.deliveries.get(id) else { continue };
             if !fits(delivery) {
-                passed_over.insert((*priority, &delivery.from));
+                if !self.is_planted(Planted::SteerOvertakes) {
+                    passed_over.insert((*priority, &delivery.from));
+                }
             } else if !passed_over.contains(&(*priority, &delivery.from)) {
                 found.push(*id);
                 if found.len() == limits::BATCH_MAILS_MAX {
@@ -257,6 +263,18 @@ impl Core {
             Record::DeliveryMoved { delivery: id, to, at, turn: turn.clone(), note: note.clone() },
         );
         self.waiting_saw_move(step, mail, &recipient, to, turn, note);
+    }
+
+    /// The planted bug of that name.
+    fn drop_old_mail(&mut self, step: &mut Step, name: &Name) {
+        let queued = self.ledger.queue(name).into_iter().flat_map(|queue| &queue.queued);
+        let is_old = |id: &DeliveryId| {
+            self.ledger.deliveries.get(id).is_some_and(|delivery| step.now.since(delivery.sent_at) > 5_000)
+        };
+        let old: Vec<DeliveryId> = queued.map(|(_, id)| *id).filter(is_old).collect();
+        for id in old {
+            self.move_delivery(step, id, DeliveryState::Expired, None, None);
+        }
     }
 
     /// Ends queued mail whose time has passed.

@@ -3,7 +3,7 @@
 //! **Invariant:** a client that reads its mail asks for nothing more until the answer is there, as the command line does;
 //! so its next request really means that it has the text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agentmux::core::input::{Input, Resolved};
 use agentmux::model::fault::Fault;
@@ -26,6 +26,8 @@ use crate::world::{Happening, World};
 pub struct Clients {
     pub all: Vec<Client>,
     last_conn: u64,
+    /// Every connection that was made from inside an agent.
+    outside: BTreeSet<ConnId>,
     /// Mails that some client knows of.
     pub known: Vec<MailId>,
     /// Keyed mail that some client may send again.
@@ -69,7 +71,14 @@ impl Clients {
             holds: Vec::new(),
         };
         let all = (0..shape.clients).map(client).collect();
-        Clients { all, last_conn: 0, known: Vec::new(), keyed: Vec::new(), listed: Vec::new() }
+        Clients {
+            all,
+            last_conn: 0,
+            outside: BTreeSet::new(),
+            known: Vec::new(),
+            keyed: Vec::new(),
+            listed: Vec::new(),
+        }
     }
 
     /// Every connection is gone.
@@ -79,7 +88,7 @@ impl Clients {
 
     /// Whether the person asks on a connection.
     pub fn is_operator(&self, conn: ConnId) -> bool {
-        self.on(conn).is_some_and(|client| !self.all[client].outside)
+        !self.outside.contains(&conn)
     }
 
     fn on(&self, conn: ConnId) -> Option<usize> {
@@ -140,6 +149,9 @@ impl World {
         twin.conn = Some(conn);
         twin.last_id = 0;
         let descends = twin.outside;
+        if descends {
+            self.clients.outside.insert(conn);
+        }
         self.reaches_relay(Input::ConnOpened { conn, descends });
         if says_hello {
             let hello = Hello {
