@@ -52,7 +52,11 @@ impl Core {
     fn evaluate_running_turn(&mut self, step: &mut Step, name: &Name, nonce: Nonce, turn: TurnId) {
         let mail_for_now = !self.mail_for_now(name).is_empty();
         let Some(running) = self.sessions.get_mut(name) else { return };
-        if running.interrupting.as_ref() == Some(&turn) {
+        let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
+        let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
+        // A turn that is about to take our mail is not interrupted before it has; else mail for now would chase mail for now.
+        let takes_ours = in_flight && !running.at_boundary;
+        if running.interrupting.as_ref() == Some(&turn) || takes_ours {
             return;
         }
         if mail_for_now {
@@ -60,8 +64,6 @@ impl Core {
             let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
             return step.act(Action::Command { nonce, command });
         }
-        let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
-        let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
         if running.at_boundary && !in_flight {
             let batch = self.steerable_batch(step.now, name);
             self.deliver(step, name, nonce, batch, Some(turn));
@@ -233,13 +235,14 @@ impl Core {
     /// Whether a session has mail that the relay could move without hearing from anybody.
     pub(super) fn has_mail_that_could_move(&self, name: &Name) -> bool {
         let open = self.sessions.get(name).is_some_and(|running| running.phase == Phase::Open);
+        let moves = |(priority, id): &(Priority, DeliveryId)| {
+            let for_now = |delivery: &Delivery| delivery.when == Some(When::Now);
+            *priority != Priority::Fyi || self.ledger.deliveries.get(id).is_some_and(for_now)
+        };
         open && self.should_run(name)
             && !self.is_held(name)
             && (self.ledger.open_claims(name).next().is_some()
-                || self
-                    .ledger
-                    .queue(name)
-                    .is_some_and(|queue| queue.queued.first().is_some_and(|(p, _)| *p != Priority::Fyi)))
+                || self.ledger.queue(name).is_some_and(|queue| queue.queued.iter().any(moves)))
     }
 
     /// Moves a delivery and tells those who wait for it.

@@ -129,8 +129,11 @@ impl World {
                 self.run_until(100, |world| world.now >= until);
             }
         }
-        // What was given up while it slept is not woken by mail.
-        let failed = self.sessions_in(&[SessionState::Failed]);
+        // What was given up while it slept is not woken by mail, and what fell asleep meanwhile not by all of it.
+        let mut failed = self.sessions_in(&[SessionState::Failed]);
+        let mut asleep = self.sessions_in(&[SessionState::Stopped]);
+        asleep.retain(|name| !self.is_woken_by_all_its_mail(name));
+        failed.append(&mut asleep);
         self.asks_up(failed);
         let for_operator = |world: &World| {
             let rows = world.disk.committed.deliveries.values();

@@ -3,7 +3,7 @@
 //! **Invariant:** a story's name is the promise that it keeps; the fault that it answers stands above it.
 
 use agentmux::core::policy::Policy;
-use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
 use agentmux::protocol::request::{Down, Names, One, Request, Send, Settle, Until, Wait};
 
@@ -319,5 +319,28 @@ fn mail_that_expired_cannot_be_acked() {
         story.asks(0, Request::Ack(Settle { id, name: None }));
         story.answered(0);
         assert_eq!(story.state(mail), DeliveryState::Expired);
+    });
+}
+
+/// Mail for now that does not fit one turn does not interrupt its own first half before that was taken (TQ-7).
+#[test]
+fn mail_for_now_does_not_chase_itself() {
+    tell(|story| {
+        for _ in 0..15 {
+            let (to, body, when) = (vec!["lead".to_owned()], "stop".to_owned(), Some(When::Now));
+            story.asks(0, Request::Send(Send { to, body, when, ..Send::default() }));
+        }
+        story.answered(0);
+        let sent_at = story.world.now;
+        let all: Vec<_> = story.world.disk.committed.deliveries.keys().copied().collect();
+        for mail in all {
+            story.until_state(mail, DeliveryState::Consumed);
+            assert!(
+                !story.went_through(mail, DeliveryState::Queued),
+                "{mail:?} went in at the first attempt"
+            );
+            assert_eq!(story.told(mail), 1);
+        }
+        assert!(story.world.now.since(sent_at) < 4_000);
     });
 }
