@@ -8,6 +8,7 @@
 mod support;
 
 mod docs;
+mod envelope;
 mod generated;
 mod hostile;
 mod socket;
