@@ -104,7 +104,7 @@ fn sends(house: &House, number: u64, time: Duration) -> (Vec<Accepted>, usize) {
     for mail in 0..mails {
         let pause = time.as_millis() as u64 / mails;
         let due = start + Duration::from_millis(pause * mail + draws.below(pause));
-        // Because mail comes at any moment, and not when the last one is done.
+        // A pause, because mail comes at any moment, and not when the last one is done.
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         let to = RECEIVERS[draws.below(4) as usize];
         let tool = if draws.below(5) == 0 { TOOL } else { "nothing to do" };
@@ -136,7 +136,7 @@ fn kills_until(house: &House, is_over: &AtomicBool) -> (usize, usize) {
     let mut draws = Draws(99);
     let mut killed = (0, 0);
     while !is_over.load(Ordering::Relaxed) {
-        // Because a kill has to come at any moment.
+        // A pause, because a kill has to come at any moment.
         std::thread::sleep(Duration::from_millis(200 + draws.below(1_400)));
         let what = draws.below(3);
         if what != 1 {

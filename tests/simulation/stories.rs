@@ -5,7 +5,7 @@
 use agentmux::core::policy::Policy;
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
-use agentmux::protocol::request::{Down, Names, One, Request, Send, Settle, Until, Wait};
+use agentmux::protocol::request::{Down, MailRef, Names, One, Request, Send, Settle, Until, Wait};
 
 use crate::shell::CrashPoint;
 use crate::story::tell;
@@ -342,5 +342,47 @@ fn mail_for_now_does_not_chase_itself() {
             assert_eq!(story.told(mail), 1);
         }
         assert!(story.world.now.since(sent_at) < 4_000);
+    });
+}
+
+/// Cancelling is a request like any other (TQ-5): what waits is told to nobody, and what a child may hold is not taken back.
+#[test]
+fn mail_that_waits_is_taken_back_and_no_other() {
+    tell(|story| {
+        let first = story.sends("lead");
+        story.until("the claim", |world| !world.disk.committed.deliveries[&first].path.is_empty());
+        let second = story.sends("lead");
+        for mail in [first, second] {
+            let id = story.world.disk.committed.deliveries[&mail].mail.to_string();
+            story.asks(0, Request::Cancel(MailRef { id }));
+            story.answered(0);
+        }
+        let cancelled = story.state(second) == DeliveryState::Cancelled;
+        story.until_state(first, DeliveryState::Consumed);
+        if !cancelled {
+            story.until_state(second, DeliveryState::Consumed);
+        }
+        story.for_ms(10_000);
+        assert_eq!((story.told(first), story.told(second)), (1, usize::from(!cancelled)));
+    });
+}
+
+/// A session that is always busy starves nobody (TQ-7): mail whose patience is over joins the running turn, in order.
+#[test]
+fn mail_whose_patience_is_over_joins_the_running_turn() {
+    tell(|story| {
+        story.relay_with(Policy { patience_ms: 0, ..Policy::default() });
+        story.world.shape.tools = 1_000;
+        let first = story.sends("lead");
+        story.until_state(first, DeliveryState::Consumed);
+        let second = story.sends("lead");
+        story.until_state(second, DeliveryState::Consumed);
+        let rows = &story.world.disk.committed.deliveries;
+        assert!(
+            rows[&first].turn.is_some() && rows[&first].turn == rows[&second].turn,
+            "the turn never ends"
+        );
+        assert_eq!((story.told(first), story.told(second)), (1, 1));
+        story.world.shape.tools = 0;
     });
 }
