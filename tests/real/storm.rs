@@ -143,7 +143,7 @@ fn kills_until(house: &House, is_over: &AtomicBool) -> (usize, usize) {
             killed.0 += usize::from(house.relay_pid().is_some_and(kill));
         }
         if what != 0 {
-            killed.1 += usize::from(children(house).into_iter().map(kill).fold(false, |any, one| any || one));
+            killed.1 += usize::from(children(house).into_iter().filter(|pid| kill(*pid)).count() > 0);
         }
         // A person who sees a session given up after five deaths in a row says so; they are meant here.
         let _ = house.call(&["up"]).deadline(DEADLINE).run();
