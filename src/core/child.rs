@@ -215,6 +215,7 @@ impl Core {
     fn child_is_gone(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
         let Some(key) = self.key_of(nonce) else { return };
         self.record(step, Record::ChildEnded { nonce, at: step.now, why: why.to_owned() });
+        self.forget_approvals_by(step, nonce, why);
         self.withdraw_panes(step, key);
         self.timers.clear(&Timer::Child(key));
         let children = self.children.entry(key).or_default();

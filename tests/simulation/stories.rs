@@ -2,7 +2,9 @@
 //!
 //! **Invariant:** a story's name is the promise that it keeps; the fault that it answers stands above it.
 
+use agentmux::core::input::Input;
 use agentmux::core::policy::Policy;
+use agentmux::model::child::{ApprovalAsked, ChildEvent};
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
 use agentmux::protocol::request::{Down, MailRef, Names, One, Request, Send, Settle, Until, Wait};
@@ -384,5 +386,25 @@ fn mail_whose_patience_is_over_joins_the_running_turn() {
         );
         assert_eq!((story.told(first), story.told(second)), (1, 1));
         story.world.shape.tools = 0;
+    });
+}
+
+/// A late question of a removed session's turn does not hold up the next session of that name (TQ-8, NB-9).
+#[test]
+fn an_approval_of_a_removed_session_is_not_the_next_ones() {
+    tell(|story| {
+        story.spawn("reviewer");
+        let nonce = story.child();
+        story.asks(0, Request::Remove(One { name: "reviewer".to_owned() }));
+        story.answered(0);
+        let session = Name::parse("reviewer").expect("a name in the grammar");
+        let (key, kind, summary) = ("late".to_owned(), "command".to_owned(), "rm -r build".to_owned());
+        let event = ChildEvent::ApprovalAsked(ApprovalAsked { key, session, kind, summary });
+        story.world.reaches_relay(Input::Child { nonce, event });
+        story.spawn("reviewer");
+        let mail = story.sends("reviewer");
+        let sent_at = story.world.now;
+        story.until_state(mail, DeliveryState::Consumed);
+        assert!(story.world.now.since(sent_at) < 2_000, "nobody has to answer for the other one first");
     });
 }
