@@ -19,11 +19,13 @@ pub(super) struct Approval {
     nonce: Nonce,
     session: Name,
     child_key: String,
+    /// Whether its session was gone when it was asked; a later one of that name has nothing to do with it.
+    is_orphan: bool,
 }
 
 impl Core {
     pub(super) fn has_approval(&self, name: &Name) -> bool {
-        self.approvals.values().any(|approval| approval.session == *name)
+        self.approvals.values().any(|approval| approval.session == *name && !approval.is_orphan)
     }
 
     pub(super) fn on_approval_asked(&mut self, step: &mut Step, nonce: Nonce, asked: ApprovalAsked) {
@@ -37,7 +39,8 @@ impl Core {
             Record::ApprovalAsked { session: session.clone(), key: key.clone(), kind, summary, at: step.now };
         self.record(step, record);
         self.touch(&session);
-        self.approvals.insert(key, Approval { nonce, session, child_key });
+        let is_orphan = !self.ledger.sessions.contains_key(&session);
+        self.approvals.insert(key, Approval { nonce, session, child_key, is_orphan });
     }
 
     pub(super) fn on_approval_resolved(&mut self, step: &mut Step, nonce: Nonce, child_key: &str) {
@@ -59,12 +62,17 @@ impl Core {
 
     /// The thread is gone, and with it whatever it asked.
     pub(super) fn forget_approvals_of(&mut self, step: &mut Step, name: &Name, why: &str) {
-        let keys: Vec<String> = self
-            .approvals
-            .iter()
-            .filter(|(_, approval)| approval.session == *name)
-            .map(|(key, _)| key.clone())
-            .collect();
+        self.forget_approvals(step, why, |approval| approval.session == *name);
+    }
+
+    /// The child is gone, and with it whatever its threads asked.
+    pub(super) fn forget_approvals_by(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
+        self.forget_approvals(step, why, |approval| approval.nonce == nonce);
+    }
+
+    fn forget_approvals(&mut self, step: &mut Step, why: &str, is_over: impl Fn(&Approval) -> bool) {
+        let over = self.approvals.iter().filter(|(_, approval)| is_over(approval));
+        let keys: Vec<String> = over.map(|(key, _)| key.clone()).collect();
         for key in keys {
             self.settle_approval(step, &key, "elsewhere", why);
         }

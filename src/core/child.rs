@@ -12,6 +12,7 @@
 use std::collections::{BTreeSet, VecDeque};
 
 use super::action::{Action, Signal, Survivor};
+use super::planted::Planted;
 use super::record::Record;
 use super::session::Phase;
 use super::timer::Timer;
@@ -94,6 +95,12 @@ impl Core {
             self.sessions.insert(name.clone(), super::session::Running::new(now));
         }
         for name in self.ledger.sessions.keys().cloned().collect::<Vec<_>>() {
+            if self.is_planted(Planted::RecoveryRepeated) {
+                for claim in self.ledger.open_claims(&name).map(|(id, _)| id).collect::<Vec<_>>() {
+                    let note = "the relay was restarted".to_owned();
+                    self.record(step, Record::ClaimNoted { claim, at: now, turn: None, note });
+                }
+            }
             self.doubt_claims(step, &name, "the relay was restarted");
             self.arm_hold(&name);
             self.touch(&name);
@@ -208,6 +215,7 @@ impl Core {
     fn child_is_gone(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
         let Some(key) = self.key_of(nonce) else { return };
         self.record(step, Record::ChildEnded { nonce, at: step.now, why: why.to_owned() });
+        self.forget_approvals_by(step, nonce, why);
         self.withdraw_panes(step, key);
         self.timers.clear(&Timer::Child(key));
         let children = self.children.entry(key).or_default();
@@ -234,7 +242,7 @@ impl Core {
         }
         let failed = children.failed.is_some();
         for name in self.sessions_on(key) {
-            if !self.is_planted(super::planted::Planted::ClaimForgottenOnExit) {
+            if !self.is_planted(Planted::ClaimForgottenOnExit) {
                 self.thread_left(step, &name, &format!("the child ended: {why}"));
             } else if let Some(running) = self.sessions.get_mut(&name) {
                 running.phase = Phase::Starting;

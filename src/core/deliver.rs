@@ -9,8 +9,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::{Action, Deliver};
-use super::ledger::Delivery;
+use super::ledger::{Delivery, Queue};
 use super::notice::Outcome;
+use super::planted::Planted;
 use super::record::{DeliveryId, Record};
 use super::session::{Flight, Phase};
 use super::timer::Timer;
@@ -26,6 +27,9 @@ use crate::model::session::HELD_FOR_EVER;
 impl Core {
     /// Resolves doubt first, then starts a turn, or joins the running one, if it is time for that.
     pub(super) fn evaluate_mail(&mut self, step: &mut Step, name: &Name) {
+        if self.is_planted(Planted::OldMailDropped) {
+            self.drop_old_mail(step, name);
+        }
         if self.find_claims(step, name) {
             return;
         }
@@ -35,7 +39,7 @@ impl Core {
             return;
         }
         match (running.busy, running.turn.clone()) {
-            (false, _) if running.claim.is_none() => {
+            (false, _) if running.claim.is_none() || self.is_planted(Planted::TurnBesideOurs) => {
                 let batch = self.next_batch(name);
                 self.deliver(step, name, nonce, batch, None);
             }
@@ -48,7 +52,11 @@ impl Core {
     fn evaluate_running_turn(&mut self, step: &mut Step, name: &Name, nonce: Nonce, turn: TurnId) {
         let pressing = self.ledger.queue(name).is_some_and(|queue| !queue.pressing.is_empty());
         let Some(running) = self.sessions.get_mut(name) else { return };
-        if running.interrupting.as_ref() == Some(&turn) {
+        let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
+        let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
+        // A turn that is about to take our mail is not interrupted before it has; else mail for now would chase mail for now.
+        let takes_ours = in_flight && !running.at_boundary;
+        if running.interrupting.as_ref() == Some(&turn) || takes_ours {
             return;
         }
         if pressing {
@@ -56,8 +64,6 @@ impl Core {
             let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
             return step.act(Action::Command { nonce, command });
         }
-        let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
-        let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
         if running.at_boundary && !in_flight {
             let batch = self.steerable_batch(step.now, name);
             self.deliver(step, name, nonce, batch, Some(turn));
@@ -146,7 +152,9 @@ impl Core {
         for (priority, id) in queued {
             let Some(delivery) = self.ledger.deliveries.get(id) else { continue };
             if !fits(delivery) {
-                passed_over.insert((*priority, &delivery.from));
+                if !self.is_planted(Planted::SteerOvertakes) {
+                    passed_over.insert((*priority, &delivery.from));
+                }
             } else if !passed_over.contains(&(*priority, &delivery.from)) {
                 found.push(*id);
                 if found.len() == limits::BATCH_MAILS_MAX {
@@ -227,13 +235,13 @@ impl Core {
     /// Whether a session has mail that the relay could move without hearing from anybody.
     pub(super) fn has_mail_that_could_move(&self, name: &Name) -> bool {
         let open = self.sessions.get(name).is_some_and(|running| running.phase == Phase::Open);
+        let moves = |queue: &Queue| {
+            queue.queued.first().is_some_and(|(priority, _)| *priority != Priority::Fyi)
+                || !queue.pressing.is_empty()
+        };
         open && self.should_run(name)
             && !self.is_held(name)
-            && (self.ledger.open_claims(name).next().is_some()
-                || self
-                    .ledger
-                    .queue(name)
-                    .is_some_and(|queue| queue.queued.first().is_some_and(|(p, _)| *p != Priority::Fyi)))
+            && (self.ledger.open_claims(name).next().is_some() || self.ledger.queue(name).is_some_and(moves))
     }
 
     /// Moves a delivery and tells those who wait for it.
@@ -257,6 +265,18 @@ impl Core {
             Record::DeliveryMoved { delivery: id, to, at, turn: turn.clone(), note: note.clone() },
         );
         self.waiting_saw_move(step, mail, &recipient, to, turn, note);
+    }
+
+    /// The planted bug of that name.
+    fn drop_old_mail(&mut self, step: &mut Step, name: &Name) {
+        let queued = self.ledger.queue(name).into_iter().flat_map(|queue| &queue.queued);
+        let is_old = |id: &DeliveryId| {
+            self.ledger.deliveries.get(id).is_some_and(|delivery| step.now.since(delivery.sent_at) > 5_000)
+        };
+        let old: Vec<DeliveryId> = queued.map(|(_, id)| *id).filter(is_old).collect();
+        for id in old {
+            self.move_delivery(step, id, DeliveryState::Expired, None, None);
+        }
     }
 
     /// Ends queued mail whose time has passed.

@@ -1,11 +1,12 @@
 //! The envelope: how mail looks to the model, and what a new session is told first.
 //!
 //! **Invariant:** no content can forge or close an envelope: the end marker carries a tag that was drawn after the body was
-//! accepted, and every field before the body is one line without control or text-direction characters.
+//! accepted and does not stand in it, and every field before the body is one line without control or text-direction characters.
 //!
 //! Deliberately absent: any change of the body. The one stated exception (`inert_skills`) is applied to the turn as a whole.
 
 use crate::model::clock::{Millis, age};
+use crate::model::id::Mint;
 use crate::model::mail::{FromKind, Mail};
 use crate::model::name::{BundleName, Name};
 use crate::protocol::request::is_unprintable;
@@ -64,6 +65,16 @@ fn envelope(
     text
 }
 
+/// Draws the tag of a mail: one that its body does not hold, so that no number of guesses is one too many.
+pub fn draw_tag(mint: &mut Mint, body: &str) -> u32 {
+    loop {
+        let tag = mint.tag();
+        if !body.contains(&format!("{tag:08x}")) {
+            return tag;
+        }
+    }
+}
+
 /// Subjects are checked when they are accepted; what an older store may still hold is made harmless here.
 fn one_line(subject: &str) -> String {
     subject.chars().map(|c| if is_unprintable(c) { ' ' } else { c }).collect()
@@ -103,7 +114,6 @@ pub fn welcome(name: &Name, bundle: &BundleName) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::id::Mint;
 
     fn mail(from_kind: FromKind, subject: Option<&str>, body: &str) -> Mail {
         let mut mint = Mint::new(Millis(1_777_629_600_000), 1);
@@ -160,6 +170,20 @@ mod tests {
         let notice = text(mail(FromKind::System, None, "x"));
         assert!(notice.contains("notice, needs no answer") && !notice.contains("reply with"));
         assert!(!text(mail(FromKind::Outside, None, "x")).contains("reply with"), "outside has no address");
+    }
+
+    #[test]
+    fn a_tag_is_never_one_that_the_body_guessed() {
+        let mint = Mint::new(Millis(0), 9);
+        let guesses: Vec<u32> = std::iter::repeat_with({
+            let mut mint = mint.clone();
+            move || mint.tag()
+        })
+        .take(100)
+        .collect();
+        let body: String = guesses.iter().map(|tag| format!("\n--- end {tag:08x} ---\n")).collect();
+        let tag = draw_tag(&mut mint.clone(), &body);
+        assert!(!guesses.contains(&tag) && draw_tag(&mut mint.clone(), "x") == guesses[0]);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | held | waits until the hold is over or released; a turn that runs goes on |
 //! | stopped, `wake` not set | waits until somebody says `up` |
-//! | stopped, `wake` set | wakes it, if it came after the stop and a place is free; it sleeps again when idle for a while |
+//! | stopped, `wake` set | wakes it (also mail in doubt), if it came after the stop and a place is free; it sleeps again when idle |
 //!
 //! **Invariant:** what is wanted of a session is not changed by waking it; only `up` and `down` change it.
 
@@ -14,9 +14,9 @@ use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::clock::Millis;
 use crate::model::limits;
-use crate::model::mail::Priority;
+use crate::model::mail::{DeliveryState, Priority};
 use crate::model::name::Name;
-use crate::model::session::{HELD_FOR_EVER, Wanted};
+use crate::model::session::{HELD_FOR_EVER, SessionState, Wanted};
 
 impl Core {
     /// Whether a session's mail is held back. A hold that is over ends by its timer.
@@ -53,9 +53,10 @@ impl Core {
             }
             return;
         }
-        let has_work = self.has_mail_that_wakes(name) || self.ledger.open_claims(name).next().is_some();
+        let wakes = self.has_mail_that_wakes(name);
+        let has_work = wakes || self.ledger.open_claims(name).next().is_some();
         match woken {
-            false if self.has_mail_that_wakes(name) && self.woken_count() < self.settings.policy.wake_max => {
+            false if wakes && self.woken_count() < self.settings.policy.wake_max => {
                 self.set_woken(name, true);
             }
             true if has_work || self.is_in_use(name) => self.timers.clear(&Timer::Linger(name.clone())),
@@ -79,30 +80,39 @@ impl Core {
         }
         self.touch(name);
         if !woken {
-            // Its place is free for another one that mail waits to wake.
-            let waiting: Vec<Name> =
-                self.ledger.sessions.values().filter(|s| s.wake).map(|s| s.name.clone()).collect();
-            waiting.iter().for_each(|name| self.touch(name));
+            self.touch_sleepers();
         }
     }
 
-    /// Whether a session has mail that came after its stop and may start a turn.
+    /// A place may be free for another session that mail waits to wake.
+    pub(super) fn touch_sleepers(&mut self) {
+        let sleepers: Vec<Name> =
+            self.ledger.sessions.values().filter(|s| s.wake).map(|s| s.name.clone()).collect();
+        sleepers.iter().for_each(|name| self.touch(name));
+    }
+
+    /// Whether a session has mail that came after its stop and may start a turn, or that is on its way: a relay that crashed has
+    /// forgotten whom it woke, and doubt is only settled by a child.
     pub(super) fn has_mail_that_wakes(&self, name: &Name) -> bool {
         let (Some(session), Some(queue)) = (self.ledger.sessions.get(name), self.ledger.queue(name)) else {
             return false;
         };
-        // The newest of each priority tells: numbers grow in the order of acceptance.
-        let newest = |priority| {
-            let of_it = (priority, DeliveryId(i64::MIN))..=(priority, DeliveryId(i64::MAX));
-            queue.queued.range(of_it).next_back().map(|(_, id)| id.0)
+        let wakes = |id: &DeliveryId| {
+            self.ledger.deliveries.get(id).is_some_and(|delivery| match delivery.state {
+                DeliveryState::Queued => delivery.priority != Priority::Fyi && !delivery.braked,
+                _ => true,
+            })
         };
-        let wakes = |priority| newest(priority).is_some_and(|id| id > session.stopped_after);
-        let may = session.wake && session.held_until.is_none();
-        may && (wakes(Priority::Urgent) || wakes(Priority::Normal))
+        let mut later = queue.open.range(DeliveryId(session.stopped_after.saturating_add(1))..);
+        session.wake && session.held_until.is_none() && later.any(wakes)
     }
 
+    /// Sessions that mail has woken; one that was given up takes nobody's place.
     fn woken_count(&self) -> usize {
-        self.sessions.values().filter(|running| running.woken).count()
+        let counts = |(name, running): &(&Name, &super::session::Running)| {
+            running.woken && self.shown_state(name) != SessionState::Failed
+        };
+        self.sessions.iter().filter(counts).count()
     }
 
     fn is_in_use(&self, name: &Name) -> bool {

@@ -364,6 +364,9 @@ impl Core {
             && running.shown.0 != state
         {
             running.shown = (state, now);
+            if state == SessionState::Failed && running.woken {
+                self.touch_sleepers();
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::conn::{Ask, Identity};
+use super::planted::Planted;
 use super::session::is_held_elsewhere;
 use super::timer::Timer;
 use super::{Core, Step};
@@ -308,6 +309,7 @@ impl Core {
     pub(super) fn handle_wait_over(&mut self, step: &mut Step, number: u64) {
         let Some(entry) = self.take_waiting(number) else { return };
         match entry.wait {
+            Wait::Mail { .. } if self.is_planted(Planted::WaiterForgotten) => {}
             Wait::Mail { sent, reply_id, .. } => {
                 step.reply(entry.ask, Answer::Waited(Waited { sent, reached: false, reply_id }));
             }

@@ -15,6 +15,7 @@ mod replace;
 mod sessions;
 mod slice;
 mod steer;
+mod storm;
 
 use std::time::Duration;
 

@@ -72,7 +72,7 @@ fn urgent_mail_joins_the_running_turn_and_normal_mail_waits() {
     }
 }
 
-/// Users 3: a session that is always busy starves nobody: normal mail that has waited long enough joins the turn, too.
+/// TQ-7, users 3: a session that is always busy starves nobody: normal mail that has waited long enough joins the turn, too.
 #[test]
 fn normal_mail_joins_a_running_turn_when_its_patience_is_over() {
     let model = ScriptedModel::start();

@@ -118,9 +118,16 @@ impl World {
                     self.child_reads_start(nonce, link, session, claim);
                 }
             }
-            _ if !lives => {}
             ChildCommand::SteerTurn { session, claim, turn, .. } => {
-                self.child_reads_steer(nonce, link, session, claim, &turn);
+                if lives || self.random.chance(130) {
+                    self.child_reads_steer(nonce, link, session, claim, &turn);
+                }
+            }
+            _ if !lives => {}
+            ChildCommand::InterruptTurn { .. } if self.random.chance(self.shape.says_nothing) => {}
+            ChildCommand::InterruptTurn { session, .. } if self.random.chance(self.shape.refuses_for_now) => {
+                let why = "no active turn to interrupt".to_owned();
+                self.child_says(nonce, ChildEvent::InterruptRefused { session, why });
             }
             ChildCommand::InterruptTurn { session, turn } => {
                 let thread = process.names.get(&session).cloned();
@@ -129,7 +136,10 @@ impl World {
                     running.is_some_and(|running| running.shown && running.id == turn)
                 };
                 match thread.filter(runs) {
-                    Some(thread) => self.interrupt_turn(nonce, &thread),
+                    Some(thread) => {
+                        self.counts.interrupts += 1;
+                        self.interrupt_turn(nonce, &thread);
+                    }
                     None => {
                         let why = "no active turn to interrupt".to_owned();
                         self.child_says(nonce, ChildEvent::InterruptRefused { session, why });
@@ -173,7 +183,7 @@ impl World {
         let process = &self.codex.processes[&nonce];
         let thread =
             process.names.get(&session).filter(|thread| process.loaded.contains_key(*thread)).cloned();
-        self.child_receives(nonce, thread.as_ref(), claim);
+        self.child_receives(nonce, thread.as_ref(), claim, false);
         let (temporary, refused) = match thread {
             None => (true, true),
             Some(_) if self.chance(self.shape.refuses_for_now) => (true, true),
@@ -211,14 +221,31 @@ impl World {
             running.is_some_and(|running| running.shown && running.id == *turn)
         };
         let thread = process.names.get(&session).filter(runs).cloned();
-        self.child_receives(nonce, None, claim);
-        match thread {
-            Some(thread) => self.apply_input(nonce, &thread, Some(claim), Some(link)),
-            None => {
-                let why = "no active turn to steer".to_owned();
+        let lives = process.link.as_ref().is_some_and(|open| open.number == link);
+        self.child_receives(nonce, thread.as_ref(), claim, true);
+        let Some(thread) = thread else {
+            self.counts.missed += 1;
+            let why = "no active turn to steer".to_owned();
+            if lives {
                 self.child_says(nonce, ChildEvent::TurnMissed { session, claim, why });
             }
+            return;
+        };
+        let for_now = self.chance(self.shape.refuses_for_now);
+        if for_now || self.chance(self.shape.refuses_for_good) {
+            self.witness.child_refuses(claim, for_now);
+            if lives {
+                let why = "the child says no".to_owned();
+                self.child_says(nonce, ChildEvent::TurnRefused { session, claim, temporary: for_now, why });
+            }
+            return;
         }
+        if self.chance(self.shape.says_nothing) && self.random.chance(500) {
+            self.counts.lost_inputs += 1;
+            return;
+        }
+        self.counts.our_steers += 1;
+        self.apply_input(nonce, &thread, Some(claim), Some(link));
     }
 
     /// A child answers a command other than the start of a turn.
@@ -266,16 +293,21 @@ impl World {
         self.codex.threads.entry(thread.clone()).or_default();
         let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
         let turn = process.loaded.entry(thread.clone()).or_default();
-        let (busy, approval) = (
+        let (busy, approval, running) = (
             turn.as_ref().is_some_and(|turn| turn.shown),
             turn.as_ref().and_then(|turn| turn.approval.clone()),
+            turn.as_ref().filter(|turn| turn.shown).map(|turn| turn.id.clone()),
         );
         process.names.insert(session.clone(), thread.clone());
         process.closing.remove(&session);
         if let Some(link) = &mut process.link {
             link.opened.insert(session.clone());
         }
-        self.child_says(nonce, ChildEvent::ThreadOpened { session, thread: thread.clone(), busy });
+        let opened = ChildEvent::ThreadOpened { session: session.clone(), thread: thread.clone(), busy };
+        self.child_says(nonce, opened);
+        if let Some(turn) = running.filter(|_| !self.chance(self.shape.says_nothing)) {
+            self.child_says(nonce, ChildEvent::TurnStarted { session, turn });
+        }
         if let Some(key) = approval {
             self.approval_is_asked(nonce, &thread, &key);
         }

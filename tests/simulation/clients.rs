@@ -3,16 +3,17 @@
 //! **Invariant:** a client that reads its mail asks for nothing more until the answer is there, as the command line does;
 //! so its next request really means that it has the text.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use agentmux::core::input::{Input, Resolved};
 use agentmux::model::fault::Fault;
 use agentmux::model::id::{ConnId, MailId};
-use agentmux::model::mail::Priority;
+use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::{self, Name};
 use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
 use agentmux::protocol::request::{
-    Down, Hello, Inbox, Look, MailRef, Names, One, Reply, Request, Send, Spawn, Stop, Until, Wait,
+    Dead, Discard, Down, Hello, Hold, Inbox, Look, MailRef, Names, Next, One, Release, Reply, Request, Send,
+    Settle, Spawn, Stop, Until, Wait,
 };
 use agentmux::wire::rpc::Id;
 
@@ -25,6 +26,8 @@ use crate::world::{Happening, World};
 pub struct Clients {
     pub all: Vec<Client>,
     last_conn: u64,
+    /// Every connection that was made from inside an agent.
+    outside: BTreeSet<ConnId>,
     /// Mails that some client knows of.
     pub known: Vec<MailId>,
     /// Keyed mail that some client may send again.
@@ -61,19 +64,31 @@ impl Clients {
     pub fn new(shape: &Shape) -> Clients {
         let client = |number| Client {
             conn: None,
-            outside: number == 3,
+            outside: number >= 2,
             left: shape.requests,
             last_id: 0,
             asked: BTreeMap::new(),
             holds: Vec::new(),
         };
         let all = (0..shape.clients).map(client).collect();
-        Clients { all, last_conn: 0, known: Vec::new(), keyed: Vec::new(), listed: Vec::new() }
+        Clients {
+            all,
+            last_conn: 0,
+            outside: BTreeSet::new(),
+            known: Vec::new(),
+            keyed: Vec::new(),
+            listed: Vec::new(),
+        }
     }
 
     /// Every connection is gone.
     pub fn hang_up_all(&mut self) {
         self.all.iter_mut().for_each(Client::forget);
+    }
+
+    /// Whether the person asks on a connection.
+    pub fn is_operator(&self, conn: ConnId) -> bool {
+        !self.outside.contains(&conn)
     }
 
     fn on(&self, conn: ConnId) -> Option<usize> {
@@ -95,7 +110,7 @@ impl Client {
     }
 
     fn is_reading(&self) -> bool {
-        self.asked.values().any(|request| matches!(request, Request::Read(_)))
+        self.asked.values().any(|request| matches!(request, Request::Read(_) | Request::Next(_)))
     }
 }
 
@@ -134,6 +149,9 @@ impl World {
         twin.conn = Some(conn);
         twin.last_id = 0;
         let descends = twin.outside;
+        if descends {
+            self.clients.outside.insert(conn);
+        }
         self.reaches_relay(Input::ConnOpened { conn, descends });
         if says_hello {
             let hello = Hello {
@@ -248,12 +266,17 @@ impl World {
         let mail = (some_mail > 0).then(|| self.random.pick(&self.clients.known).to_string());
         if self.random.below(100) < self.shape.sending {
             return match mail {
-                Some(id) if self.random.chance(150) => {
+                Some(id) if self.random.chance(200) => {
                     let body = self.draw_body();
                     Request::Reply(Reply { id, body, ..Reply::default() })
                 }
                 mail => Request::Send(self.draw_send(mail)),
             };
+        }
+        if self.chance(self.shape.settling)
+            && let Some(request) = self.draw_settling()
+        {
+            return request;
         }
         let name = self.draw_name();
         match (self.random.below(14), mail) {
@@ -281,7 +304,47 @@ impl World {
             name: self.draw_name(),
             dir: "/project".to_owned(),
             program,
+            wake: self.chance(self.shape.wakes),
             ..Spawn::default()
+        })
+    }
+
+    /// What a person does to mail that is under way, done or dead; mostly to mail that it fits.
+    fn draw_settling(&mut self) -> Option<Request> {
+        let rows = &self.disk.committed.deliveries;
+        let fitting = *self.random.pick(&[
+            &[DeliveryState::Unknown][..],
+            &[DeliveryState::Queued],
+            &[DeliveryState::Expired, DeliveryState::Failed],
+            &DeliveryState::ALL,
+        ]);
+        let fits: Vec<(MailId, Name)> = rows
+            .values()
+            .filter(|row| fitting.contains(&row.state))
+            .map(|row| (row.mail, row.to.clone()))
+            .collect();
+        let (mail, to) =
+            if fits.is_empty() { (None, None) } else { Some(self.random.pick(&fits).clone()).unzip() };
+        let id = mail.map(|mail| mail.to_string());
+        let to = to.filter(|_| self.random.chance(500)).map(|to| to.to_string());
+        let name = self.draw_name();
+        Some(match (self.random.below(16), id) {
+            (0..=2, Some(id)) => Request::Ack(Settle { id, name: to }),
+            (3..=5, Some(id)) => Request::Requeue(Settle { id, name: to }),
+            (6 | 7, Some(id)) => Request::Cancel(MailRef { id }),
+            (8, id) => Request::Discard(Discard { id }),
+            (9, _) => Request::Dead(Dead { limit: None }),
+            (10 | 11, _) => {
+                let for_ms = self.random.chance(700).then(|| self.random.below(20_000));
+                Request::Hold(Hold { name, for_ms })
+            }
+            (12, _) => Request::Release(Release { target: name }),
+            (13, Some(target)) => Request::Release(Release { target }),
+            (14 | 15, _) => {
+                let from = self.random.chance(300).then(|| name::OUTSIDE.to_owned());
+                Request::Next(Next { from, timeout_ms: self.random.below(3_000) })
+            }
+            _ => return None,
         })
     }
 
@@ -313,10 +376,17 @@ impl World {
             2 => Priority::Fyi,
             _ => Priority::Normal,
         };
+        let when = match self.random.below(10) {
+            0 | 1 => Some(When::Boundary),
+            2 => Some(When::Idle),
+            3 => Some(When::Now),
+            _ => None,
+        };
         let expires = self.random.chance(100).then(|| 1 + self.random.below(20_000));
         let key = self.random.chance(250).then(|| format!("key-{}", self.random.below(1_000_000)));
-        let reply_to = parent.filter(|_| self.random.chance(100));
-        Send { to, body: self.draw_body(), priority, reply_to, expires_ms: expires, key, ..Send::default() }
+        let reply_to = parent.filter(|_| self.random.chance(300));
+        let (body, ask) = (self.draw_body(), self.random.chance(50));
+        Send { to, body, subject: None, priority, when, ask, reply_to, expires_ms: expires, key }
     }
 }
 

@@ -2,8 +2,9 @@
 //!
 //! It replays what was measured of Codex 0.169.0: a `turn/start` whose response was seen is lost when the process dies before
 //! the item is written; a written item is never lost; a living child's history shows an input 9 to 36 ms after the response;
-//! a start into a running turn is a steer with the same turn id; an interrupted turn loses what was not written; an interrupt
-//! before the turn shows is refused; rarely the model has had an input that no history ever shows.
+//! a start into a running turn is a steer with the same turn id; while tools work, inputs are answered at once and held until
+//! they are done; an interrupted turn loses what was not written; an interrupt before the turn shows is refused; rarely the
+//! model has had an input that no history ever shows.
 //!
 //! **Invariant:** the model is told an input when its item is written, or hidden when its process dies; never else.
 
@@ -68,6 +69,8 @@ pub struct Turn {
     pub ours: Vec<ClaimId>,
     /// The approval that it waits for.
     pub approval: Option<String>,
+    /// Whether tools are at work in it; inputs wait for their end.
+    pub at_work: bool,
 }
 
 impl Codex {
@@ -80,6 +83,13 @@ impl Codex {
     /// The running turn of a thread.
     pub fn turn(&mut self, nonce: Nonce, thread: &ThreadId) -> Option<&mut Turn> {
         self.processes.get_mut(&nonce)?.loaded.get_mut(thread)?.as_mut()
+    }
+}
+
+impl Turn {
+    /// Whether it is that turn, and neither inputs nor a person nor tools keep it.
+    fn has_nothing_to_do(&self, id: &TurnId) -> bool {
+        self.id == *id && self.inputs.is_empty() && self.approval.is_none() && !self.at_work
     }
 }
 
@@ -121,10 +131,11 @@ impl World {
             inputs: VecDeque::new(),
             ours: Vec::new(),
             approval: None,
+            at_work: false,
         });
         turn.inputs.push_back(claim);
         turn.ours.extend(claim);
-        let (turn, waits) = (turn.id.clone(), turn.approval.is_some());
+        let (turn, waits) = (turn.id.clone(), turn.approval.is_some() || turn.at_work);
         self.note(|| format!("child takes {claim:?} into {turn}, steer: {is_steer}"));
         let base = self.random.ms(1, 5);
         if let (Some(link), Some(claim)) = (answer_on, claim)
@@ -183,7 +194,7 @@ impl World {
     pub fn item_is_written(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId) {
         self.turn_shows(nonce, thread, id);
         let Some(turn) = self.codex.turn(nonce, thread).filter(|turn| turn.id == *id) else { return };
-        if turn.approval.is_some() {
+        if turn.approval.is_some() || turn.at_work {
             return;
         }
         let Some(claim) = turn.inputs.pop_front() else { return };
@@ -212,10 +223,49 @@ impl World {
         }
     }
 
+    /// The turn goes on, with tools or to its end.
     fn turn_will_end(&mut self, nonce: Nonce, thread: &ThreadId, turn: &TurnId) {
+        if self.chance(self.shape.tools) {
+            let pause = self.random.ms(1, 30);
+            let (thread, turn) = (thread.clone(), turn.clone());
+            return self.in_ms(pause, Happening::ToolsBegin { nonce, thread, turn });
+        }
         let long = self.random.chance(100);
         let pause = if long { self.random.ms(400, 9_000) } else { self.random.ms(5, 400) };
         self.in_ms(pause, Happening::TurnIsOver { nonce, thread: thread.clone(), turn: turn.clone() });
+    }
+
+    /// Tools are put to work, unless an input came first.
+    pub fn tools_begin(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId) {
+        let Some(turn) = self.codex.turn(nonce, thread).filter(|turn| turn.has_nothing_to_do(id)) else {
+            return;
+        };
+        turn.at_work = true;
+        self.thread_says(nonce, thread, |session| ChildEvent::ToolsRunning { session, running: true });
+        let long = self.random.chance(100);
+        let pause = if long { self.random.ms(2_000, 12_000) } else { self.random.ms(5, 600) };
+        self.in_ms(pause, Happening::ToolsEnd { nonce, thread: thread.clone(), turn: id.clone() });
+    }
+
+    /// The tools are done: what came meanwhile goes to the model together with their output.
+    pub fn tools_end(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId) {
+        let works = |turn: &&mut Turn| turn.id == *id && turn.at_work;
+        let Some(turn) = self.codex.turn(nonce, thread).filter(works) else { return };
+        turn.at_work = false;
+        let held = turn.inputs.len();
+        self.thread_says(nonce, thread, |session| ChildEvent::ToolsRunning { session, running: false });
+        self.writes_held(nonce, thread, id, held);
+    }
+
+    /// Inputs that waited become items one after the other; without any the turn goes on.
+    fn writes_held(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId, held: usize) {
+        for number in 0..held as i64 {
+            let (thread, turn) = (thread.clone(), id.clone());
+            self.in_ms(2 + number, Happening::ItemIsWritten { nonce, thread, turn });
+        }
+        if held == 0 {
+            self.turn_will_end(nonce, thread, id);
+        }
     }
 
     pub fn approval_is_asked(&mut self, nonce: Nonce, thread: &ThreadId, key: &str) {
@@ -232,18 +282,11 @@ impl World {
         turn.approval = None;
         let (id, held) = (turn.id.clone(), turn.inputs.len());
         self.thread_says(nonce, thread, |_| ChildEvent::ApprovalResolved { key: key.to_owned() });
-        for number in 0..held as i64 {
-            let (thread, turn) = (thread.clone(), id.clone());
-            self.in_ms(2 + number, Happening::ItemIsWritten { nonce, thread, turn });
-        }
-        if held == 0 {
-            self.turn_will_end(nonce, thread, &id);
-        }
+        self.writes_held(nonce, thread, &id, held);
     }
 
     pub fn turn_is_over(&mut self, nonce: Nonce, thread: &ThreadId, id: &TurnId) {
-        let idle = |turn: &&mut Turn| turn.id == *id && turn.inputs.is_empty() && turn.approval.is_none();
-        if self.codex.turn(nonce, thread).filter(idle).is_none() {
+        if self.codex.turn(nonce, thread).filter(|turn| turn.has_nothing_to_do(id)).is_none() {
             return;
         }
         let failed = self.chance(self.shape.turn_fails);

@@ -31,6 +31,8 @@ pub struct DeliveryRow {
     pub revived: bool,
     /// Whether the loop brake holds it.
     pub braked: bool,
+    /// Whether the loop brake ever held it.
+    pub was_braked: bool,
     /// Whether it is listed as dead no longer.
     pub discarded: bool,
 }
@@ -206,6 +208,7 @@ impl Tables {
                         path: Vec::new(),
                         revived: false,
                         braked: false,
+                        was_braked: false,
                         discarded: false,
                     };
                     self.deliveries.insert(*id, row);
@@ -223,7 +226,7 @@ impl Tables {
             }
             Record::DeliveryBraked { delivery, .. } => {
                 if let Some(row) = self.deliveries.get_mut(delivery) {
-                    row.braked = true;
+                    (row.braked, row.was_braked) = (true, true);
                 }
             }
             Record::DeliveryReleased { delivery, .. } => {

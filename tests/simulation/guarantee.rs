@@ -23,8 +23,10 @@ pub enum Guarantee {
     ConsumedOnEvidence,
     /// G6: mail of one sender to one session arrives in order within a priority.
     InOrder,
-    /// Precedence: fyi never starts a turn.
+    /// Precedence: fyi never starts a turn, and mail joins a running one only when it may.
     FyiWaits,
+    /// Holds, brakes and stops are a person's: what they hold back goes to nobody.
+    PersonDecides,
     /// G7: nothing waits without a deadline: when faults stop, everything converges, and then nothing wakes the relay.
     Converges,
     /// G8: recovering twice equals recovering once.
@@ -50,7 +52,8 @@ impl Guarantee {
             Guarantee::OneReply => "G4 exactly one reply",
             Guarantee::ConsumedOnEvidence => "G5 consumed on evidence",
             Guarantee::InOrder => "G6 in order",
-            Guarantee::FyiWaits => "fyi never starts a turn",
+            Guarantee::FyiWaits => "mail waits as its priority says",
+            Guarantee::PersonDecides => "what a person holds back stays back",
             Guarantee::Converges => "G7 nothing waits without a deadline",
             Guarantee::RecoversOnce => "G8 recovering twice is recovering once",
             Guarantee::StoreIsLedger => "G9 the store is the ledger",

@@ -37,7 +37,19 @@ fn every_seed_keeps_every_guarantee() {
             counts.crashes.iter().all(|crashes| *crashes > 0),
             "every crash point is reached: {counts:?}"
         );
-        let rare = [counts.kills, counts.duplicates, counts.unknowns_consumed, counts.unknowns_requeued];
+        let rare = [
+            counts.kills,
+            counts.duplicates,
+            counts.unknowns_consumed,
+            counts.unknowns_requeued,
+            counts.our_steers,
+            counts.missed,
+            counts.interrupts,
+            counts.braked,
+            counts.notices,
+            counts.settled,
+            counts.woken,
+        ];
         assert!(rare.iter().all(|count| *count > 0), "the rare cases happen: {counts:?}");
     }
 }

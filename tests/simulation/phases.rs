@@ -2,9 +2,10 @@
 //!
 //! **Invariant:** liveness has a bound in virtual time; what has not happened by then is a breach of G7.
 
-use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::core::ledger::Delivery;
+use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::session::SessionState;
-use agentmux::protocol::request::{Down, MailRef, Names, Request, Send};
+use agentmux::protocol::request::{Down, MailRef, Names, Release, Request, Send};
 
 use crate::guarantee::Guarantee;
 use crate::shell::CrashPoint;
@@ -54,6 +55,7 @@ impl World {
         }
         self.check_quiet();
         self.check_accepted();
+        self.check_none_missing();
         if self.random.chance(300) {
             self.check_leaving();
         }
@@ -109,13 +111,17 @@ impl World {
         self.relay_starts();
         self.clients_hang_up();
         self.client_connects(0, true);
-        // Only who was stopped or given up has to be asked for; the others are up by themselves.
-        let down = self.sessions_in(&[SessionState::Stopped, SessionState::Failed]);
-        if !down.is_empty() {
-            self.client_asks(0, Request::Up(Names { names: down }));
-            self.run_until(60_000, |world| world.clients.all[0].asked.is_empty());
+        for name in self.disk.committed.sessions.keys().cloned().collect::<Vec<_>>() {
+            self.client_asks(0, Request::Release(Release { target: name.to_string() }));
         }
-        if !self.disk.committed.sessions.is_empty() && self.shape.kind != "quiet" {
+        self.run_until(1_000, |world| world.clients.all[0].asked.is_empty());
+        // Only who was stopped or given up has to be asked for; the others are up by themselves, and mail wakes some of them.
+        let mut down = self.sessions_in(&[SessionState::Stopped, SessionState::Failed]);
+        let leaves_asleep = self.random.chance(500);
+        down.retain(|name| !(leaves_asleep && self.is_woken_by_all_its_mail(name)));
+        self.asks_up(down);
+        let writes = !leaves_asleep || self.random.chance(500);
+        if !self.disk.committed.sessions.is_empty() && self.shape.kind != "quiet" && writes {
             for _ in 0..3 {
                 let (to, body) = (vec!["@all".to_owned()], "last".to_owned());
                 self.client_asks(0, Request::Send(Send { to, body, ..Send::default() }));
@@ -123,6 +129,12 @@ impl World {
                 self.run_until(100, |world| world.now >= until);
             }
         }
+        // What was given up while it slept is not woken by mail, and what fell asleep meanwhile not by all of it.
+        let mut failed = self.sessions_in(&[SessionState::Failed]);
+        let mut asleep = self.sessions_in(&[SessionState::Stopped]);
+        asleep.retain(|name| !self.is_woken_by_all_its_mail(name));
+        failed.append(&mut asleep);
+        self.asks_up(failed);
         let for_operator = |world: &World| {
             let rows = world.disk.committed.deliveries.values();
             rows.filter(|row| row.to.as_str() == "operator" && row.state.is_open()).map(|row| row.mail).next()
@@ -138,12 +150,28 @@ impl World {
         }
     }
 
+    fn asks_up(&mut self, names: Vec<String>) {
+        if !names.is_empty() {
+            self.client_asks(0, Request::Up(Names { names }));
+            self.run_until(60_000, |world| world.clients.all[0].asked.is_empty());
+        }
+    }
+
+    /// Whether a session that sleeps wakes for everything that waits for it.
+    fn is_woken_by_all_its_mail(&self, name: &str) -> bool {
+        let disk = &self.disk.committed;
+        let Some(session) = disk.sessions.values().find(|session| session.name.as_str() == name) else {
+            return false;
+        };
+        let mut rows = disk.deliveries.iter().filter(|(_, row)| row.to == session.name);
+        session.wake && rows.all(|(id, row)| !row.state.is_open() || id.0 > session.stopped_after)
+    }
+
     fn has_converged(&self) -> bool {
         let open = |world: &World| {
             let relay = world.relay.as_ref()?;
             let ledger = relay.core.ledger();
-            let waits =
-                ledger.deliveries.values().any(|delivery| !is_patient(delivery.state, delivery.priority));
+            let waits = ledger.deliveries.values().any(|delivery| !is_patient(delivery));
             let claimed = ledger.claims.values().any(|claim| !claim.ended);
             Some(waits || claimed)
         };
@@ -153,7 +181,7 @@ impl World {
     fn what_is_open(&self) -> String {
         let Some(relay) = &self.relay else { return "there is no relay".to_owned() };
         let ledger = relay.core.ledger();
-        let open = ledger.deliveries.iter().find(|(_, d)| !is_patient(d.state, d.priority));
+        let open = ledger.deliveries.iter().find(|(_, delivery)| !is_patient(delivery));
         let claim = ledger.claims.iter().find(|(_, claim)| !claim.ended);
         let asked = self.clients.all.iter().flat_map(|client| client.asked.values()).next();
         format!("still open {open:?} {claim:?} {asked:?}")
@@ -162,16 +190,18 @@ impl World {
     /// Nothing wakes a relay in which nothing is pending.
     fn check_quiet(&mut self) {
         self.clients_hang_up();
-        let still = self.run_until(120_000, World::is_still);
-        let Some(relay) = &self.relay else { return };
-        let ledger = relay.core.ledger();
-        let expires = ledger.expiring.first().map(|(at, _)| *at);
-        let has_children = !self.codex.processes.is_empty();
-        let deadline = relay.core.deadline().filter(|at| Some(*at) != expires);
-        if self.breach.is_none() && (!still || deadline.is_some() && has_children) {
-            let ms = deadline.map(|at| at.since(self.now));
+        let is_quiet = |world: &World| world.is_still() && world.wakes_up_in().is_none();
+        if !self.run_until(200_000, is_quiet) && self.breach.is_none() && self.relay.is_some() {
+            let ms = self.wakes_up_in();
             self.breach(Guarantee::Converges, format!("the quiet relay still wakes up, in {ms:?} ms"));
         }
+    }
+
+    /// In how many milliseconds a relay with children wakes up, other than for mail that expires.
+    fn wakes_up_in(&self) -> Option<i64> {
+        let relay = self.relay.as_ref().filter(|_| !self.codex.processes.is_empty())?;
+        let expires = relay.core.ledger().expiring.first().map(|(at, _)| *at);
+        relay.core.deadline().filter(|at| Some(*at) != expires).map(|at| at.since(self.now))
     }
 
     /// `down` without names ends every child within its budget, and then the relay.
@@ -204,6 +234,7 @@ impl World {
 }
 
 /// Mail that may wait for ever: it never starts a turn.
-fn is_patient(state: DeliveryState, priority: Priority) -> bool {
-    state == DeliveryState::Queued && priority == Priority::Fyi
+fn is_patient(delivery: &Delivery) -> bool {
+    let fyi = delivery.priority == Priority::Fyi && delivery.when != Some(When::Now);
+    delivery.state == DeliveryState::Queued && fyi && !delivery.braked
 }

@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** chances are per 1,000 draws; a shape without faults (`calm`) is what the liveness phase runs under.
 
+use agentmux::core::policy::Policy;
+
 use crate::random::Random;
 
 /// What one world is like.
@@ -40,6 +42,13 @@ pub struct Shape {
     pub thread_unloads: u64,
     pub thread_refused: u64,
     pub disk_low: u64,
+    /// How often a turn puts tools to work before it goes on.
+    pub tools: u64,
+    /// How often a request settles, holds or takes back mail, of those that do not send.
+    pub settling: u64,
+    /// How often a spawned session is one that mail wakes.
+    pub wakes: u64,
+    pub policy: Policy,
 }
 
 impl Shape {
@@ -75,8 +84,12 @@ impl Shape {
             thread_unloads: 6,
             thread_refused: 30,
             disk_low: 10,
+            tools: 300,
+            settling: 450,
+            wakes: 250,
+            policy: policy(random),
         };
-        match random.below(10) {
+        match random.below(11) {
             0 => Shape { kind: "quiet", clients: 1, requests: 4, sending: 0, ..base.without_faults() },
             1 => Shape {
                 kind: "one mail",
@@ -108,6 +121,15 @@ impl Shape {
                 ..base
             },
             8 => Shape {
+                kind: "tools",
+                tools: 850,
+                sending: 85,
+                requests: 30,
+                think_ms: 120,
+                turn_fails: 20,
+                ..base
+            },
+            9 => Shape {
                 kind: "churn",
                 sending: 30,
                 think_ms: 12,
@@ -133,7 +155,23 @@ impl Shape {
             think_ms: self.think_ms,
             sending: self.sending,
             idle_exit_ms: self.idle_exit_ms,
+            tools: self.tools,
+            policy: self.policy.clone(),
             ..Shape::default()
         }
+    }
+}
+
+/// Limits so low that brakes and patience are met in the short life of a world; in some worlds the usual ones.
+fn policy(random: &mut Random) -> Policy {
+    if random.chance(200) {
+        return Policy::default();
+    }
+    Policy {
+        patience_ms: random.ms(0, 1_500),
+        brake_hops: 1 + random.below(4) as u32,
+        brake_pair_per_minute: 2 + random.below(6) as usize,
+        brake_thread_per_minute: 2 + random.below(6) as usize,
+        wake_max: 1 + random.below(3) as usize,
     }
 }

@@ -7,7 +7,6 @@
 use agentmux::core::Core;
 use agentmux::core::action::{Action, Query, Signal, Survivor};
 use agentmux::core::input::{Input, Lookup, Moment, Resolved};
-use agentmux::core::policy::Policy;
 use agentmux::core::record::Record;
 use agentmux::core::{Effects, Settings};
 use agentmux::model::child::ChildCommand;
@@ -18,6 +17,7 @@ use crate::clients::Body;
 use crate::disk::Disk;
 use crate::guarantee::Guarantee;
 use crate::loader;
+use crate::shape::Shape;
 use crate::world::{Happening, Relay, World};
 
 /// An action that waits for its lap's commit.
@@ -56,7 +56,7 @@ impl World {
         self.note(|| format!("relay {life} starts"));
         let survivors = self.survivors();
         self.check_recovery(&survivors);
-        let mut core = Core::new(loader::load(&self.disk.committed), settings(&self.shape.idle_exit_ms));
+        let mut core = Core::new(loader::load(&self.disk.committed), settings(&self.shape));
         if let Some(bug) = self.planted {
             core.plant(bug);
         }
@@ -81,7 +81,10 @@ impl World {
         }
         let (now, seed) = (self.now, self.random.wide());
         let recover = |disk: &Disk| -> Vec<Record> {
-            let mut core = Core::new(loader::load(&disk.committed), settings(&None));
+            let mut core = Core::new(loader::load(&disk.committed), settings(&self.shape));
+            if let Some(bug) = self.planted {
+                core.plant(bug);
+            }
             let survivors = survivors.to_vec();
             let records = core.handle(Moment { now, seed }, Input::Started { survivors }).records;
             // What recovery itself settles; a child that it starts afterwards is a new one each time.
@@ -100,6 +103,8 @@ impl World {
     pub fn lap(&mut self) {
         let Some(mut relay) = self.relay.take() else { return };
         self.held.clear();
+        self.witness.a_lap_begins();
+        self.suspicions.clear();
         let due = relay.core.deadline().is_some_and(|at| at <= self.now);
         if relay.inbox.is_empty() && due {
             relay.inbox.push_back(Input::Tick);
@@ -133,17 +138,23 @@ impl World {
         if input != Input::Tick {
             self.note(|| format!("relay reads {}", brief(&input)));
         }
-        self.witness.relay_reads(&input);
+        let by_operator = match &input {
+            Input::Asked { conn, .. } => self.clients.is_operator(*conn),
+            _ => false,
+        };
+        self.witness.relay_reads(&input, by_operator);
         let moment = Moment { now: self.now, seed: self.random.wide() };
         let Effects { records, actions } = relay.core.handle(moment, input);
         for record in &records {
             self.note(|| format!("  stores {}", brief_record(record)));
+            self.suspects_record(record);
             if self.bug == Some(ShellBug::RecordDropped) && self.random.chance(20) {
                 self.note(|| "  (dropped)".to_owned());
                 continue;
             }
             self.disk.write(record);
         }
+        actions.iter().for_each(|action| self.suspects_action(action));
         self.held.extend(actions);
     }
 
@@ -237,8 +248,11 @@ impl World {
             }
             Action::Command { nonce, command } => self.write_to_child(nonce, command),
             Action::Deliver(deliver) => {
-                let (session, claim) = (deliver.session, deliver.claim);
-                let command = ChildCommand::StartTurn { session, claim, text: String::new() };
+                let (session, claim, text) = (deliver.session, deliver.claim, String::new());
+                let command = match deliver.into {
+                    None => ChildCommand::StartTurn { session, claim, text },
+                    Some(turn) => ChildCommand::SteerTurn { session, claim, turn, text },
+                };
                 if self.bug == Some(ShellBug::CommandSentTwice) && self.random.chance(100) {
                     self.write_to_child(deliver.nonce, command.clone());
                 }
@@ -258,13 +272,13 @@ impl World {
     }
 }
 
-fn settings(idle_exit_ms: &Option<i64>) -> Settings {
+fn settings(shape: &Shape) -> Settings {
     Settings {
         bundle: BundleName::parse("web").expect("a name in the grammar"),
         pid: 1,
         state_root: "/state".to_owned(),
-        idle_exit_ms: *idle_exit_ms,
-        policy: Policy::default(),
+        idle_exit_ms: shape.idle_exit_ms,
+        policy: shape.policy.clone(),
     }
 }
 

@@ -2,9 +2,12 @@
 //!
 //! **Invariant:** a story's name is the promise that it keeps; the fault that it answers stands above it.
 
-use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::core::input::Input;
+use agentmux::core::policy::Policy;
+use agentmux::model::child::{ApprovalAsked, ChildEvent};
+use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
-use agentmux::protocol::request::{Down, Names, One, Request, Send, Until, Wait};
+use agentmux::protocol::request::{Down, MailRef, Names, One, Request, Send, Settle, Until, Wait};
 
 use crate::shell::CrashPoint;
 use crate::story::tell;
@@ -264,5 +267,144 @@ fn removing_a_session_fails_its_mail_and_tells_who_waits() {
         let asked_at = story.world.now;
         story.answered(1);
         assert!(story.state(mail) == DeliveryState::Failed && story.world.now.since(asked_at) < 100);
+    });
+}
+
+/// A place of those that mail may wake is free again when its session is removed, or given up: nobody waits for ever (TQ-7).
+#[test]
+fn a_place_of_a_woken_session_is_free_when_it_is_gone() {
+    for removes in [true, false] {
+        tell(|story| {
+            story.relay_with(Policy { wake_max: 1, ..Policy::default() });
+            story.spawn_sleeper("scout");
+            story.spawn_sleeper("tester");
+            story.world.shape.says_nothing = if removes { 1_000 } else { 0 };
+            story.world.shape.thread_refused = if removes { 0 } else { 1_000 };
+            let _ = story.sends("scout");
+            story.for_ms(if removes { 100 } else { 1_000_000 });
+            (story.world.shape.says_nothing, story.world.shape.thread_refused) = (0, 0);
+            let mail = story.sends("tester");
+            story.for_ms(100);
+            if removes {
+                story.asks(0, Request::Remove(One { name: "scout".to_owned() }));
+            }
+            story.until_state(mail, DeliveryState::Consumed);
+            assert_eq!(story.told(mail), 1);
+        });
+    }
+}
+
+/// A relay that crashes forgets whom mail had woken; what was on its way is settled all the same (SQ-4).
+#[test]
+fn mail_in_doubt_wakes_a_sleeper_again() {
+    tell(|story| {
+        story.spawn_sleeper("scout");
+        let mail = story.sends("scout");
+        story.until("the claim", |world| world.disk.committed.deliveries[&mail].path.len() == 1);
+        story.relay_with(Policy::default());
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// What a person has had expire is not called delivered by a late word of the reader (SQ-3): its sender was told.
+#[test]
+fn mail_that_expired_cannot_be_acked() {
+    tell(|story| {
+        let (to, body, expires_ms) = (vec!["operator".to_owned()], "soon".to_owned(), Some(50));
+        story.world.client_connects(2, true);
+        story.asks(2, Request::Send(Send { to, body, expires_ms, ..Send::default() }));
+        story.answered(2);
+        let mail = *story.world.disk.committed.deliveries.last_key_value().unwrap().0;
+        story.until_state(mail, DeliveryState::Expired);
+        let id = story.world.disk.committed.deliveries[&mail].mail.to_string();
+        story.asks(0, Request::Ack(Settle { id, name: None }));
+        story.answered(0);
+        assert_eq!(story.state(mail), DeliveryState::Expired);
+    });
+}
+
+/// Mail for now that does not fit one turn does not interrupt its own first half before that was taken (TQ-7).
+#[test]
+fn mail_for_now_does_not_chase_itself() {
+    tell(|story| {
+        for _ in 0..15 {
+            let (to, body, when) = (vec!["lead".to_owned()], "stop".to_owned(), Some(When::Now));
+            story.asks(0, Request::Send(Send { to, body, when, ..Send::default() }));
+        }
+        story.answered(0);
+        let sent_at = story.world.now;
+        let all: Vec<_> = story.world.disk.committed.deliveries.keys().copied().collect();
+        for mail in all {
+            story.until_state(mail, DeliveryState::Consumed);
+            assert!(
+                !story.went_through(mail, DeliveryState::Queued),
+                "{mail:?} went in at the first attempt"
+            );
+            assert_eq!(story.told(mail), 1);
+        }
+        assert!(story.world.now.since(sent_at) < 4_000);
+    });
+}
+
+/// Cancelling is a request like any other (TQ-5): what waits is told to nobody, and what a child may hold is not taken back.
+#[test]
+fn mail_that_waits_is_taken_back_and_no_other() {
+    tell(|story| {
+        let first = story.sends("lead");
+        story.until("the claim", |world| !world.disk.committed.deliveries[&first].path.is_empty());
+        let second = story.sends("lead");
+        for mail in [first, second] {
+            let id = story.world.disk.committed.deliveries[&mail].mail.to_string();
+            story.asks(0, Request::Cancel(MailRef { id }));
+            story.answered(0);
+        }
+        let cancelled = story.state(second) == DeliveryState::Cancelled;
+        story.until_state(first, DeliveryState::Consumed);
+        if !cancelled {
+            story.until_state(second, DeliveryState::Consumed);
+        }
+        story.for_ms(10_000);
+        assert_eq!((story.told(first), story.told(second)), (1, usize::from(!cancelled)));
+    });
+}
+
+/// A session that is always busy starves nobody (TQ-7): mail whose patience is over joins the running turn, in order.
+#[test]
+fn mail_whose_patience_is_over_joins_the_running_turn() {
+    tell(|story| {
+        story.relay_with(Policy { patience_ms: 0, ..Policy::default() });
+        story.world.shape.tools = 1_000;
+        let first = story.sends("lead");
+        story.until_state(first, DeliveryState::Consumed);
+        let second = story.sends("lead");
+        story.until_state(second, DeliveryState::Consumed);
+        let rows = &story.world.disk.committed.deliveries;
+        assert!(
+            rows[&first].turn.is_some() && rows[&first].turn == rows[&second].turn,
+            "the turn never ends"
+        );
+        assert_eq!((story.told(first), story.told(second)), (1, 1));
+        story.world.shape.tools = 0;
+    });
+}
+
+/// A late question of a removed session's turn does not hold up the next session of that name (TQ-8, NB-9).
+#[test]
+fn an_approval_of_a_removed_session_is_not_the_next_ones() {
+    tell(|story| {
+        story.spawn("reviewer");
+        let nonce = story.child();
+        story.asks(0, Request::Remove(One { name: "reviewer".to_owned() }));
+        story.answered(0);
+        let session = Name::parse("reviewer").expect("a name in the grammar");
+        let (key, kind, summary) = ("late".to_owned(), "command".to_owned(), "rm -r build".to_owned());
+        let event = ChildEvent::ApprovalAsked(ApprovalAsked { key, session, kind, summary });
+        story.world.reaches_relay(Input::Child { nonce, event });
+        story.spawn("reviewer");
+        let mail = story.sends("reviewer");
+        let sent_at = story.world.now;
+        story.until_state(mail, DeliveryState::Consumed);
+        assert!(story.world.now.since(sent_at) < 2_000, "nobody has to answer for the other one first");
     });
 }

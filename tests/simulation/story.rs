@@ -2,10 +2,11 @@
 //!
 //! **Invariant:** a story is told in many worlds (seeds), so that it depends on no millisecond.
 
+use agentmux::core::policy::Policy;
 use agentmux::core::record::DeliveryId;
 use agentmux::model::id::{ClaimId, Nonce, ThreadId};
 use agentmux::model::mail::{DeliveryState, Priority};
-use agentmux::protocol::request::{Request, Send, Spawn};
+use agentmux::protocol::request::{Down, Request, Send, Spawn};
 
 use crate::random::Random;
 use crate::shape::Shape;
@@ -30,7 +31,7 @@ pub fn tell(story: impl Fn(&mut Story)) {
 
 impl Story {
     fn begin(seed: u64) -> Story {
-        let shape = Shape { kind: "story", clients: 2, sessions: 2, programs: 1, ..Shape::default() };
+        let shape = Shape { kind: "story", clients: 3, sessions: 2, programs: 1, ..Shape::default() };
         let mut world = World::with(Random::new(seed), shape);
         world.trace = Some(Default::default());
         world.relay_starts();
@@ -50,6 +51,23 @@ impl Story {
     pub fn asks_to_spawn(&mut self, name: &str) {
         let (name, dir, program) = (name.to_owned(), "/project".to_owned(), "/bin/codex".to_owned());
         self.asks(0, Request::Spawn(Spawn { name, dir, program, ..Spawn::default() }));
+    }
+
+    /// A person creates a session that mail wakes, and puts it to sleep.
+    pub fn spawn_sleeper(&mut self, name: &str) {
+        let (owned, dir, program) = (name.to_owned(), "/project".to_owned(), "/bin/codex".to_owned());
+        self.asks(0, Request::Spawn(Spawn { name: owned, dir, program, wake: true, ..Spawn::default() }));
+        self.answered(0);
+        self.asks(0, Request::Down(Down { names: vec![name.to_owned()], now: false }));
+        self.answered(0);
+    }
+
+    /// A relay with another policy takes over.
+    pub fn relay_with(&mut self, policy: Policy) {
+        self.world.shape.policy = policy;
+        self.world.crash(CrashPoint::AfterRelease);
+        self.world.relay_starts();
+        (0..2).for_each(|client| self.world.client_connects(client, true));
     }
 
     /// A client asks for something.

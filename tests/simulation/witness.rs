@@ -4,14 +4,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use agentmux::core::input::Input;
+use agentmux::core::action::Action;
+use agentmux::core::input::{Input, Lookup};
 use agentmux::core::record::{DeliveryId, Record};
-use agentmux::model::child::ChildEvent;
+use agentmux::model::child::{ChildCommand, ChildEvent};
 use agentmux::model::id::{ClaimId, MailId, Nonce, ThreadId};
-use agentmux::model::mail::{DeliveryState, Priority};
+use agentmux::model::mail::{DeliveryState, FromKind, Mail, Priority, When};
 use agentmux::model::name::Name;
+use agentmux::model::session::Wanted;
+use agentmux::protocol::request::Request;
 
-use crate::disk::Tables;
+use crate::disk::{ClaimRow, DeliveryRow, Tables};
 use crate::guarantee::Guarantee;
 use crate::loader;
 use crate::world::World;
@@ -41,12 +44,49 @@ pub struct Witness {
     excused_mails: BTreeSet<DeliveryId>,
     /// Deliveries that are `unknown` on disk.
     in_doubt: BTreeSet<DeliveryId>,
+    /// How often a person said that a mail was not taken, or wanted a dead one delivered.
+    words: BTreeMap<DeliveryId, u32>,
+    /// What the person asked to be settled, in requests of this lap.
+    asked: Vec<(Settling, MailId)>,
+    /// Whether the person asked, in this lap, to let a session's mail go.
+    released: bool,
+    /// How often notices told somebody of what became of a mail to somebody.
+    notices: BTreeMap<(Name, MailId, Name, String), u32>,
+}
+
+/// What a person may ask to be done to a mail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Settling {
+    Ack,
+    Cancel,
+    Requeue,
 }
 
 impl Witness {
-    /// A relay reads what a child states.
-    pub fn relay_reads(&mut self, input: &Input) {
+    /// A relay reads the inputs of another lap.
+    pub fn a_lap_begins(&mut self) {
+        self.asked.clear();
+        self.released = false;
+    }
+
+    /// A relay reads what a child states, or what a client asks for.
+    pub fn relay_reads(&mut self, input: &Input, by_operator: bool) {
         match input {
+            Input::Asked { request, resolved, .. } if by_operator => {
+                let settling = match &**request {
+                    Request::Ack(_) => Settling::Ack,
+                    Request::Cancel(_) => Settling::Cancel,
+                    Request::Requeue(_) => Settling::Requeue,
+                    Request::Release(_) => {
+                        self.released = true;
+                        return;
+                    }
+                    _ => return,
+                };
+                if let Lookup::Found(known) = &resolved.mail {
+                    self.asked.push((settling, known.mail.id));
+                }
+            }
             Input::Child { event: ChildEvent::InputTaken { claim: Some(claim), .. }, .. } => {
                 self.stated.insert(*claim);
             }
@@ -80,7 +120,8 @@ impl Witness {
         for id in deliveries {
             let told = self.told.entry(*id).or_default();
             *told += 1;
-            let most = 1 + u32::from(self.excused_mails.contains(id));
+            let words = self.words.get(id).copied().unwrap_or_default();
+            let most = 1 + u32::from(self.excused_mails.contains(id)) + words;
             if *told > most {
                 return Some(Err(format!("{id:?} is told {told} times, {most} allowed, last in {claim}")));
             }
@@ -93,8 +134,8 @@ impl Witness {
 }
 
 impl World {
-    /// G2, G3, G6: a child reads a request to start a turn.
-    pub fn child_receives(&mut self, nonce: Nonce, thread: Option<&ThreadId>, claim: ClaimId) {
+    /// G2, G3, G6: a child reads a request to start a turn, or to steer one.
+    pub fn child_receives(&mut self, nonce: Nonce, thread: Option<&ThreadId>, claim: ClaimId, steers: bool) {
         let Some(row) = self.disk.open.claims.get(&claim).cloned() else {
             return self.breach(
                 Guarantee::AcceptedIsOnDisk,
@@ -108,16 +149,45 @@ impl World {
         let ours = running.map(|turn| turn.ours.clone()).unwrap_or_default();
         for other in ours {
             let given_up = self.disk.open.claims.get(&other).is_some_and(|row| row.ended_at.is_some());
-            if !given_up || self.witness.stated.contains(&other) {
+            // A steer may follow what is known to be inside; a turn of its own may not.
+            if !given_up || self.witness.stated.contains(&other) && !steers {
                 self.breach(Guarantee::OneTurnInFlight, format!("{claim} starts while {other} is in a turn"));
             }
         }
         let mail_of = |id: &DeliveryId| &self.disk.open.mails[&self.disk.open.deliveries[id].mail];
-        if row.deliveries.iter().all(|id| mail_of(id).priority == Priority::Fyi) {
-            self.breach(Guarantee::FyiWaits, format!("{claim} has only fyi, and starts a turn"));
+        // What the same sender wrote before mail for now goes ahead of it.
+        let is_ahead = |id: &DeliveryId| {
+            let mail = mail_of(id);
+            self.disk.open.deliveries.range(id..).any(|(later, other)| {
+                let after = mail_of(later);
+                let for_now = other.to == row.session && after.when == Some(When::Now);
+                for_now && after.from == mail.from && after.priority == mail.priority
+            })
+        };
+        let starts = |id: &DeliveryId| mail_of(id).priority != Priority::Fyi || is_ahead(id);
+        let patience_ms = self.shape.policy.patience_ms;
+        let joins = |mail: &Mail| match (mail.when, mail.priority) {
+            (Some(when), _) => when != When::Idle,
+            (None, Priority::Fyi) => false,
+            (None, Priority::Urgent) => true,
+            (None, Priority::Normal) => row.opened_at.since(mail.sent_at) >= patience_ms,
+        };
+        let has_starter = row.deliveries.iter().any(starts);
+        let intruder = row.deliveries.iter().find(|id| !joins(mail_of(id)));
+        match intruder {
+            _ if !steers && !has_starter => {
+                self.breach(Guarantee::FyiWaits, format!("{claim} has only fyi, and starts a turn"));
+            }
+            Some(id) if steers => {
+                self.breach(Guarantee::FyiWaits, format!("{claim} puts {id:?} into a running turn"));
+            }
+            _ => {}
         }
         for id in &row.deliveries {
-            if !self.witness.first_received.insert(*id) {
+            let delivery = &self.disk.open.deliveries[id];
+            // What a person lets go or wants again comes when they say so.
+            let is_late = delivery.was_braked || delivery.revived;
+            if !self.witness.first_received.insert(*id) || is_late {
                 continue;
             }
             let mail = &self.disk.open.mails[&self.disk.open.deliveries[id].mail];
@@ -140,8 +210,42 @@ impl World {
         let mut breach = |guarantee, what| {
             broken.get_or_insert((guarantee, what));
         };
+        if let Some((guarantee, what)) = self.suspicions.drain(..).next() {
+            breach(guarantee, what);
+        }
         let disk = &self.disk.committed;
+        let asked = |settling, mail: MailId| self.witness.asked.contains(&(settling, mail));
+        // A claim is one message: a person's word about one of its mails is about all of them.
+        let asked_of_claim = |settling, delivery: &DeliveryId| {
+            let mut claims = disk.claims.values().filter(|claim| claim.deliveries.contains(delivery));
+            claims.any(|claim| claim.deliveries.iter().any(|id| asked(settling, disk.deliveries[id].mail)))
+        };
         for record in records {
+            match record {
+                Record::DeliveryAcked { delivery, .. } => {
+                    let row = &disk.deliveries[delivery];
+                    let was_consumed = row.path.iter().rev().nth(1) == Some(&DeliveryState::Consumed);
+                    self.counts.settled += 1;
+                    if !asked(Settling::Ack, row.mail) || !was_consumed {
+                        let path = &row.path;
+                        breach(Guarantee::EndsByNamedCause, format!("{delivery:?} acked, after {path:?}"));
+                    }
+                }
+                Record::DeliveryRevived { delivery, .. } => {
+                    self.counts.settled += 1;
+                    if !asked(Settling::Requeue, disk.deliveries[delivery].mail) {
+                        breach(Guarantee::EndsByNamedCause, format!("{delivery:?} revived by nobody"));
+                    }
+                }
+                Record::DeliveryBraked { .. } => self.counts.braked += 1,
+                Record::MailAccepted { mail, .. } if mail.from_kind == FromKind::System => {
+                    self.counts.notices += 1;
+                    if let Err(what) = check_notice(&mut self.witness.notices, disk, mail) {
+                        breach(Guarantee::EndsByNamedCause, what);
+                    }
+                }
+                _ => {}
+            }
             let Record::DeliveryMoved { delivery, to, at, .. } = record else { continue };
             let row = &disk.deliveries[delivery];
             let mut claims = disk.claims.iter().filter(|(_, claim)| claim.deliveries.contains(delivery));
@@ -155,8 +259,10 @@ impl World {
                 }
                 DeliveryState::Consumed => {
                     let stated = claims.clone().any(|(id, _)| self.witness.stated.contains(id));
-                    let confirmed = self.witness.confirmed.contains(&row.mail)
-                        && claims.any(|(_, claim)| claim.child.is_none());
+                    let acked = asked(Settling::Ack, row.mail) && row.to == Name::operator();
+                    let confirmed = acked
+                        || self.witness.confirmed.contains(&row.mail)
+                            && claims.any(|(_, claim)| claim.child.is_none());
                     if !stated && !confirmed {
                         breach(
                             Guarantee::ConsumedOnEvidence,
@@ -174,15 +280,20 @@ impl World {
                     }
                 }
                 DeliveryState::Expired => {
-                    if disk.mails[&row.mail].expires_at.is_none_or(|expires| expires > *at) {
+                    if row.revived || disk.mails[&row.mail].expires_at.is_none_or(|expires| expires > *at) {
                         breach(Guarantee::EndsByNamedCause, format!("{delivery:?} expired before its time"));
                     }
                 }
                 DeliveryState::Cancelled | DeliveryState::Acked => {
-                    breach(
-                        Guarantee::EndsByNamedCause,
-                        format!("{delivery:?} {to:?}, but nobody asked for it"),
-                    );
+                    self.counts.settled += 1;
+                    let is_asked = match to {
+                        DeliveryState::Cancelled => asked(Settling::Cancel, row.mail),
+                        _ => was_in_doubt && asked_of_claim(Settling::Ack, delivery),
+                    };
+                    if !is_asked {
+                        let what = format!("{delivery:?} {to:?}, but nobody asked for it");
+                        breach(Guarantee::EndsByNamedCause, what);
+                    }
                 }
                 DeliveryState::Queued | DeliveryState::Claimed | DeliveryState::Submitted => {}
             }
@@ -218,6 +329,70 @@ impl World {
         }
     }
 
+    /// Before a record is written: what the loop brake holds is given to nobody; and what a person says of a doubt counts.
+    pub fn suspects_record(&mut self, record: &Record) {
+        let (id, to) = match record {
+            Record::DeliveryMoved { delivery, to, .. } => (*delivery, *to),
+            Record::DeliveryRevived { delivery, .. } => (*delivery, DeliveryState::Queued),
+            Record::DeliveryReleased { delivery, .. } => {
+                if !self.witness.released {
+                    let what = format!("{delivery:?} is let go, nobody asked for it");
+                    self.suspicions.push((Guarantee::PersonDecides, what));
+                }
+                return;
+            }
+            _ => return,
+        };
+        let Some(row) = self.disk.open.deliveries.get(&id) else { return };
+        if row.braked && to == DeliveryState::Claimed {
+            self.suspicions.push((Guarantee::PersonDecides, format!("{id:?} is braked, and claimed")));
+        }
+        let requeued = |mail: MailId| self.witness.asked.contains(&(Settling::Requeue, mail));
+        let mut claims = self.disk.open.claims.values().filter(|claim| claim.deliveries.contains(&id));
+        let of_claim =
+            |claim: &ClaimRow| claim.deliveries.iter().any(|id| requeued(self.disk.open.deliveries[id].mail));
+        if to == DeliveryState::Queued && claims.any(of_claim) {
+            *self.witness.words.entry(id).or_default() += 1;
+        }
+    }
+
+    /// What a session must not get: anything while it is held, or stopped and not to be woken; an interrupt without mail for now.
+    pub fn suspects_action(&mut self, action: &Action) {
+        let (name, interrupts) = match action {
+            Action::Deliver(deliver) => (&deliver.session, false),
+            Action::Command { command: ChildCommand::InterruptTurn { session, .. }, .. } => (session, true),
+            _ => return,
+        };
+        let Some(session) = self.disk.open.sessions.get(name) else { return };
+        let for_now = |row: &DeliveryRow| {
+            let when = self.disk.open.mails[&row.mail].when;
+            row.to == *name && row.state == DeliveryState::Queued && !row.braked && when == Some(When::Now)
+        };
+        let why = if session.held_until.is_some() {
+            "is held"
+        } else if session.wanted == Wanted::Down && !session.wake {
+            "is stopped"
+        } else if interrupts && !self.disk.open.deliveries.values().any(for_now) {
+            "has no mail for now"
+        } else {
+            self.counts.woken += u64::from(session.wanted == Wanted::Down);
+            return;
+        };
+        self.suspicions.push((Guarantee::PersonDecides, format!("{name} {why}, and gets {action:?}")));
+    }
+
+    /// Nothing that counts as delivered was never told, but for what a person said was taken.
+    pub fn check_none_missing(&mut self) {
+        let missing = self.disk.committed.deliveries.iter().find(|(id, row)| {
+            let was_consumed = row.path.contains(&DeliveryState::Consumed);
+            was_consumed && row.to != Name::operator() && !self.witness.told.contains_key(id)
+        });
+        if let Some((id, row)) = missing {
+            let what = format!("{id:?} is {:?}, and no model was told", row.state);
+            self.breach(Guarantee::ConsumedOnEvidence, what);
+        }
+    }
+
     /// G1: whatever a sender was ever told is queued is still on disk.
     pub fn check_accepted(&mut self) {
         let lost = self.witness.accepted.iter().find(|id| !self.disk.committed.mails.contains_key(id));
@@ -225,4 +400,30 @@ impl World {
             self.breach(Guarantee::AcceptedIsOnDisk, format!("{lost} was accepted and is gone"));
         }
     }
+}
+
+/// A notice tells of each end of a delivery once, of a braked one once, and never of another notice.
+fn check_notice(
+    told: &mut BTreeMap<(Name, MailId, Name, String), u32>,
+    disk: &Tables,
+    notice: &Mail,
+) -> Result<(), String> {
+    for line in notice.body.lines().filter(|line| line.starts_with("mail ")) {
+        let words: Vec<&str> = line.split([' ', ':']).collect();
+        let (mail, to) = (MailId::parse(words[1]), Name::parse(words[5]));
+        let (Some(mail), Some(to)) = (mail, to) else { return Err(format!("a notice says `{line}`")) };
+        if disk.mails[&mail].from_kind == FromKind::System {
+            return Err(format!("a notice tells of the notice {mail}"));
+        }
+        let key = (notice.to[0].clone(), mail, to.clone(), words[6].to_owned());
+        let told = told.entry(key).or_default();
+        *told += 1;
+        let (_, row) = disk.of_mail(mail).find(|(_, row)| row.to == to).ok_or("a notice of no mail")?;
+        let ends = row.path.iter().filter(|state| state.as_str() == words[6]).count() as u32;
+        let most = if words[6] == "was" { u32::from(row.was_braked) } else { ends };
+        if *told > most {
+            return Err(format!("notice {told} of {mail} to {to}, {most} allowed: {line}"));
+        }
+    }
+    Ok(())
 }

@@ -48,6 +48,10 @@ pub enum Happening {
     TurnShows { nonce: Nonce, thread: ThreadId, turn: TurnId },
     /// A turn's next input becomes an item of the history.
     ItemIsWritten { nonce: Nonce, thread: ThreadId, turn: TurnId },
+    /// Tools are put to work in a turn.
+    ToolsBegin { nonce: Nonce, thread: ThreadId, turn: TurnId },
+    /// The tools of a turn are done.
+    ToolsEnd { nonce: Nonce, thread: ThreadId, turn: TurnId },
     /// A turn has nothing more to do.
     TurnIsOver { nonce: Nonce, thread: ThreadId, turn: TurnId },
     /// A pane answers an approval.
@@ -78,6 +82,17 @@ pub struct Counts {
     pub unknowns_consumed: u64,
     pub unknowns_requeued: u64,
     pub steers: u64,
+    /// Claims of ours that were steered into a running turn.
+    pub our_steers: u64,
+    /// Steers of ours that came too late for their turn.
+    pub missed: u64,
+    pub interrupts: u64,
+    pub braked: u64,
+    pub notices: u64,
+    /// What a person settled: mail confirmed, taken back, revived or in doubt.
+    pub settled: u64,
+    /// Turns of sessions that mail had woken.
+    pub woken: u64,
     pub lost_inputs: u64,
 }
 
@@ -102,6 +117,8 @@ pub struct World {
     pub trace: Option<VecDeque<String>>,
     /// What the current lap wants to release.
     pub held: Vec<Held>,
+    /// What the current lap decided against a rule; said once it is committed.
+    pub suspicions: Vec<(Guarantee, String)>,
     agenda: BTreeMap<(Millis, u64), Happening>,
     entries: u64,
 }
@@ -121,6 +138,13 @@ impl Counts {
         self.unknowns_consumed += other.unknowns_consumed;
         self.unknowns_requeued += other.unknowns_requeued;
         self.steers += other.steers;
+        self.our_steers += other.our_steers;
+        self.missed += other.missed;
+        self.interrupts += other.interrupts;
+        self.braked += other.braked;
+        self.notices += other.notices;
+        self.settled += other.settled;
+        self.woken += other.woken;
         self.lost_inputs += other.lost_inputs;
     }
 }
@@ -155,6 +179,7 @@ impl World {
             crash_at: None,
             trace: None,
             held: Vec::new(),
+            suspicions: Vec::new(),
             agenda: BTreeMap::new(),
             entries: 0,
         }
@@ -274,6 +299,8 @@ impl World {
             }
             Happening::TurnShows { nonce, thread, turn } => self.turn_shows(nonce, &thread, &turn),
             Happening::ItemIsWritten { nonce, thread, turn } => self.item_is_written(nonce, &thread, &turn),
+            Happening::ToolsBegin { nonce, thread, turn } => self.tools_begin(nonce, &thread, &turn),
+            Happening::ToolsEnd { nonce, thread, turn } => self.tools_end(nonce, &thread, &turn),
             Happening::TurnIsOver { nonce, thread, turn } => self.turn_is_over(nonce, &thread, &turn),
             Happening::PaneAnswers { nonce, thread, key } => self.approval_is_settled(nonce, &thread, &key),
         }

@@ -14,6 +14,12 @@ use crate::tree::{Tree, Violation};
 /// bootstrap of the relay, and what drives the two queues.
 const FAULTS: &[(&str, usize)] = &[("LK", 13), ("SQ", 15), ("TQ", 9), ("PX", 14), ("BS", 16), ("NB", 9)];
 
+/// Which of them are about mail that is queued, injected and read.
+const QUEUES: [&str; 3] = ["SQ-", "TQ-", "NB-"];
+
+/// Says of the faults without a test why they have no place to happen.
+const PAGE: &str = "src/README.md";
+
 /// Where a fault is cited: path and line.
 pub type Place = (String, usize);
 
@@ -31,6 +37,22 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
         }
     }
     found
+}
+
+/// The faults of the queues of mail are the reason that ours exists: each has a test, or its row in [`PAGE`].
+pub fn check_queues(tree: &Tree) -> Vec<Violation> {
+    let cited = cited(tree);
+    let excused: BTreeSet<String> = tree.text(PAGE).into_iter().flat_map(faults_in).collect();
+    let is_missing = |fault: &String| {
+        let of_queue = QUEUES.iter().any(|prefix| fault.starts_with(prefix));
+        of_queue && !cited.contains_key(fault) && !excused.contains(fault)
+    };
+    let missing = all().filter(is_missing);
+    missing
+        .map(|fault| {
+            Violation::new(PAGE, 1, format!("{fault} has no test"), "write one, or why it cannot happen")
+        })
+        .collect()
 }
 
 /// Tells how many faults some test cites, and which none does.
@@ -83,6 +105,14 @@ mod tests {
         assert_found(check(&tree), &[]);
         assert_eq!(cited(&tree).into_keys().collect::<Vec<_>>(), ["BS-16", "LK-1", "LK-13"]);
         assert!(summary(&tree).starts_with("faults with a test: 3 of 76\nwithout: LK-2 "));
+    }
+
+    #[test]
+    fn a_fault_of_a_queue_needs_a_test_or_a_reason() {
+        let all: Vec<String> = all().filter(|fault| *fault != "SQ-3" && *fault != "TQ-9").collect();
+        let cites = format!("/// {}\n#[test]\nfn f() {{}}\n", all.join(" "));
+        let tree = Tree::of(&[("tests/a.rs", &cites), (PAGE, "| TQ-9 | no such queue |\n")]);
+        assert_found(check_queues(&tree), &["src/README.md:1: SQ-3 has no test"]);
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod support;
 
 mod crowd;
 mod docs;
+mod envelope;
 mod generated;
 mod hostile;
 mod siege;

@@ -30,8 +30,7 @@ impl Core {
             Err(fault) => return step.refuse(ask, fault),
         };
         let outcome = if delivery.to == by.name {
-            self.ack_own(step, known.mail.id, &delivery);
-            Ok(())
+            self.ack_own(step, known.mail.id, &delivery)
         } else {
             self.settle_as_taken(step, known.mail.id, &delivery)
         };
@@ -68,9 +67,18 @@ impl Core {
         Ok(found)
     }
 
-    /// A recipient says that it has its mail, which is evidence enough.
-    fn ack_own(&mut self, step: &mut Step, mail: crate::model::id::MailId, delivery: &KnownDelivery) {
-        let id = delivery.id;
+    /// A recipient says that it has its mail, which is evidence enough; unless its sender was told that it never came.
+    fn ack_own(
+        &mut self,
+        step: &mut Step,
+        mail: crate::model::id::MailId,
+        delivery: &KnownDelivery,
+    ) -> Result<(), Fault> {
+        let (id, state) = (delivery.id, delivery.state);
+        if !state.is_open() && !state.is_delivered() {
+            let fault = Fault::refused(format!("ack refused: mail {mail} to you is {}", state.as_str()));
+            return Err(fault.hint(format!("agentmux trace {mail}")));
+        }
         match self.state_of(id) {
             Some(DeliveryState::Queued) => {
                 let claim = step.mint.claim();
@@ -82,9 +90,10 @@ impl Core {
             Some(_) => self.confirm_handed(step, &delivery.to, &[mail]),
             None => {}
         }
-        if !matches!(delivery.state, DeliveryState::Acked) {
+        if state != DeliveryState::Acked {
             self.record(step, Record::DeliveryAcked { delivery: id, at: step.now, note: None });
         }
+        Ok(())
     }
 
     /// A person says that a child took mail in doubt.

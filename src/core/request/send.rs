@@ -73,6 +73,7 @@ impl Core {
             FromKind::Operator | FromKind::System => 0,
             FromKind::Agent | FromKind::Outside => parent.as_ref().map_or(0, |parent| parent.hops + 1),
         };
+        let tag = super::super::envelope::draw_tag(&mut step.mint, &send.body);
         let mail = Mail {
             id,
             from: from.name.clone(),
@@ -88,7 +89,7 @@ impl Core {
             key: send.key,
             expires_at: send.expires_ms.map(|ms| sent_at.plus(ms.min(i64::MAX as u64) as i64)),
             sent_at,
-            tag: step.mint.tag(),
+            tag,
         };
         let thread = mail.thread;
         let first = self.ledger.last_delivery + 1;

@@ -107,6 +107,7 @@ impl Core {
         self.record(step, Record::SessionRemoved { name: name.clone() });
         self.sessions.remove(name);
         self.touched.remove(name);
+        self.touch_sleepers();
         step.act(super::super::action::Action::ForgetEnvironment { name: name.clone() });
         self.evaluate_waiting_for_session(step, name);
     }
