@@ -106,7 +106,7 @@ impl Core {
             return;
         }
         let Some(known) = self.conns.get_mut(&conn) else { return };
-        let handed = std::mem::take(&mut known.handed);
+        let handed = if resolved.pipelined { Vec::new() } else { std::mem::take(&mut known.handed) };
         let identity = match (&request, known.identity.clone()) {
             (Request::Hello(hello), None) => return self.handle_hello(step, ask, hello),
             (Request::Hello(_), Some(_)) => {

@@ -111,6 +111,8 @@ pub struct Resolved {
     pub mail: Lookup,
     /// The mail that has the same sender and idempotency key.
     pub keyed: Option<Box<Known>>,
+    /// Whether it was sent before the answers to earlier requests of its connection had left, so that it confirms none.
+    pub pipelined: bool,
     /// Whether the file system is nearly full.
     pub disk_low: bool,
     /// The claims that its deliveries were in, when it is to be delivered again.

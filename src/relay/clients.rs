@@ -49,6 +49,8 @@ pub struct Asked {
     pub id: Id,
     /// The request.
     pub request: Request,
+    /// Whether it was sent before the answers to earlier ones had left.
+    pub pipelined: bool,
 }
 
 /// All clients.
@@ -137,8 +139,9 @@ impl Clients {
             match parsed {
                 Ok(Message::Request { id, method, params }) => match Request::parse(&method, params) {
                     Ok(request) => {
+                        let pipelined = client.owed > 0 || !client.out.is_empty();
                         client.owed += 1;
-                        asked.push(Asked { conn, id, request });
+                        asked.push(Asked { conn, id, request, pipelined });
                     }
                     Err(fault) => {
                         let error = RpcError::of(&fault);

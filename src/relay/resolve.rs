@@ -17,8 +17,8 @@ use crate::store::StoreError;
 impl Relay {
     /// Completes a request with its rows.
     pub(super) fn resolve(&mut self, asked: Asked) -> Result<Input, StoreError> {
-        let Asked { conn, id, mut request } = asked;
-        let mut resolved = Resolved::default();
+        let Asked { conn, id, mut request, pipelined } = asked;
+        let mut resolved = Resolved { pipelined, ..Resolved::default() };
         if let Some(reference) = request.reference() {
             resolved.mail = self.store.lookup(reference)?;
         }

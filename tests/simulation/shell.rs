@@ -210,6 +210,7 @@ impl World {
             keyed: self.disk.keyed(&self.clients.all[client].name(), request.key()),
             disk_low: self.random.chance(self.shape.disk_low),
             spawn_refused: None,
+            pipelined: false,
         }
     }
 

@@ -406,6 +406,29 @@ fn a_flood_of_requests_does_not_grow_the_relay() {
     assert!(grown < 40 * 1024, "the relay grew by {grown} KiB");
 }
 
+/// SQ-7: a request that was sent before the mail had left its relay is no word of the reader that it has it.
+#[test]
+fn a_pipelined_request_does_not_confirm_a_mail_that_it_could_not_have_seen() {
+    let house = House::new();
+    let mut sender = Socket::hello_outside(&house);
+    let sent = sender.ask("mail/send", json!({"to": ["operator"], "body": "read me"}));
+    let id = sent["result"]["id"].clone();
+    let mut reader = Socket::hello(&house);
+    let both =
+        [request(1, "mail/read", &json!({"id": id})), request(2, "session/list", &json!({}))].join("\n");
+    reader.line(&both);
+    let (read, list) = (reader.answer(), reader.answer());
+    assert_eq!((&read["result"]["mail"]["body"], &list["id"]), (&json!("read me"), &json!(2)));
+    let mut other = Socket::hello(&house);
+    let mut state = |id: &Value| {
+        let traced = other.ask("mail/trace", json!({"id": id}));
+        traced["result"]["deliveries"][0]["state"].clone()
+    };
+    assert_eq!(state(&id), "submitted");
+    let _ = reader.ask("session/list", json!({}));
+    assert_eq!(state(&id), "consumed");
+}
+
 #[test]
 fn a_request_that_arrives_byte_by_byte_is_one_request() {
     let house = House::new();
