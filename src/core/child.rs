@@ -105,6 +105,10 @@ impl Core {
             self.arm_hold(&name);
             self.touch(&name);
         }
+        let of_readers = self.ledger.claims.iter().filter(|(_, claim)| !claim.ended && claim.child.is_none());
+        for claim in of_readers.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.take_back(step, claim, "the relay was restarted before its reader confirmed it");
+        }
         for child in self.ledger.children.values().cloned().collect::<Vec<_>>() {
             let Some(survivor) = survivors.iter().find(|survivor| survivor.nonce == child.nonce) else {
                 let why = "it was gone when the relay started".to_owned();
@@ -120,6 +124,7 @@ impl Core {
             let phase = RunPhase::Starting;
             let run = Run { nonce: child.nonce, slot: child.slot, phase, version: None, published: false };
             self.children.entry(child.key).or_default().run = Some(run);
+            self.wake_survivors(child.key);
             self.timers.set(Timer::Child(child.key), now.plus(limits::CHILD_START_MS));
         }
     }
@@ -409,9 +414,9 @@ impl Core {
             children.exits.clear();
             children.unanswered_starts = 0;
         }
+        self.unblock(name);
         if let Some(running) = self.sessions.get_mut(name) {
             running.retry_at = None;
-            running.blocked = false;
             if running.phase == Phase::Failed {
                 running.phase = Phase::Stopped;
             }

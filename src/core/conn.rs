@@ -68,11 +68,16 @@ impl Core {
         self.timers.set(Timer::Hello(conn), step.now.plus(limits::HELLO_MS));
     }
 
-    pub(super) fn handle_conn_closed(&mut self, conn: ConnId) {
+    pub(super) fn handle_conn_closed(&mut self, step: &mut Step, conn: ConnId) {
         self.timers.clear(&Timer::Hello(conn));
         self.forget_waiting_of(conn);
-        if let Some(attached) = self.conns.remove(&conn).and_then(|conn| conn.attached) {
+        let Some(known) = self.conns.remove(&conn) else { return };
+        if let Some(attached) = known.attached {
             self.touch(&attached);
+        }
+        if let Some(reader) = known.identity {
+            let why = "its reader went away without a word";
+            self.take_back_handed(step, &reader.name, &known.handed, why);
         }
     }
 

@@ -35,7 +35,8 @@ impl Core {
         }
         let Some(nonce) = self.ready_child_of(name) else { return };
         let Some(running) = self.sessions.get(name) else { return };
-        if running.retry_at.is_some_and(|at| at > step.now) || self.has_approval(name) || self.is_held(name) {
+        let waits = running.retry_at.is_some_and(|at| at > step.now) || running.blocked_until.is_some();
+        if waits || self.has_approval(name) || self.is_held(name) {
             return;
         }
         match (running.busy, running.turn.clone()) {
@@ -50,7 +51,7 @@ impl Core {
 
     /// A turn runs: mail for now interrupts it, and at a boundary other mail may join it.
     fn evaluate_running_turn(&mut self, step: &mut Step, name: &Name, nonce: Nonce, turn: TurnId) {
-        let pressing = self.ledger.queue(name).is_some_and(|queue| !queue.pressing.is_empty());
+        let pressing = self.ledger.queue(name).and_then(|queue| queue.pressing.last().copied());
         let Some(running) = self.sessions.get_mut(name) else { return };
         let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
         let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
@@ -59,7 +60,8 @@ impl Core {
         if running.interrupting.as_ref() == Some(&turn) || takes_ours {
             return;
         }
-        if pressing {
+        let for_it = running.claim.as_ref().filter(|flight| flight.turn.as_ref() == Some(&turn));
+        if pressing.is_some() && pressing > for_it.and_then(|flight| flight.for_now) {
             running.interrupting = Some(turn.clone());
             let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
             return step.act(Action::Command { nonce, command });
@@ -83,12 +85,15 @@ impl Core {
             return;
         }
         let (claim, at) = (step.mint.claim(), step.now);
+        let for_now = self.ledger.queue(name).and_then(|queue| queue.pressing.last().copied());
         let note = into.is_some().then_some("into the running turn");
         self.open_claim(step, claim, name, Some(nonce), &batch, note);
         let Some(running) = self.sessions.get_mut(name) else { return };
         let before = running.claim.take().filter(|flight| flight.turn.is_some() && flight.turn == into);
+        let before_now = before.as_ref().and_then(|flight| flight.for_now);
         let earlier = before.map(|flight| [flight.earlier, vec![flight.claim]].concat()).unwrap_or_default();
-        running.claim = Some(Flight { claim, turn: into.clone(), ended: Vec::new(), earlier });
+        let for_now = for_now.or(before_now);
+        running.claim = Some(Flight { claim, turn: into.clone(), ended: Vec::new(), for_now, earlier });
         running.retry_at = None;
         running.singly = running.singly.saturating_sub(1);
         let skills = running.skills.clone();
@@ -199,7 +204,8 @@ impl Core {
         queue.queued.iter().filter(goes).map(|(_, id)| *id).collect()
     }
 
-    /// Asks for claims in doubt; true while there are any, because nothing may overtake them.
+    /// Asks for claims in doubt; true while there are any that can be settled, because nothing may overtake them. What cannot be
+    /// settled, because the history cannot be read, holds nobody back for ever.
     fn find_claims(&mut self, step: &mut Step, name: &Name) -> bool {
         let Some(running) = self.sessions.get(name) else { return false };
         let in_flight = running.claim.as_ref().map(|flight| flight.claim);
@@ -214,6 +220,7 @@ impl Core {
             .max()
             .map(|since| since.plus(limits::ABSENCE_MS));
         let idle = !running.busy;
+        let can_be_settled = running.unread < limits::UNREAD_MAX;
         let finding = running.finding || running.retry_at.is_some_and(|at| at > step.now);
         match (self.ready_child_of(name), again_at) {
             _ if finding => {}
@@ -229,7 +236,7 @@ impl Core {
                 step.act(Action::Command { nonce, command });
             }
         }
-        true
+        can_be_settled
     }
 
     /// Whether a session has mail that the relay could move without hearing from anybody.
@@ -281,7 +288,9 @@ impl Core {
 
     /// Ends queued mail whose time has passed.
     pub(super) fn expire_mail(&mut self, step: &mut Step) {
-        while let Some((at, id)) = self.ledger.expiring.first().copied().filter(|(at, _)| *at <= step.now) {
+        for _ in 0..limits::EXPIRED_PER_INPUT {
+            let due = self.ledger.expiring.first().copied().filter(|(at, _)| *at <= step.now);
+            let Some((at, id)) = due else { break };
             let note = format!("not delivered before {}", at.rfc3339_seconds());
             self.move_delivery(step, id, DeliveryState::Expired, None, Some(note));
         }
@@ -310,6 +319,11 @@ impl Core {
                     .filter(|at| *at > now)
                     .map(|at| format!("tried again at {}{reason}", at.rfc3339_seconds()));
             }
+            crate::model::session::SessionState::Stopped
+                if self.has_a_place_to_wake() && self.has_mail_that_wakes(name) =>
+            {
+                format!("{name} is woken for it")
+            }
             crate::model::session::SessionState::Stopped if self.has_mail_that_wakes(name) => {
                 format!("{name} sleeps {since}, and {} others are awake", self.settings.policy.wake_max)
             }
@@ -317,7 +331,7 @@ impl Core {
                 format!("{name} is stopped {since}; start it: agentmux up {name}")
             }
             crate::model::session::SessionState::Blocked => {
-                let until = running.retry_at.unwrap_or(now).rfc3339_seconds();
+                let until = running.blocked_until.unwrap_or(now).rfc3339_seconds();
                 format!(
                     "{name} is blocked {since}{reason}; tried again at {until}, or now: agentmux up {name}"
                 )

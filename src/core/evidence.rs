@@ -9,6 +9,7 @@
 //! | our input is inside a turn | → `consumed`, with the turn |
 //! | the turn ended without it | in doubt until the history was read |
 //! | no answer within the lease; child lost, exited, or the relay crashed | → `unknown`, in doubt |
+//! | a reader without a child leaves before its next request, or the relay crashes | → `queued` |
 //! | history has the claim | → `consumed` |
 //! | history lacks it; the child that held it is dead | → `queued` |
 //! | history lacks it; that child lives | believed when still so 2 s later with no turn running, then → `queued` |
@@ -131,6 +132,7 @@ impl Core {
         if let Some(running) = self.sessions.get_mut(name) {
             running.interrupting = None;
         }
+        self.touch(name);
     }
 
     pub(super) fn on_tools_running(&mut self, name: &Name, at_work: bool) {
@@ -182,13 +184,23 @@ impl Core {
         }
         match outcome {
             TurnOutcome::Completed => {
-                if let Some(running) = self.sessions.get_mut(name) {
+                let was_blocked = self.sessions.get_mut(name).is_some_and(|running| {
                     running.refusals = 0;
+                    running.retry_at = None;
+                    running.blocked_until.is_some()
+                });
+                if was_blocked {
+                    self.unblock(name);
                 }
                 self.child_completed_a_turn(name);
             }
             TurnOutcome::Blocked(_) => self.block(step, name),
-            TurnOutcome::Overloaded(_) => self.back_off(step, name),
+            TurnOutcome::Overloaded(_) => {
+                self.back_off(step, name);
+                if let Some(running) = self.sessions.get_mut(name) {
+                    running.singly = 1;
+                }
+            }
             TurnOutcome::Interrupted | TurnOutcome::Failed(_) => {}
         }
         if !self.is_planted(Planted::LostWakeUp) {
@@ -237,6 +249,7 @@ impl Core {
         if let Some(running) = self.sessions.get_mut(name) {
             running.finding = false;
             running.unanswered = 0;
+            running.unread = 0;
         }
         for (claim, turn) in present {
             self.consume(step, *claim, turn, Some("found in the child's history"));
@@ -263,6 +276,7 @@ impl Core {
         if let Some(running) = self.sessions.get_mut(name) {
             running.finding = false;
             running.unanswered = 0;
+            running.unread += 1;
             running.reason = Some(format!("the child's history could not be read: {why}"));
         }
         self.back_off(step, name);
@@ -364,6 +378,24 @@ impl Core {
             self.move_delivery(step, id, DeliveryState::Consumed, None, Some("read".to_owned()));
             self.end_claim(step, claim);
         }
+    }
+
+    /// A reader went away without having confirmed what was handed to it: it goes to the next one.
+    pub(super) fn take_back(&mut self, step: &mut Step, claim: ClaimId, why: &str) {
+        for id in self.deliveries_held_by(claim) {
+            self.move_delivery(step, id, DeliveryState::Queued, None, Some(why.to_owned()));
+        }
+        self.end_claim(step, claim);
+    }
+
+    /// Takes back what some readers without a child were handed and have not confirmed.
+    pub(super) fn take_back_handed(&mut self, step: &mut Step, reader: &Name, handed: &[MailId], why: &str) {
+        for mail in handed {
+            if let Some((_, claim)) = self.submitted_to(reader, *mail) {
+                self.take_back(step, claim, why);
+            }
+        }
+        self.waiting_saw_mail(step, reader);
     }
 
     fn submitted_to(&self, reader: &Name, mail: MailId) -> Option<(DeliveryId, ClaimId)> {

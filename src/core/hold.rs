@@ -16,7 +16,7 @@ use crate::model::clock::Millis;
 use crate::model::limits;
 use crate::model::mail::{DeliveryState, Priority};
 use crate::model::name::Name;
-use crate::model::session::{HELD_FOR_EVER, SessionState, Wanted};
+use crate::model::session::{ChildKey, HELD_FOR_EVER, Session, SessionState, Wanted};
 
 impl Core {
     /// Whether a session's mail is held back. A hold that is over ends by its timer.
@@ -56,7 +56,7 @@ impl Core {
         let wakes = self.has_mail_that_wakes(name);
         let has_work = wakes || self.ledger.open_claims(name).next().is_some();
         match woken {
-            false if wakes && self.woken_count() < self.settings.policy.wake_max => {
+            false if wakes && self.has_a_place_to_wake() => {
                 self.set_woken(name, true);
             }
             true if has_work || self.is_in_use(name) => self.timers.clear(&Timer::Linger(name.clone())),
@@ -65,9 +65,19 @@ impl Core {
         }
     }
 
+    /// A child that outlived its relay may be in the turn of a session that mail had woken: it goes on, and sleeps in its time.
+    pub(super) fn wake_survivors(&mut self, key: ChildKey) {
+        let of_child =
+            |session: &&Session| session.child_key == key && session.wake && session.wanted == Wanted::Down;
+        let names: Vec<Name> =
+            self.ledger.sessions.values().filter(of_child).map(|session| session.name.clone()).collect();
+        names.iter().for_each(|name| self.set_woken(name, true));
+    }
+
     /// A woken session has had nothing to do for a while.
     pub(super) fn handle_linger_over(&mut self, name: &Name) {
-        if !self.is_in_use(name) && !self.has_mail_that_wakes(name) {
+        let has_doubt = self.ledger.open_claims(name).next().is_some();
+        if !self.is_in_use(name) && !self.has_mail_that_wakes(name) && !has_doubt {
             self.set_woken(name, false);
         }
         self.touch(name);
@@ -94,6 +104,10 @@ impl Core {
     /// Whether a session has mail that came after its stop and may start a turn, or that is on its way: a relay that crashed has
     /// forgotten whom it woke, and doubt is only settled by a child.
     pub(super) fn has_mail_that_wakes(&self, name: &Name) -> bool {
+        !self.is_held(name) && self.has_later_mail(name)
+    }
+
+    fn has_later_mail(&self, name: &Name) -> bool {
         let (Some(session), Some(queue)) = (self.ledger.sessions.get(name), self.ledger.queue(name)) else {
             return false;
         };
@@ -104,7 +118,19 @@ impl Core {
             })
         };
         let mut later = queue.open.range(DeliveryId(session.stopped_after.saturating_add(1))..);
-        session.wake && session.held_until.is_none() && later.any(wakes)
+        session.wake && later.any(wakes)
+    }
+
+    /// Whether a sleeping session has mail that wakes it, now or when its hold is over.
+    pub(super) fn is_to_wake(&self, name: &Name) -> bool {
+        let held = self.ledger.sessions.get(name).and_then(|session| session.held_until);
+        held != Some(HELD_FOR_EVER)
+            && self.shown_state(name) != SessionState::Failed
+            && self.has_later_mail(name)
+    }
+
+    pub(super) fn has_a_place_to_wake(&self) -> bool {
+        self.woken_count() < self.settings.policy.wake_max
     }
 
     /// Sessions that mail has woken; one that was given up takes nobody's place.

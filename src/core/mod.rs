@@ -156,7 +156,7 @@ impl Core {
         match input {
             Input::Started { survivors } => self.handle_started(&mut step, &survivors),
             Input::ConnOpened { conn, descends } => self.handle_conn_opened(&mut step, conn, descends),
-            Input::ConnClosed { conn } => self.handle_conn_closed(conn),
+            Input::ConnClosed { conn } => self.handle_conn_closed(&mut step, conn),
             Input::Asked { conn, id, request, resolved } => {
                 self.handle_asked(&mut step, conn, id, *request, resolved)
             }
@@ -204,7 +204,8 @@ impl Core {
             Timer::Hello(conn) => self.handle_hello_missing(step, conn),
             Timer::Pending(pending) => self.handle_wait_over(step, pending),
             Timer::Lease(name) => self.handle_lease_over(step, &name),
-            Timer::Retry(name) => self.handle_retry(&name),
+            Timer::Retry(name) => self.touch(&name),
+            Timer::Unblock(name) => self.unblock(&name),
             Timer::Find(name) => self.handle_find_due(step, &name),
             Timer::Thread(name) => self.handle_thread_overdue(step, &name),
             Timer::Child(key) => self.handle_child_overdue(step, key),
@@ -239,7 +240,7 @@ impl Core {
         let busy = !self.conns.is_empty()
             || self.stop.is_some()
             || self.children.values().any(child::Children::is_running)
-            || self.sessions.keys().any(|name| self.should_run(name));
+            || self.sessions.keys().any(|name| self.should_run(name) || self.is_to_wake(name));
         match self.settings.idle_exit_ms {
             Some(ms) if !busy => self.timers.set_once(Timer::IdleExit, now.plus(ms)),
             _ => self.timers.clear(&Timer::IdleExit),

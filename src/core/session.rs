@@ -56,14 +56,16 @@ pub(super) struct Running {
     pub claim: Option<Flight>,
     /// Whether the child was asked for claims and has not answered.
     pub finding: bool,
+    /// Searches in a row that could not read the history.
+    pub unread: u32,
     /// Such searches in a row that it left unanswered for a whole lease.
     pub unanswered: u32,
     /// Since when claims have been missing in a living child's history, and when to look again.
     pub missing: BTreeMap<ClaimId, Millis>,
     /// Until when nothing is tried, after a refusal that may pass.
     pub retry_at: Option<Millis>,
-    /// Whether that is because the account cannot run now.
-    pub blocked: bool,
+    /// Until when no mail goes in, because the account cannot run now.
+    pub blocked_until: Option<Millis>,
     /// Refusals in a row, of turns or by their failure.
     pub refusals: u32,
     /// How many of the next mails go alone, because a batch with them was refused.
@@ -84,6 +86,8 @@ pub(super) struct Flight {
     pub turn: Option<TurnId>,
     /// Turns that ended before the child said so; its own may be one of them.
     pub ended: Vec<TurnId>,
+    /// The last mail for now that was queued when it went in: this turn is for it, and is not interrupted for it.
+    pub for_now: Option<DeliveryId>,
     /// Claims of ours that went into the same turn before, each taken.
     pub earlier: Vec<ClaimId>,
 }
@@ -101,10 +105,11 @@ impl Running {
             ended_turn: None,
             claim: None,
             finding: false,
+            unread: 0,
             unanswered: 0,
             missing: BTreeMap::new(),
             retry_at: None,
-            blocked: false,
+            blocked_until: None,
             refusals: 0,
             singly: 0,
             skills: Arc::from([]),
@@ -226,10 +231,8 @@ impl Core {
         running.disconnect();
         running.phase = Phase::Open;
         running.reason = None;
-        if !running.blocked {
-            running.refusals = 0;
-            running.retry_at = None;
-        }
+        running.refusals = 0;
+        running.retry_at = None;
         running.busy = busy;
         self.touch(name);
     }
@@ -311,19 +314,20 @@ impl Core {
         self.timers.set(Timer::Retry(name.clone()), at);
     }
 
-    /// The account cannot run now: mail waits, and is tried again much later, or when somebody says `up`.
+    /// The account cannot run now: mail waits, and one is tried much later, or when somebody says `up`.
     pub(super) fn block(&mut self, step: &mut Step, name: &Name) {
         let Some(running) = self.sessions.get_mut(name) else { return };
-        let at = step.now.plus(limits::BLOCKED_MS);
-        running.blocked = true;
-        running.retry_at = Some(at);
-        self.timers.set(Timer::Retry(name.clone()), at);
+        let until = step.now.plus(limits::BLOCKED_MS);
+        running.blocked_until = Some(until);
+        running.singly = 1;
+        self.timers.set(Timer::Unblock(name.clone()), until);
     }
 
-    /// It is time to try a session again.
-    pub(super) fn handle_retry(&mut self, name: &Name) {
+    /// A session's mail goes in again: its time is over, a turn went through, or somebody said `up`.
+    pub(super) fn unblock(&mut self, name: &Name) {
+        self.timers.clear(&Timer::Unblock(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
-            running.blocked = false;
+            running.blocked_until = None;
         }
         self.touch(name);
     }
@@ -351,7 +355,7 @@ impl Core {
             Phase::Starting => SessionState::Starting,
             Phase::Open | Phase::Closing if self.has_approval(name) => SessionState::Waiting,
             Phase::Open | Phase::Closing if running.busy || running.claim.is_some() => SessionState::Busy,
-            Phase::Open if running.blocked => SessionState::Blocked,
+            Phase::Open if running.blocked_until.is_some() => SessionState::Blocked,
             Phase::Open if self.is_held(name) => SessionState::Held,
             Phase::Open => SessionState::Idle,
             Phase::Closing => SessionState::Busy,

@@ -26,6 +26,8 @@ pub enum Timer {
     Thread(Name),
     /// A child has to come up, to end, or may be started again.
     Child(ChildKey),
+    /// A session whose account could not run may be tried again.
+    Unblock(Name),
     /// A session's hold is over.
     Hold(Name),
     /// A woken session may sleep again.

@@ -8,7 +8,7 @@ use crate::model::child::CODEX_CAPABILITIES;
 use crate::model::clock::Millis;
 use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
-use crate::model::session::{Child, Coder};
+use crate::model::session::{Child, Coder, HELD_FOR_EVER};
 use crate::protocol::answer::{ChildInfo, SessionInfo};
 
 impl Core {
@@ -25,6 +25,7 @@ impl Core {
             state: self.shown_state(name),
             since: Some(running.shown.1),
             reason: running.reason.clone(),
+            until: running.blocked_until.or(session.held_until).filter(|until| *until != HELD_FOR_EVER),
             thread_id: session.thread.as_deref().map(str::to_owned),
             turn_id: running.turn.as_deref().map(str::to_owned),
             pending: queue.map_or(0, |queue| queue.open.len() as u64),

@@ -87,6 +87,10 @@ pub const NOTICE_LINES_MAX: usize = 20;
 
 /// Default of `patience`: normal mail that has waited this long may join a running turn at its next boundary.
 pub const PATIENCE_MS: i64 = 5 * 60 * 1_000;
+/// Searches of a history that fail in a row before mail in doubt no longer holds other mail back.
+pub const UNREAD_MAX: u32 = 5;
+/// Mails that expire in one step; the rest follows at once, after others had their turn.
+pub const EXPIRED_PER_INPUT: usize = 500;
 /// Queued mails that are looked at for one that may join a running turn.
 pub const STEER_LOOK_MAX: usize = 1_000;
 /// Default of `brake_hops`.

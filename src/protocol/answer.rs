@@ -72,6 +72,9 @@ pub struct SessionInfo {
     pub since: Option<Millis>,
     /// Why, when that is not plain from the state.
     pub reason: Option<String>,
+    /// Until when it is blocked or held, when that is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Millis>,
     /// Its thread.
     pub thread_id: Option<String>,
     /// The turn that runs.

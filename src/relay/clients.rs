@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
 
+use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::id::ConnId;
 use crate::model::limits;
@@ -36,6 +37,8 @@ struct Client {
     last_word: Option<String>,
     /// Closes once `out` is written.
     doomed: bool,
+    /// Closes then, although something is not written: its peer does not read.
+    until: Option<Millis>,
     /// Closes now.
     gone: bool,
 }
@@ -85,6 +88,7 @@ impl Clients {
             ended: false,
             last_word: None,
             doomed: false,
+            until: None,
             gone: false,
         };
         self.all.insert(conn, client);
@@ -156,7 +160,9 @@ impl Clients {
                 }
             }
         }
-        if more || (client.lines.has_line() && client.is_heard()) {
+        if !client.is_heard() {
+            client.lines = Lines::new(limits::REQUEST_LINE_BYTES_MAX);
+        } else if more || client.lines.has_line() {
             self.unread.insert(conn);
         }
         self.dirty.insert(conn);
@@ -203,8 +209,10 @@ impl Clients {
     }
 
     /// Writes what can be written and closes whom it is time to close; returns those.
-    pub fn flush(&mut self, registry: &Registry) -> Vec<ConnId> {
+    pub fn flush(&mut self, registry: &Registry, now: Millis) -> Vec<ConnId> {
         let mut closed = Vec::new();
+        let overdue = |client: &Client| client.until.is_some_and(|until| until <= now);
+        self.dirty.extend(self.all.iter().filter(|(_, client)| overdue(client)).map(|(conn, _)| *conn));
         for conn in std::mem::take(&mut self.dirty) {
             let Some(client) = self.all.get_mut(&conn) else { continue };
             if let Some(line) = client.last_word.take() {
@@ -213,6 +221,10 @@ impl Clients {
             }
             client.drain();
             client.wait_to_write(registry, Token(conn.0 as usize));
+            if client.doomed && !client.out.is_empty() && client.until.is_none() {
+                client.until = Some(now.plus(limits::HELLO_MS));
+            }
+            client.gone |= client.until.is_some_and(|until| until <= now);
             let finished = client.out.is_empty()
                 && (client.doomed || (client.ended && client.owed == 0 && !client.lines.has_line()));
             if client.gone || finished {
@@ -224,6 +236,11 @@ impl Clients {
             }
         }
         closed
+    }
+
+    /// When the next client that does not read its last answers is closed.
+    pub fn deadline(&self) -> Option<Millis> {
+        self.all.values().filter_map(|client| client.until).min()
     }
 
     /// Whether everything queued has been written.

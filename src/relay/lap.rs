@@ -141,7 +141,10 @@ impl Relay {
         {
             return Some(Duration::ZERO);
         }
-        let deadline = [self.core.deadline(), self.children.deadline()].into_iter().flatten().min()?;
+        let deadline = [self.core.deadline(), self.children.deadline(), self.clients.deadline()]
+            .into_iter()
+            .flatten()
+            .min()?;
         Some(Duration::from_millis(deadline.since(self.clock.now()) as u64))
     }
 
@@ -211,8 +214,8 @@ impl Relay {
         for action in actions {
             self.perform(action, now);
         }
-        self.upkeep(now)?;
-        for conn in self.clients.flush(self.poll.registry()) {
+        self.upkeep(now);
+        for conn in self.clients.flush(self.poll.registry(), self.clock.now()) {
             self.inputs.push(Input::ConnClosed { conn });
         }
         Ok(())
@@ -296,7 +299,7 @@ impl Relay {
             for event in &events {
                 self.clients.on_writable(ConnId(event.token().0 as u64), false);
             }
-            self.clients.flush(self.poll.registry());
+            self.clients.flush(self.poll.registry(), self.clock.now());
         }
         self.children.end_sweeps(&mut self.clock);
         super::start::unbind(&self.dir, self.socket_inode);

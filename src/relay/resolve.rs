@@ -44,7 +44,7 @@ impl Relay {
     }
 
     /// Whether the file system is nearly full; asked once a lap.
-    fn is_disk_low(&mut self) -> bool {
+    pub(super) fn is_disk_low(&mut self) -> bool {
         let dir = &self.dir;
         let look = || dir.free_bytes().is_some_and(|free| free < limits::DISK_FREE_BYTES_MIN);
         *self.disk_low.get_or_insert_with(look)

@@ -3,12 +3,11 @@
 //!
 //! **Invariant:** nothing here touches mail that is not finished, nor what the ledger knows of it.
 
-use super::lap::{Fatal, Relay};
+use super::lap::Relay;
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::id::ConnId;
 use crate::model::limits;
-use crate::store::StoreError;
 use crate::wire::rpc::{self, Id, RpcError};
 
 /// A search that waits for the index.
@@ -48,27 +47,67 @@ impl Relay {
         self.clients.answer(search.conn, &rpc::refusal(Some(&search.id), &RpcError::of(&fault)));
     }
 
-    /// Does one slice of what is due.
-    pub(super) fn upkeep(&mut self, now: Millis) -> Result<(), Fatal> {
-        let fatal = |error: StoreError| Fatal(format!("the store failed: {error}"));
-        if !self.upkeep.searches.is_empty() && self.store.index_some().map_err(fatal)? {
-            for search in std::mem::take(&mut self.upkeep.searches) {
-                let line = match self.store.search(&search.text, search.limit, search.at) {
-                    Ok(mails) => rpc::answer(&search.id, &mails),
-                    Err(error) => {
-                        let fault = Fault::io(format!("search failed: {error}"));
-                        rpc::refusal(Some(&search.id), &RpcError::of(&fault))
-                    }
-                };
-                self.clients.answer(search.conn, &line);
+    /// Does one slice of what is due. A disk that is nearly full, or fails, is told to those who search; what was accepted is not
+    /// touched by it.
+    pub(super) fn upkeep(&mut self, now: Millis) {
+        if self.upkeep.searches.is_empty() && !self.is_forgetting_due(now) {
+            return;
+        }
+        if self.is_disk_low() {
+            self.upkeep.more_to_forget = false;
+            let fault = Fault::busy("search refused: the file system is nearly full");
+            return self.answer_searches(&Err(fault.hint("free some space")));
+        }
+        if !self.upkeep.searches.is_empty() {
+            match self.store.index_some() {
+                Ok(false) => {}
+                Ok(true) => self.answer_searches(&Ok(())),
+                Err(error) => {
+                    log::error!("indexing failed: {error}");
+                    let fault = Fault::io(format!("search failed: {error}"));
+                    self.answer_searches(&Err(fault));
+                }
             }
         }
-        let Some(retention_ms) = self.facts.retention_ms else { return Ok(()) };
-        if self.upkeep.more_to_forget || self.upkeep.forget_at.is_none_or(|at| at <= now) {
-            let count = self.store.forget_finished(now.plus(-retention_ms)).map_err(fatal)?;
-            self.upkeep.more_to_forget = count >= limits::FORGET_MAILS_PER_SLICE;
-            self.upkeep.forget_at = Some(now.plus(limits::FORGET_EVERY_MS));
+        if self.is_forgetting_due(now) {
+            self.forget(now);
         }
-        Ok(())
+    }
+
+    /// Answers everybody who searches: with what is found, or with why nothing can be.
+    fn answer_searches(&mut self, may: &Result<(), Fault>) {
+        for search in std::mem::take(&mut self.upkeep.searches) {
+            let found = may.clone().and_then(|()| {
+                let found = self.store.search(&search.text, search.limit, search.at);
+                found.map_err(|error| Fault::io(format!("search failed: {error}")))
+            });
+            let line = match found {
+                Ok(mails) => rpc::answer(&search.id, &mails),
+                Err(fault) => rpc::refusal(Some(&search.id), &RpcError::of(&fault)),
+            };
+            self.clients.answer(search.conn, &line);
+        }
+    }
+
+    fn is_forgetting_due(&self, now: Millis) -> bool {
+        let due = self.upkeep.more_to_forget || self.upkeep.forget_at.is_none_or(|at| at <= now);
+        due && self.facts.retention_ms.is_some()
+    }
+
+    fn forget(&mut self, now: Millis) {
+        let Some(retention_ms) = self.facts.retention_ms else { return };
+        // Whoever waits for the start of this relay is answered first.
+        let first = self.upkeep.forget_at.replace(now.plus(limits::FORGET_EVERY_MS)).is_none();
+        if first {
+            self.upkeep.more_to_forget = true;
+            return;
+        }
+        match self.store.forget_finished(now.plus(-retention_ms)) {
+            Ok(count) => self.upkeep.more_to_forget = count >= limits::FORGET_MAILS_PER_SLICE,
+            Err(error) => {
+                log::error!("forgetting finished mail failed: {error}");
+                self.upkeep.more_to_forget = false;
+            }
+        }
     }
 }

@@ -5,7 +5,6 @@
 
 use rusqlite::{OptionalExtension, Row, params};
 
-use super::sql::Col;
 use super::{Store, StoreError};
 use crate::model::clock::Millis;
 use crate::model::limits;
@@ -76,23 +75,27 @@ impl Store {
     pub fn forget_finished(&mut self, before: Millis) -> Result<usize, StoreError> {
         let slice = self.db.transaction()?;
         slice.execute_batch(
-            "CREATE TEMP TABLE IF NOT EXISTS forgotten (mail BLOB, row INTEGER); DELETE FROM forgotten",
+            "CREATE TEMP TABLE IF NOT EXISTS forgotten (mail BLOB, row INTEGER); DELETE FROM forgotten;
+             CREATE TEMP TABLE IF NOT EXISTS loosened (claim BLOB); DELETE FROM loosened",
         )?;
         let count = slice.execute(
-            "INSERT INTO forgotten SELECT m.id, m.rowid FROM mails m WHERE m.sent_at < ?1
+            "INSERT INTO forgotten SELECT m.id, m.rowid FROM mails m WHERE m.id < ?1
              AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.mail = m.id
                  AND NOT (d.state IN ('consumed', 'acked', 'cancelled') OR (d.state IN ('expired', 'failed') AND d.discarded)))
              AND NOT EXISTS (SELECT 1 FROM deliveries d JOIN claim_mails l ON l.delivery = d.id
                  JOIN claims c ON c.id = l.claim JOIN claim_mails o ON o.claim = c.id JOIN deliveries e ON e.id = o.delivery
                  WHERE d.mail = m.id AND (c.ended_at IS NULL OR e.state IN ('queued', 'claimed', 'submitted', 'unknown')))
-             ORDER BY m.rowid LIMIT ?2",
-            params![Col(before), limits::FORGET_MAILS_PER_SLICE as i64],
+             ORDER BY m.id LIMIT ?2",
+            params![first_id(before), limits::FORGET_MAILS_PER_SLICE as i64],
         )?;
         if count > 0 {
             slice.execute_batch(
-                "DELETE FROM transitions WHERE delivery IN (SELECT id FROM deliveries WHERE mail IN (SELECT mail FROM forgotten));
+                "INSERT INTO loosened SELECT DISTINCT claim FROM claim_mails WHERE delivery IN
+                 (SELECT id FROM deliveries WHERE mail IN (SELECT mail FROM forgotten));
+                 DELETE FROM transitions WHERE delivery IN (SELECT id FROM deliveries WHERE mail IN (SELECT mail FROM forgotten));
                  DELETE FROM claim_mails WHERE delivery IN (SELECT id FROM deliveries WHERE mail IN (SELECT mail FROM forgotten));
-                 DELETE FROM claims WHERE ended_at IS NOT NULL AND id NOT IN (SELECT claim FROM claim_mails);
+                 DELETE FROM claims WHERE id IN (SELECT claim FROM loosened)
+                 AND NOT EXISTS (SELECT 1 FROM claim_mails l WHERE l.claim = claims.id);
                  DELETE FROM deliveries WHERE mail IN (SELECT mail FROM forgotten);
                  DELETE FROM search WHERE rowid IN (SELECT row FROM forgotten);
                  DELETE FROM mails WHERE id IN (SELECT mail FROM forgotten);
@@ -103,6 +106,12 @@ impl Store {
         slice.commit()?;
         Ok(count)
     }
+}
+
+/// The smallest id of a mail that was accepted at a moment: ids begin with it, and are in order in their index.
+fn first_id(at: Millis) -> Vec<u8> {
+    let ms = at.0.clamp(0, (1 << 48) - 1).to_be_bytes();
+    [&ms[2..], &[0; 10]].concat()
 }
 
 fn found(row: &Row<'_>, text: &str, now: Millis) -> rusqlite::Result<MailInfo> {

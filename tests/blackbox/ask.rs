@@ -51,7 +51,11 @@ fn a_timeout_names_the_mail_and_its_state_and_wait_takes_it_up_again() {
     house.poll("the question", SOON, || if question(house) == id { Err(id.clone()) } else { Ok(()) });
     asking.signal(Signal::SIGINT);
     let ran = asking.finish(SOON).fails(130);
-    assert!(ran.stderr.contains("goes on its way, do not send it again"), "{}", ran.evidence());
+    assert!(
+        ran.stderr.contains("goes on its way, do not send it again; it was queued to reviewer"),
+        "{}",
+        ran.evidence()
+    );
 }
 
 #[test]

@@ -343,7 +343,7 @@ fn mail_for_now_does_not_chase_itself() {
             );
             assert_eq!(story.told(mail), 1);
         }
-        assert!(story.world.now.since(sent_at) < 4_000);
+        assert!(story.world.now.since(sent_at) < 60_000);
     });
 }
 

@@ -406,6 +406,28 @@ fn a_flood_of_requests_does_not_grow_the_relay() {
     assert!(grown < 40 * 1024, "the relay grew by {grown} KiB");
 }
 
+/// SQ-5, SQ-7: mail that was handed to a reader who went away before its next word goes to the next reader, also when the relay
+/// is killed in between.
+#[test]
+fn mail_that_was_handed_to_a_reader_who_went_away_is_handed_to_the_next_one() {
+    let house = House::new();
+    let sent = Socket::hello_outside(&house).ask("mail/send", json!({"to": ["operator"], "body": "read me"}));
+    let next = |reader: &mut Socket| {
+        let answer = reader.ask("mail/next", json!({"timeoutMs": 10_000}));
+        assert_eq!(answer["result"]["mail"]["id"], sent["result"]["id"], "{answer}");
+    };
+    next(&mut Socket::hello(&house));
+    let mut killed = Socket::hello(&house);
+    next(&mut killed);
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    let _ = house.run(&["up"]).ok();
+    let mut reader = Socket::hello(&house);
+    next(&mut reader);
+    let _ = reader.ask("session/list", json!({}));
+    let traced = reader.ask("mail/trace", json!({"id": sent["result"]["id"]}));
+    assert_eq!(traced["result"]["deliveries"][0]["state"], "consumed", "{traced}");
+}
+
 /// SQ-7: a request that was sent before the mail had left its relay is no word of the reader that it has it.
 #[test]
 fn a_pipelined_request_does_not_confirm_a_mail_that_it_could_not_have_seen() {

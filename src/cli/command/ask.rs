@@ -44,7 +44,7 @@ pub fn run(context: &Context, args: Ask) -> Result<u8, Fault> {
     let mut connection = context.connect()?;
     catch_interrupt();
     let sent: Sent = context.target.call_again(&mut connection, "mail/send", None, || params(&request))?;
-    let waited = wait_for(context, &mut connection, sent.id, Until::Reply, args.options.timeout)?;
+    let waited = wait_for(context, &mut connection, &sent, Until::Reply, args.options.timeout)?;
     print_answer(context, &mut connection, &waited)
 }
 

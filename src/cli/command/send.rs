@@ -11,7 +11,6 @@ use crate::cli::print;
 use crate::client::{Connection, catch_interrupt, params};
 use crate::model::clock::parse_duration;
 use crate::model::fault::{Code, Fault};
-use crate::model::id::MailId;
 use crate::model::limits;
 use crate::model::mail::{DeliveryState, Priority as MailPriority, When as MailWhen};
 use crate::protocol::answer::{Delivery, Sent, Waited};
@@ -161,7 +160,7 @@ pub fn finish(
         print_sent(context, &sent);
         return Ok(0);
     };
-    match wait_for(context, connection, sent.id, until.of_wait(), options.timeout) {
+    match wait_for(context, connection, &sent, until.of_wait(), options.timeout) {
         Ok(waited) => {
             print_waited(context, &waited);
             not_reached(&waited).map_or(Ok(0), Err)
@@ -177,11 +176,12 @@ pub fn finish(
 pub fn wait_for(
     context: &Context,
     connection: &mut Connection,
-    id: MailId,
+    sent: &Sent,
     until: WaitUntil,
     timeout: Option<u64>,
 ) -> Result<Waited, Fault> {
     catch_interrupt();
+    let id = sent.id;
     let timeout_ms = timeout.unwrap_or(limits::WAIT_DEFAULT_MS).min(limits::WAIT_MS_MAX);
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let request = || {
@@ -194,7 +194,10 @@ pub fn wait_for(
         match fault.code {
             Code::Interrupted => Fault::new(
                 Code::Interrupted,
-                format!("interrupted; mail {id} goes on its way, do not send it again"),
+                format!(
+                    "interrupted; mail {id} goes on its way, do not send it again; it was {}",
+                    states(sent)
+                ),
             ),
             Code::Timeout => Fault::timeout(format!("not there yet: {}; mail {id} stays", fault.message))
                 .hint(format!("it goes on with the relay, do not send it again; agentmux trace {id}")),
@@ -203,20 +206,26 @@ pub fn wait_for(
     })
 }
 
+/// Where a mail stood when that was last heard.
+fn states(sent: &Sent) -> String {
+    let states: Vec<String> =
+        sent.deliveries.iter().map(|d| format!("{} to {}", d.state.as_str(), d.to)).collect();
+    states.join(", ")
+}
+
 /// Why a wait has not got what it waited for, if it has not.
 pub fn not_reached(waited: &Waited) -> Option<Fault> {
     if waited.reached {
         return None;
     }
     let Sent { id, deliveries, .. } = &waited.sent;
+    let stands = states(&waited.sent);
     let ended = deliveries.iter().find(|d| !d.state.is_open() && !d.state.is_delivered());
     if let Some(delivery) = ended {
         let (to, state) = (&delivery.to, delivery.state.as_str());
         return Some(Fault::refused(format!("mail {id} to {to} ended as {state}")));
     }
-    let states: Vec<String> =
-        deliveries.iter().map(|d| format!("{} to {}", d.state.as_str(), d.to)).collect();
-    let fault = Fault::timeout(format!("not there yet: mail {id} is {}", states.join(", ")));
+    let fault = Fault::timeout(format!("not there yet: mail {id} is {stands}"));
     Some(fault.hint(format!("it stays on its way, do not send it again; agentmux trace {id}")))
 }
 

@@ -11,7 +11,7 @@ use crate::cli::context::Context;
 use crate::client::{catch_interrupt, params};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
-use crate::protocol::answer::{OneMail, Trace};
+use crate::protocol::answer::{Delivery, OneMail, Sent, Trace, TracedDelivery};
 use crate::protocol::request::{MailRef, Next, Until, check_name};
 
 /// Arguments of `wait`.
@@ -32,7 +32,7 @@ pub fn run(context: &Context, args: Wait) -> Result<u8, Fault> {
     let mut connection = context.connect()?;
     if let Some(id) = args.id {
         let traced: Trace = connection.call("mail/trace", &MailRef { id })?;
-        let waited = wait_for(context, &mut connection, traced.id, Until::Reply, args.timeout)?;
+        let waited = wait_for(context, &mut connection, &as_sent(traced), Until::Reply, args.timeout)?;
         return print_answer(context, &mut connection, &waited);
     }
     catch_interrupt();
@@ -53,4 +53,15 @@ pub fn run(context: &Context, args: Wait) -> Result<u8, Fault> {
     })?;
     print_and_confirm(context, &mut connection, &answer);
     Ok(0)
+}
+
+/// A mail that was sent before, as `send` answered it.
+fn as_sent(traced: Trace) -> Sent {
+    let delivery =
+        |d: TracedDelivery| Delivery { to: d.to, state: d.state, reason: d.reason, turn_id: d.turn_id };
+    Sent {
+        id: traced.id,
+        thread: traced.id,
+        deliveries: traced.deliveries.into_iter().map(delivery).collect(),
+    }
 }

@@ -64,7 +64,10 @@ impl Core {
             };
             return step.refuse(ask, fault);
         }
-        queued.iter().for_each(|name| self.touch(name));
+        for name in &queued {
+            self.touch(name);
+            self.waiting_saw_mail(step, name);
+        }
         step.reply(ask, settled(&known, DeliveryState::Queued, queued));
     }
 

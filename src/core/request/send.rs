@@ -218,6 +218,7 @@ pub(super) fn answer_repeated(
         && mail.subject.as_deref() == subject
         && mail.priority == send.priority
         && mail.when == send.when
+        && mail.expires_at.map(|at| at.since(mail.sent_at) as u64) == send.expires_ms
         && mail.reply_to == parent.map(|parent| parent.id);
     if !same {
         let fault =
