@@ -1,10 +1,10 @@
-//! Approvals: mail waits behind one and never answers it; a person in the pane does.
+//! Approvals: mail waits behind one and never answers it; a person does, in the pane or by verb (`tests/blackbox/approve.rs`).
 
 use serde_json::json;
 
 use super::support::model::Rule;
 use super::support::tmux::Pane;
-use super::{DEADLINE, house_with_reviewer, state_of, traced};
+use super::{DEADLINE, house_with_reviewer, state_of, text_of, traced};
 
 /// NB-5, users 6: a turn that asks is `waiting`; mail sent meanwhile stays queued and says why; the pane's answer lets both go on.
 #[test]
@@ -21,6 +21,7 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
     });
     let status = house.run(&["status", "--json"]).ok().json();
     assert_eq!(status["approvals"], 1, "{status}");
+    let listed = house.run(&["approvals", "--json"]).ok().json();
     let behind = house.run(&["send", "reviewer", "behind it"]).ok();
     let id = behind.stdout.trim().to_owned();
     let delivery = traced(&house, &id);
@@ -38,4 +39,12 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
         other => Err(format!("{other:?}")),
     });
     assert!(house.project().join("approved-file").exists(), "the person said yes");
+    let left = house.run(&["approvals", "--json"]).ok().json();
+    assert_eq!(left["approvals"], json!([]), "what the pane settled is settled");
+    let late = house.run(&["deny", &text_of(&listed["approvals"][0]["id"])]).fails(1);
+    assert!(
+        late.stderr.contains("settled already at") && late.stderr.contains("in a pane"),
+        "{}",
+        late.stderr
+    );
 }

@@ -144,7 +144,7 @@ impl World {
                 }
                 self.answer_later(nonce, link, command);
             }
-            ChildCommand::Decline { key } => {
+            ChildCommand::Approve { key, .. } | ChildCommand::Decline { key, .. } => {
                 let waits = |turn: &crate::codex::Turn| turn.approval.as_deref() == Some(&key);
                 let mut loaded = process.loaded.iter();
                 let thread = loaded.find(|(_, turn)| turn.as_ref().is_some_and(waits));
@@ -253,6 +253,7 @@ impl World {
             ChildCommand::StartTurn { .. }
             | ChildCommand::SteerTurn { .. }
             | ChildCommand::InterruptTurn { .. }
+            | ChildCommand::Approve { .. }
             | ChildCommand::Decline { .. } => {}
         }
     }

@@ -199,6 +199,8 @@ impl World {
             keyed: self.disk.keyed(&self.clients.all[client].name(), request.key()),
             disk_low: self.random.chance(self.shape.disk_low),
             spawn_refused: None,
+            settled_approvals: Vec::new(),
+            variables: Vec::new(),
         }
     }
 

@@ -39,7 +39,7 @@ pub struct Codex {
     /// The opening of each session that is under way. An answer to an earlier one, or after a close, is not reported.
     openings: BTreeMap<Name, Attempt>,
     last_opening: u64,
-    /// Questions of the child that wait for the core: request id as text, and how to decline.
+    /// Questions of the child that wait for the core: request id as text, and how to answer.
     asks: BTreeMap<String, ask::Ask>,
     out: VecDeque<String>,
     events: VecDeque<ChildEvent>,
@@ -57,6 +57,8 @@ struct Thread {
     dir: String,
     /// Items of the running turn that are tools at work.
     tools: BTreeSet<String>,
+    /// The last change of files that began: its item and its paths, for when it is asked about.
+    change: Option<(String, String)>,
     /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
     closing: bool,
 }
@@ -161,7 +163,8 @@ impl Transport for Codex {
             }
             ChildCommand::InterruptTurn { session, turn } => self.interrupt_turn(session, &turn),
             ChildCommand::FindClaims { session, claims } => self.find_claims(session, claims),
-            ChildCommand::Decline { key } => self.decline(&key),
+            ChildCommand::Approve { key, always } => self.approve(&key, always),
+            ChildCommand::Decline { key, reason } => self.decline(&key, &reason),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
         }
     }
@@ -385,7 +388,15 @@ impl Codex {
         let dir = attempt.dir.clone();
         self.threads.insert(
             session.clone(),
-            Thread { id: id.clone(), turn: None, busy, dir, tools: BTreeSet::new(), closing: false },
+            Thread {
+                id: id.clone(),
+                turn: None,
+                busy,
+                dir,
+                tools: BTreeSet::new(),
+                change: None,
+                closing: false,
+            },
         );
         if busy {
             let params = json!({"threadId": &*id, "limit": 1, "sortDirection": "desc"});
