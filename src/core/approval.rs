@@ -9,9 +9,11 @@
 //! What is open is in the ledger, too: the child goes on asking when a relay is killed, and the next one is told again. Until
 //! then an approval is *unheard*: known, but nothing can be answered.
 //!
-//! **Invariant:** G10: `Approve` is commanded in `core/request/approve.rs` and nowhere else, for the operator's own request.
+//! **Invariant:** G10: `Approve` is commanded in `core/request/approve.rs` and nowhere else (but for the planted bug), for the
+//! operator's own request.
 
 use super::action::Action;
+use super::planted::Planted;
 use super::record::Record;
 use super::session::Phase;
 use super::timer::Timer;
@@ -124,7 +126,12 @@ impl Core {
         let Some(approval) = self.approvals.get(key) else { return };
         let waited = approval.deadline_at.map_or(0, |at| at.since(approval.asked_at));
         let reason = format!("nobody answered within {}", age(waited));
-        let command = ChildCommand::Decline { key: approval.child_key.clone(), reason: reason.clone() };
+        let key_of_child = approval.child_key.clone();
+        let command = if self.is_planted(Planted::DeadlineApproves) {
+            ChildCommand::Approve { key: key_of_child, always: false }
+        } else {
+            ChildCommand::Decline { key: key_of_child, reason: reason.clone() }
+        };
         step.act(Action::Command { nonce: approval.nonce, command });
         self.settle_approval(step, key, "declined", "deadline", &reason);
     }

@@ -13,14 +13,17 @@ pub enum Planted {
     LostWakeUp,
     /// Absence in a living child's history is believed at once (breaks G2's promise of no second delivery).
     AbsenceBelievedAtOnce,
+    /// The deadline of an approval says yes (breaks G10).
+    DeadlineApproves,
 }
 
 impl Planted {
     /// Every bug of the core; the tester's own list has those of the shell besides.
-    pub const ALL: [Planted; 4] = [
+    pub const ALL: [Planted; 5] = [
         Planted::ConsumedFromResponse,
         Planted::ClaimForgottenOnExit,
         Planted::LostWakeUp,
         Planted::AbsenceBelievedAtOnce,
+        Planted::DeadlineApproves,
     ];
 }
