@@ -105,9 +105,11 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             run(db, sql, params![key, session.as_str(), kind, summary, at.0, approval_id(key)])
         }
         Record::ApprovalSettled { key, decision, by, reason, at, .. } => {
-            let sql = "UPDATE approvals SET settled_at = ?2, decision = ?3, reason = ?4, settled_by = ?5
+            // One that an older version stored has no id yet.
+            let sql =
+                "UPDATE approvals SET settled_at = ?2, decision = ?3, reason = ?4, settled_by = ?5, id = ?6
                        WHERE key = ?1 AND settled_at IS NULL";
-            run(db, sql, params![key, at.0, decision, reason, by])
+            run(db, sql, params![key, at.0, decision, reason, by, approval_id(key)])
         }
     }
 }
