@@ -35,6 +35,8 @@ pub struct UserConfig {
     pub patience: Option<String>,
     /// How long finished mail is kept: a duration, or `0` for ever.
     pub retention: Option<toml::Value>,
+    /// How long an approval waits for a person before it is declined: a duration, or `0` for ever.
+    pub approval_timeout: Option<toml::Value>,
     /// See [`Policy::brake_hops`].
     pub brake_hops: Option<u32>,
     /// See [`Policy::brake_pair_per_minute`].
@@ -97,7 +99,7 @@ impl UserConfig {
     /// What the person has set of delivery.
     ///
     /// # Errors
-    /// `usage` when `patience` is not a duration.
+    /// `usage` when `patience` or `approval_timeout` is not a duration.
     pub fn policy(&self) -> Result<Policy, Fault> {
         let default = Policy::default();
         let patience_ms = match &self.patience {
@@ -112,6 +114,11 @@ impl UserConfig {
             brake_pair_per_minute: self.brake_pair_per_minute.unwrap_or(default.brake_pair_per_minute),
             brake_thread_per_minute: self.brake_thread_per_minute.unwrap_or(default.brake_thread_per_minute),
             wake_max: self.wake_max.unwrap_or(default.wake_max),
+            approval_ms: duration_or_zero(
+                "approval_timeout",
+                self.approval_timeout.as_ref(),
+                limits::APPROVAL_MS,
+            )?,
         })
     }
 

@@ -1,24 +1,46 @@
-//! Approvals: questions of a child that wait for a person in a pane, or for their deadline.
+//! Approvals: questions of a child that wait for a person, in a pane or by verb, or for their deadline.
 //!
-//! **Invariant:** G10: nothing here answers yes. A pane may, at the child; the deadline declines and the reason is stored.
+//! | Settled by | Recorded as |
+//! | --- | --- |
+//! | `approve`, `deny` | `approved`, `approvedAlways`, `denied` by `operator` |
+//! | a pane, or the end of the turn (`serverRequest/resolved` of Codex) | `elsewhere` |
+//! | the deadline | `declined` by `deadline` |
 //!
-//! Deliberately absent, until the verbs exist: `approvals`, `approve` and `deny`.
+//! What is open is in the ledger, too: the child goes on asking when a relay is killed, and the next one is told again. Until
+//! then an approval is *unheard*: known, but nothing can be answered.
+//!
+//! **Invariant:** G10: `Approve` is commanded in `core/request/approve.rs` and nowhere else (but for the planted bug), for the
+//! operator's own request.
+
+use std::collections::BTreeSet;
 
 use super::action::Action;
+use super::planted::Planted;
 use super::record::Record;
+use super::session::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::{ApprovalAsked, ChildCommand};
-use crate::model::id::Nonce;
-use crate::model::limits;
+use crate::model::child::{Always, ApprovalAsked, ChildCommand};
+use crate::model::clock::{Millis, age};
+use crate::model::id::{Nonce, approval_id, is_approval};
 use crate::model::name::Name;
+use crate::protocol::answer::{Answer, ApprovalInfo, Approvals};
 
-/// One open approval.
+/// One open approval that its child is known to ask.
 #[derive(Debug)]
 pub(super) struct Approval {
-    nonce: Nonce,
-    session: Name,
-    child_key: String,
+    pub nonce: Nonce,
+    pub session: Name,
+    pub child_key: String,
+    pub kind: String,
+    pub summary: String,
+    command: Option<String>,
+    cwd: Option<String>,
+    pub decisions: Vec<String>,
+    pub can_approve: bool,
+    pub always: Option<Always>,
+    asked_at: Millis,
+    deadline_at: Option<Millis>,
     /// Whether its session was gone when it was asked; a later one of that name has nothing to do with it.
     is_orphan: bool,
 }
@@ -28,67 +50,167 @@ impl Core {
         self.approvals.values().any(|approval| approval.session == *name && !approval.is_orphan)
     }
 
+    /// The session that an approval is of, if a reference leads to a single one.
+    pub fn approval_session(&self, reference: &str) -> Option<Name> {
+        let mut found = self.ledger.approvals.iter().filter(|(key, _)| is_approval(reference, key));
+        let (_, open) = found.next()?;
+        found.next().is_none().then(|| open.session.clone())
+    }
+
+    /// Whether a child may still ask what it asked a former relay, and has not been heard yet.
+    pub(super) fn has_unheard_approvals(&self) -> bool {
+        let starts = |name| self.sessions.get(name).is_some_and(|running| running.phase == Phase::Starting);
+        let mut open = self.ledger.approvals.iter();
+        open.any(|(key, open)| !self.approvals.contains_key(key) && starts(&open.session))
+    }
+
+    /// What waits for a person, oldest first.
+    pub(super) fn listed_approvals(&self) -> Answer {
+        let info = |(key, approval): (&String, &Approval)| ApprovalInfo {
+            id: approval_id(key),
+            session: approval.session.clone(),
+            kind: approval.kind.clone(),
+            summary: approval.summary.clone(),
+            command: approval.command.clone(),
+            cwd: approval.cwd.clone(),
+            asked_at: approval.asked_at,
+            deadline_at: approval.deadline_at,
+            decisions: approval.decisions.clone(),
+        };
+        let mut approvals: Vec<ApprovalInfo> = self.approvals.iter().map(info).collect();
+        approvals.sort_by_key(|approval| approval.asked_at);
+        Answer::Approvals(Approvals { approvals })
+    }
+
     pub(super) fn on_approval_asked(&mut self, step: &mut Step, nonce: Nonce, asked: ApprovalAsked) {
         let key = format!("{nonce}/{}", asked.key);
         if self.approvals.contains_key(&key) {
             return;
         }
-        let ApprovalAsked { key: child_key, session, kind, summary } = asked;
-        self.timers.set(Timer::Approval(key.clone()), step.now.plus(limits::APPROVAL_MS));
-        let record =
-            Record::ApprovalAsked { session: session.clone(), key: key.clone(), kind, summary, at: step.now };
-        self.record(step, record);
+        let ApprovalAsked { key: child_key, session, kind, summary, .. } = asked;
+        let known = self.ledger.approvals.get(&key).map(|open| open.asked_at);
+        let asked_at = known.unwrap_or(step.now);
+        if known.is_none() {
+            let (session, key) = (session.clone(), key.clone());
+            let (kind, summary) = (kind.clone(), summary.clone());
+            self.record(step, Record::ApprovalAsked { session, key, kind, summary, at: asked_at });
+        }
+        let deadline_at = self.settings.policy.approval_ms.map(|ms| asked_at.plus(ms));
+        if let Some(at) = deadline_at {
+            self.timers.set(Timer::Approval(key.clone()), at);
+        }
         self.touch(&session);
         let is_orphan = !self.ledger.sessions.contains_key(&session);
-        self.approvals.insert(key, Approval { nonce, session, child_key, is_orphan });
+        let (command, cwd, decisions) = (asked.command, asked.cwd, asked.decisions);
+        let (can_approve, always) = (asked.can_approve, asked.always);
+        self.approvals.insert(
+            key,
+            Approval {
+                nonce,
+                session,
+                child_key,
+                kind,
+                summary,
+                command,
+                cwd,
+                decisions,
+                can_approve,
+                always,
+                asked_at,
+                deadline_at,
+                is_orphan,
+            },
+        );
     }
 
     pub(super) fn on_approval_resolved(&mut self, step: &mut Step, nonce: Nonce, child_key: &str) {
-        self.settle_approval(
-            step,
-            &format!("{nonce}/{child_key}"),
-            "elsewhere",
-            "answered in a pane, or its turn ended",
-        );
+        let key = format!("{nonce}/{child_key}");
+        self.settle_approval(step, &key, "elsewhere", "elsewhere", "answered in a pane, or its turn ended");
     }
 
     pub(super) fn handle_approval_overdue(&mut self, step: &mut Step, key: &str) {
         let Some(approval) = self.approvals.get(key) else { return };
-        let command = ChildCommand::Decline { key: approval.child_key.clone() };
+        let waited = approval.deadline_at.map_or(0, |at| at.since(approval.asked_at));
+        let reason = format!("nobody answered within {}", age(waited));
+        let key_of_child = approval.child_key.clone();
+        let command = if self.is_planted(Planted::DeadlineApproves) {
+            ChildCommand::Approve { key: key_of_child, always: false }
+        } else {
+            ChildCommand::Decline { key: key_of_child, reason: reason.clone() }
+        };
         step.act(Action::Command { nonce: approval.nonce, command });
-        let reason = format!("nobody answered within {} min", limits::APPROVAL_MS / 60_000);
-        self.settle_approval(step, key, "declined", &reason);
+        self.settle_approval(step, key, "declined", "deadline", &reason);
+    }
+
+    /// The connection broke; the child may go on asking, and is heard again when the thread is open again.
+    pub(super) fn suspend_approvals_of(&mut self, name: &Name) {
+        for key in self.keys_of(name) {
+            self.timers.clear(&Timer::Approval(key.clone()));
+            self.approvals.remove(&key);
+        }
+    }
+
+    /// A thread is open again, and has said what it still asks; the rest was settled while nobody listened.
+    pub(super) fn reconcile_approvals_of(&mut self, step: &mut Step, name: &Name) {
+        let open = self.ledger.approvals.iter();
+        let unheard: Vec<String> = open
+            .filter(|(key, open)| open.session == *name && !self.approvals.contains_key(*key))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in unheard {
+            let why = "answered while no relay listened, or its turn ended";
+            self.settle_approval(step, &key, "elsewhere", "elsewhere", why);
+        }
     }
 
     /// The thread is gone, and with it whatever it asked.
     pub(super) fn forget_approvals_of(&mut self, step: &mut Step, name: &Name, why: &str) {
-        self.forget_approvals(step, why, |approval| approval.session == *name);
+        for key in self.keys_of(name) {
+            self.settle_approval(step, &key, "elsewhere", "elsewhere", why);
+        }
     }
 
     /// The child is gone, and with it whatever its threads asked.
     pub(super) fn forget_approvals_by(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
-        self.forget_approvals(step, why, |approval| approval.nonce == nonce);
-    }
-
-    fn forget_approvals(&mut self, step: &mut Step, why: &str, is_over: impl Fn(&Approval) -> bool) {
-        let over = self.approvals.iter().filter(|(_, approval)| is_over(approval));
-        let keys: Vec<String> = over.map(|(key, _)| key.clone()).collect();
+        let of_it = format!("{nonce}/");
+        let known = self.approvals.keys().chain(self.ledger.approvals.keys());
+        let keys: BTreeSet<String> = known.filter(|key| key.starts_with(&of_it)).cloned().collect();
         for key in keys {
-            self.settle_approval(step, &key, "elsewhere", why);
+            self.settle_approval(step, &key, "elsewhere", "elsewhere", why);
         }
     }
 
-    fn settle_approval(&mut self, step: &mut Step, key: &str, decision: &str, reason: &str) {
-        let Some(approval) = self.approvals.remove(key) else { return };
+    fn keys_of(&self, name: &Name) -> Vec<String> {
+        let heard = self.approvals.iter().filter(|(_, approval)| approval.session == *name);
+        let open = self.ledger.approvals.iter().filter(|(_, open)| open.session == *name);
+        let mut keys: Vec<String> =
+            heard.map(|(key, _)| key.clone()).chain(open.map(|(key, _)| key.clone())).collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    pub(super) fn settle_approval(
+        &mut self,
+        step: &mut Step,
+        key: &str,
+        decision: &str,
+        by: &str,
+        reason: &str,
+    ) {
         self.timers.clear(&Timer::Approval(key.to_owned()));
+        let heard = self.approvals.remove(key).map(|approval| approval.session);
+        let open = self.ledger.approvals.get(key).map(|open| open.session.clone());
+        let Some(session) = heard.or(open) else { return };
         let record = Record::ApprovalSettled {
-            session: approval.session.clone(),
+            session: session.clone(),
             key: key.to_owned(),
             decision: decision.to_owned(),
+            by: by.to_owned(),
             reason: reason.to_owned(),
             at: step.now,
         };
         self.record(step, record);
-        self.touch(&approval.session);
+        self.touch(&session);
     }
 }

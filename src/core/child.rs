@@ -277,7 +277,8 @@ impl Core {
             self.timers.set(Timer::Child(key), step.now.plus(limits::CHILD_START_MS));
         }
         for name in self.sessions_on(key) {
-            self.thread_left(step, &name, &format!("the connection to the child broke: {why}"));
+            self.suspend_approvals_of(&name);
+            self.thread_unheard(step, &name, &format!("the connection to the child broke: {why}"));
         }
     }
 

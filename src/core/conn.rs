@@ -169,6 +169,8 @@ impl Core {
             Request::Discard(discard) => self.request_discard(step, ask, &discard, resolved),
             Request::Wait(wait) => self.request_wait(step, ask, &identity, &wait, resolved),
             Request::Look(look) => self.request_look(step, ask, &look),
+            Request::Approvals => self.request_approvals(step, ask),
+            Request::SettleApproval(settle) => self.request_settle(step, ask, settle, resolved),
             Request::Attach(one) => self.request_attach(step, ask, &one.name),
             Request::Stop(stop) => self.request_stop(step, ask, stop.now),
             Request::Replace => self.request_replace(step, ask),

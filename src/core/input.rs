@@ -121,6 +121,25 @@ pub struct Resolved {
     pub dead: Vec<DeliveryId>,
     /// Why a session's directory or program cannot be used, if so.
     pub spawn_refused: Option<crate::model::fault::Fault>,
+    /// Approvals that were settled and that the reference may mean.
+    pub settled_approvals: Vec<PastApproval>,
+    /// The environment of the child that asks, as far as it names a file that a yes for ever would change.
+    pub variables: Vec<(String, String)>,
+}
+
+/// An approval that was settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastApproval {
+    /// Its id.
+    pub id: String,
+    /// How.
+    pub decision: String,
+    /// By whom.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+    /// When.
+    pub at: Millis,
 }
 
 /// What a reference to a mail led to.

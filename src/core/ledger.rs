@@ -41,6 +41,15 @@ pub struct Delivery {
     pub claims: Vec<ClaimId>,
 }
 
+/// One approval that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OpenApproval {
+    /// The session whose turn waits.
+    pub session: Name,
+    /// When it was asked first.
+    pub asked_at: Millis,
+}
+
 /// One claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Claim {
@@ -84,6 +93,8 @@ pub struct Ledger {
     pub claims: BTreeMap<ClaimId, Claim>,
     /// Children that have not ended.
     pub children: BTreeMap<Nonce, Child>,
+    /// Approvals that nobody has settled, by key: the child's nonce, `/`, the child's own key.
+    pub approvals: BTreeMap<String, OpenApproval>,
     /// The last delivery number given out.
     pub last_delivery: i64,
     /// Body bytes of all open deliveries.
@@ -169,6 +180,16 @@ impl Ledger {
             }
             Record::ChildEnded { nonce, .. } => {
                 self.children.remove(nonce);
+                // What it asked, it no longer asks.
+                let of_child = format!("{nonce}/");
+                self.approvals.retain(|key, _| !key.starts_with(&of_child));
+            }
+            Record::ApprovalAsked { session, key, at, .. } => {
+                let open = OpenApproval { session: session.clone(), asked_at: *at };
+                self.approvals.insert(key.clone(), open);
+            }
+            Record::ApprovalSettled { key, .. } => {
+                self.approvals.remove(key);
             }
             Record::DeliveryBraked { delivery, .. } => self.brake(*delivery, true),
             Record::DeliveryReleased { delivery, .. } => self.brake(*delivery, false),
@@ -176,11 +197,7 @@ impl Ledger {
                 self.claims.extend(claims.iter().cloned());
                 self.restore(*delivery, header.clone());
             }
-            Record::DeliveryAcked { .. }
-            | Record::DeadDiscarded { .. }
-            | Record::ClaimNoted { .. }
-            | Record::ApprovalAsked { .. }
-            | Record::ApprovalSettled { .. } => {}
+            Record::DeliveryAcked { .. } | Record::DeadDiscarded { .. } | Record::ClaimNoted { .. } => {}
         }
     }
 

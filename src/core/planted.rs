@@ -23,11 +23,13 @@ pub enum Planted {
     RecoveryRepeated,
     /// Mail that has waited long is dropped, whatever its sender said (breaks G11; SQ-3).
     OldMailDropped,
+    /// The deadline of an approval says yes (breaks G10).
+    DeadlineApproves,
 }
 
 impl Planted {
     /// Every bug of the core; the tester's own list has those of the shell besides.
-    pub const ALL: [Planted; 9] = [
+    pub const ALL: [Planted; 10] = [
         Planted::ClaimForgottenOnExit,
         Planted::AbsenceBelievedAtOnce,
         Planted::TurnBesideOurs,
@@ -37,5 +39,6 @@ impl Planted {
         Planted::LostWakeUp,
         Planted::RecoveryRepeated,
         Planted::OldMailDropped,
+        Planted::DeadlineApproves,
     ];
 }

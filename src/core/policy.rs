@@ -15,6 +15,8 @@ pub struct Policy {
     pub brake_thread_per_minute: usize,
     /// Sessions that mail may have woken at once.
     pub wake_max: usize,
+    /// How long an approval waits for a person before it is declined; `None` for ever.
+    pub approval_ms: Option<i64>,
 }
 
 impl Default for Policy {
@@ -25,6 +27,7 @@ impl Default for Policy {
             brake_pair_per_minute: limits::BRAKE_PAIR_PER_MINUTE,
             brake_thread_per_minute: limits::BRAKE_THREAD_PER_MINUTE,
             wake_max: limits::WAKE_MAX,
+            approval_ms: Some(limits::APPROVAL_MS),
         }
     }
 }

@@ -179,8 +179,10 @@ pub enum Record {
         session: Name,
         /// The child's key for it.
         key: String,
-        /// How: `declined` by the deadline, or `elsewhere` (a pane, or the turn's end).
+        /// How: `approved` or `approvedAlways`, `denied`, `declined` by the deadline, or `elsewhere` (a pane, or the turn's end).
         decision: String,
+        /// Who: `operator`, `deadline`, or `elsewhere`.
+        by: String,
         /// Why.
         reason: String,
         /// When.

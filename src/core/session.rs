@@ -234,6 +234,7 @@ impl Core {
         running.refusals = 0;
         running.retry_at = None;
         running.busy = busy;
+        self.reconcile_approvals_of(step, name);
         self.touch(name);
     }
 
@@ -289,10 +290,15 @@ impl Core {
 
     /// A session has no open thread any more: its mail on the way is in doubt, and it stops or starts again.
     pub(super) fn thread_left(&mut self, step: &mut Step, name: &Name, why: &str) {
+        self.forget_approvals_of(step, name, why);
+        self.thread_unheard(step, name, why);
+    }
+
+    /// As [`Core::thread_left`], but the thread may live on, and ask what it asks.
+    pub(super) fn thread_unheard(&mut self, step: &mut Step, name: &Name, why: &str) {
         self.doubt_claims(step, name, why);
         self.timers.clear(&Timer::Thread(name.clone()));
         self.timers.clear(&Timer::Lease(name.clone()));
-        self.forget_approvals_of(step, name, why);
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.disconnect();
         running.phase = match running.phase {

@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::conn::{Ask, Identity};
+use super::input::Resolved;
 use super::planted::Planted;
 use super::session::is_held_elsewhere;
 use super::timer::Timer;
@@ -17,7 +18,7 @@ use crate::model::mail::{DeliveryState, FromKind};
 use crate::model::name::Name;
 use crate::model::session::SessionState;
 use crate::protocol::answer::{Answer, Attached, Delivery, Looked, OneSession, Sent, States, Waited};
-use crate::protocol::request::Until;
+use crate::protocol::request::{SettleApproval, Until};
 
 /// All waiting requests.
 #[derive(Debug, Default)]
@@ -52,6 +53,10 @@ pub(super) enum Wait {
     Attach { name: Name },
     /// A child to read a thread's items.
     Look { name: Name },
+    /// A new relay to know which approvals are still asked, to list them.
+    Approvals,
+    /// The same, to settle one.
+    Settle { settle: Box<SettleApproval>, resolved: Box<Resolved> },
 }
 
 impl Core {
@@ -197,6 +202,7 @@ impl Core {
         let concerns = |entry: &Entry| match &entry.wait {
             Wait::Spawned { name: other } | Wait::Attach { name: other } => other == name,
             Wait::Up { names } | Wait::Down { names } => names.contains(name),
+            Wait::Approvals | Wait::Settle { .. } => true,
             Wait::Mail { .. } | Wait::Next { .. } | Wait::Look { .. } => false,
         };
         let numbers: Vec<u64> =
@@ -208,6 +214,15 @@ impl Core {
 
     /// Answers a waiting request if what it waits for has come true or can no longer come true.
     pub(super) fn evaluate_wait(&mut self, step: &mut Step, number: u64) {
+        if let Some(Entry { wait: Wait::Settle { .. }, .. }) = self.waiting.all.get(&number) {
+            if !self.has_unheard_approvals()
+                && let Some(entry) = self.take_waiting(number)
+                && let Wait::Settle { settle, resolved } = entry.wait
+            {
+                self.settle_asked(step, entry.ask, &settle, &resolved);
+            }
+            return;
+        }
         let Some(outcome) =
             self.waiting.all.get(&number).and_then(|entry| self.outcome_of(step.now, &entry.wait))
         else {
@@ -274,7 +289,8 @@ impl Core {
                 }
                 (_, answer) => answer.map(|attached| Ok(Answer::Attach(attached))),
             },
-            Wait::Next { .. } | Wait::Look { .. } => None,
+            Wait::Approvals => (!self.has_unheard_approvals()).then(|| Ok(self.listed_approvals())),
+            Wait::Next { .. } | Wait::Look { .. } | Wait::Settle { .. } => None,
         }
     }
 
@@ -329,6 +345,11 @@ impl Core {
                 let state = self.shown_state(&name).as_str();
                 step.refuse(entry.ask, Fault::timeout(format!("attach failed: {name} is still {state}")));
             }
+            Wait::Approvals => {
+                let answer = self.listed_approvals();
+                step.reply(entry.ask, answer);
+            }
+            Wait::Settle { settle, resolved } => self.settle_asked(step, entry.ask, &settle, &resolved),
             Wait::Look { name } => {
                 step.refuse(
                     entry.ask,

@@ -88,10 +88,19 @@ pub enum ChildCommand {
         /// The claims to look for.
         claims: Vec<ClaimId>,
     },
-    /// Decline an approval.
-    Decline {
+    /// Say yes to an approval; only the operator's own word leads here.
+    Approve {
         /// The approval's key (see [`ApprovalAsked::key`]).
         key: String,
+        /// With the answer that persists (see [`ApprovalAsked::always`]), not just once.
+        always: bool,
+    },
+    /// Decline an approval; its turn goes on.
+    Decline {
+        /// The approval's key.
+        key: String,
+        /// Why, for the kinds of questions whose answer has a place for it.
+        reason: String,
     },
     /// Read the last items of a thread.
     ReadItems {
@@ -324,6 +333,27 @@ pub struct ApprovalAsked {
     pub kind: String,
     /// What it wants to do, in one line.
     pub summary: String,
+    /// The command that it wants to run, whole.
+    pub command: Option<String>,
+    /// Where it wants to do so.
+    pub cwd: Option<String>,
+    /// The answers that the child offers, in its own words.
+    pub decisions: Vec<String>,
+    /// Whether a plain yes is an answer to it.
+    pub can_approve: bool,
+    /// What a yes for ever would change, if the child offers one.
+    pub always: Option<Always>,
+}
+
+/// What a yes for ever changes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Always {
+    /// The file; it may begin with a variable of the child's environment, such as `$CODEX_HOME`.
+    pub file: String,
+    /// What is written there.
+    pub rule: String,
+    /// For whom it holds then.
+    pub reach: String,
 }
 
 /// One item of a thread's history, readable.
@@ -343,7 +373,7 @@ pub struct Item {
 pub const CODEX_CAPABILITIES: Capabilities = Capabilities {
     steer: true,
     interrupt: true,
-    approvals: false,
+    approvals: true,
     reconcile: true,
     evidence: Evidence::Consumed,
 };

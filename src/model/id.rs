@@ -63,6 +63,22 @@ pub fn mail_reference(text: &str) -> Option<String> {
     plausible.then_some(digits)
 }
 
+/// The id of an approval, for people to type: eight digits that follow from its key, so that every relay gives it the same.
+pub fn approval_id(key: &str) -> String {
+    let hash = super::hash::fnv1a(key.as_bytes());
+    // Keys that differ in their last byte only shall differ in the first digits, too.
+    let mixed = (hash ^ (hash >> 32)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    format!("{:08x}", mixed >> 32)
+}
+
+/// Whether a reference, a whole id or the beginning of one, can lead to the approval of this key.
+pub fn is_approval(reference: &str, key: &str) -> bool {
+    reference.len() >= APPROVAL_DIGITS_MIN && approval_id(key).starts_with(reference)
+}
+
+/// An approval is named by at least this many of its first digits.
+pub const APPROVAL_DIGITS_MIN: usize = 4;
+
 impl Nonce {
     /// Reads the 32 hex digits that [`Nonce`] prints.
     pub fn parse(text: &str) -> Option<Nonce> {

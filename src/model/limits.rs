@@ -137,8 +137,14 @@ pub const RETRY_MS_MIN: i64 = 200;
 pub const RETRY_MS_MAX: i64 = 30_000;
 /// A session whose account cannot run now (usage limit, authentication) is tried again after this.
 pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
-/// How long an approval waits for a person before it is declined.
+/// Default of `approval_timeout`: how long an approval waits for a person before it is declined.
 pub const APPROVAL_MS: i64 = 10 * 60 * 1_000;
+/// How long a question about approvals waits for a new relay to hear from the child what is still asked.
+pub const APPROVALS_KNOWN_MS: i64 = 5_000;
+/// Bytes of the reason for a denial.
+pub const REASON_BYTES_MAX: usize = 1_000;
+/// Characters of a command that is shown with its approval.
+pub const APPROVAL_COMMAND_CHARS_MAX: usize = 65_536;
 /// Default of `idle_exit`: the relay leaves after this long without anything to do.
 pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
 

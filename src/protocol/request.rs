@@ -41,6 +41,8 @@ pub enum Request {
     Hold(Hold),
     Release(Release),
     Look(Look),
+    Approvals,
+    SettleApproval(SettleApproval),
     Attach(One),
     Stop(Stop),
     Replace,
@@ -299,6 +301,34 @@ pub struct Look {
     pub limit: u32,
 }
 
+/// `approval/settle`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SettleApproval {
+    /// The approval's id, or the beginning of it.
+    pub id: String,
+    /// What the operator says.
+    pub decision: Decision,
+    /// Not just once: with the answer that persists.
+    #[serde(default)]
+    pub always: bool,
+    /// Whether the operator has read what `always` changes.
+    #[serde(default)]
+    pub confirmed: bool,
+    /// Why it is denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What the operator says to an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// Yes.
+    Approve,
+    /// No.
+    Deny,
+}
+
 /// `relay/stop`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Stop {
@@ -321,6 +351,8 @@ impl Request {
             "session/remove" => Request::Remove(read(method, params)?),
             "session/list" => Request::List,
             "session/look" => Request::Look(read(method, params)?),
+            "approval/list" => Request::Approvals,
+            "approval/settle" => Request::SettleApproval(read(method, params)?),
             "session/show" => Request::Show(read(method, params)?),
             "session/attach" => Request::Attach(read(method, params)?),
             "mail/send" => Request::Send(read(method, params)?),
@@ -361,6 +393,8 @@ impl Request {
             Request::Remove(_) => "session/remove",
             Request::List => "session/list",
             Request::Look(_) => "session/look",
+            Request::Approvals => "approval/list",
+            Request::SettleApproval(_) => "approval/settle",
             Request::Show(_) => "session/show",
             Request::Attach(_) => "session/attach",
             Request::Send(_) => "mail/send",
@@ -428,6 +462,7 @@ impl Request {
             }
             Request::Remove(one) | Request::Attach(one) | Request::Show(one) => check_name(&one.name)?,
             Request::Look(look) => check_name(&look.name)?,
+            Request::SettleApproval(settle) => check_reason(settle.reason.as_deref())?,
             Request::Hold(hold) => check_name(&hold.name)?,
             Request::Search(search) => check_search(&search.text)?,
             Request::Next(Next { from: Some(from), .. }) => check_name(from)?,
@@ -474,6 +509,17 @@ pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Resul
         }
     }
     check_size("idempotency key", key, limits::KEY_BYTES_MAX)
+}
+
+/// Checks the reason for a denial; clients call it too.
+///
+/// # Errors
+/// `usage` when it is too long, or not one plain line.
+pub fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
+    if reason.is_some_and(|reason| reason.chars().any(is_unprintable)) {
+        return Err(Fault::usage("reason refused: it contains control or text-direction characters"));
+    }
+    check_size("reason", reason, limits::REASON_BYTES_MAX)
 }
 
 /// Checks what a search asks for; clients call it too.

@@ -28,8 +28,9 @@ use crate::boot::statedir::StateDir;
 use crate::core::Core;
 use crate::core::action::Action;
 use crate::core::input::{Input, Moment};
+use crate::core::record::Record;
 use crate::model::fault::Code;
-use crate::model::id::ConnId;
+use crate::model::id::{ConnId, approval_id};
 use crate::model::limits;
 use crate::store::Store;
 
@@ -205,6 +206,7 @@ impl Relay {
             let effects = self.core.handle(Moment { now, seed }, input);
             for record in &effects.records {
                 self.store.apply(record).map_err(fatal)?;
+                log_approval(record);
             }
             actions.extend(effects.actions);
         }
@@ -316,5 +318,18 @@ impl Relay {
             [ledger.sessions.len(), ledger.deliveries.len(), ledger.children.len()],
             "the store equals the ledger"
         );
+    }
+}
+
+/// Who asked what, and who settled it, is for people to read, too.
+fn log_approval(record: &Record) {
+    match record {
+        Record::ApprovalAsked { session, key, kind, summary, .. } => {
+            log::info!("approval {}: {session} asks ({kind}): {summary}", approval_id(key));
+        }
+        Record::ApprovalSettled { session, key, decision, by, reason, .. } => {
+            log::info!("approval {} of {session}: {decision} by {by}: {reason}", approval_id(key));
+        }
+        _ => {}
     }
 }

@@ -167,7 +167,7 @@ impl Relay {
         });
     }
 
-    fn environment_of(&self, name: &Name) -> Result<Vec<(String, String)>, String> {
+    pub(super) fn environment_of(&self, name: &Name) -> Result<Vec<(String, String)>, String> {
         let text = self.dir.read(&environment_file(name)).map_err(|fault| fault.message)?;
         let text = text.ok_or_else(|| {
             format!("the stored environment of {name} is missing; remove and spawn the session")

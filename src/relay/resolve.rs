@@ -37,10 +37,24 @@ impl Relay {
             Request::Discard(discard) if discard.id.is_none() => {
                 resolved.dead = self.store.dead_ids(limits::LIST_ROWS_MAX)?;
             }
+            Request::SettleApproval(settle) => {
+                resolved.settled_approvals = self.store.settled_approvals(&settle.id)?;
+                if let Some(session) = self.core.approval_session(&settle.id).filter(|_| settle.always) {
+                    resolved.variables = self.child_places(&session);
+                }
+            }
             Request::Spawn(spawn) => resolved.spawn_refused = self.prepare_spawn(spawn).err(),
             _ => {}
         }
         Ok(Input::Asked { conn, id, request: Box::new(request), resolved })
+    }
+
+    /// Where the child of a session keeps its files, as variables.
+    fn child_places(&self, session: &Name) -> Vec<(String, String)> {
+        let known = self.environment_of(session).unwrap_or_default();
+        let of = |key: &str| known.iter().find(|(name, _)| name == key).map(|(_, value)| value.clone());
+        let home = of("CODEX_HOME").or_else(|| of("HOME").map(|home| format!("{home}/.codex")));
+        home.map(|home| ("CODEX_HOME".to_owned(), home)).into_iter().collect()
     }
 
     /// Whether the file system is nearly full; asked once a lap.

@@ -5,7 +5,7 @@ use rusqlite::{Connection, params};
 use super::sql::Col;
 use crate::core::record::Record;
 use crate::model::clock::Millis;
-use crate::model::id::{ClaimId, TurnId};
+use crate::model::id::{ClaimId, TurnId, approval_id};
 use crate::model::mail::{DeliveryState, Mail};
 use crate::model::name::Name;
 use crate::model::session::Session;
@@ -93,19 +93,23 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             run(db, sql, params![Col(*nonce), at.0, why])?;
             // What it asked, it no longer asks; a relay that crashed meanwhile has not settled it.
             let sql =
-                "UPDATE approvals SET settled_at = ?2, decision = 'elsewhere', reason = 'its child ended'
+                "UPDATE approvals SET settled_at = ?2, decision = 'elsewhere', settled_by = 'elsewhere', reason = 'its child ended'
                        WHERE settled_at IS NULL AND key LIKE ?1 || '/%'";
             run(db, sql, params![nonce.to_string(), at.0])
         }
         Record::ApprovalAsked { session, key, kind, summary, at } => {
+            // A child that asks again has not had the answer; then it is open again.
             let sql =
-                "INSERT INTO approvals (key, session, kind, summary, asked_at) VALUES (?1, ?2, ?3, ?4, ?5)
-                       ON CONFLICT (key) DO NOTHING";
-            run(db, sql, params![key, session.as_str(), kind, summary, at.0])
+                "INSERT INTO approvals (key, session, kind, summary, asked_at, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
+                       ON CONFLICT (key) DO UPDATE SET asked_at = ?5, settled_at = NULL, decision = NULL, reason = NULL, settled_by = NULL";
+            run(db, sql, params![key, session.as_str(), kind, summary, at.0, approval_id(key)])
         }
-        Record::ApprovalSettled { key, decision, reason, at, .. } => {
-            let sql = "UPDATE approvals SET settled_at = ?2, decision = ?3, reason = ?4 WHERE key = ?1 AND settled_at IS NULL";
-            run(db, sql, params![key, at.0, decision, reason])
+        Record::ApprovalSettled { key, decision, by, reason, at, .. } => {
+            // One that an older version stored has no id yet.
+            let sql =
+                "UPDATE approvals SET settled_at = ?2, decision = ?3, reason = ?4, settled_by = ?5, id = ?6
+                       WHERE key = ?1 AND settled_at IS NULL";
+            run(db, sql, params![key, at.0, decision, reason, by, approval_id(key)])
         }
     }
 }

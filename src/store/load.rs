@@ -6,7 +6,7 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::sql::Col;
 use super::{Store, StoreError};
-use crate::core::ledger::{Claim, Delivery, Ledger};
+use crate::core::ledger::{Claim, Delivery, Ledger, OpenApproval};
 use crate::core::record::DeliveryId;
 use crate::model::id::{ClaimId, MailId, Nonce};
 use crate::model::mail::{DeliveryState, Priority, When};
@@ -28,6 +28,12 @@ impl Store {
         self.each("SELECT nonce, key, slot, pid, since FROM children WHERE ended_at IS NULL", |row| {
             let child = child(row)?;
             ledger.children.insert(child.nonce, child);
+            Ok(())
+        })?;
+        self.each("SELECT key, session, asked_at FROM approvals WHERE settled_at IS NULL", |row| {
+            let session = row.get::<_, Col<Name>>(1)?.0;
+            let open = OpenApproval { session, asked_at: row.get::<_, Col<_>>(2)?.0 };
+            ledger.approvals.insert(row.get(0)?, open);
             Ok(())
         })?;
         let mut claims_of = self.claims_of_open_deliveries()?;

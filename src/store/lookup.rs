@@ -5,7 +5,7 @@ use rusqlite::{OptionalExtension, Row, params};
 
 use super::sql::Col;
 use super::{Store, StoreError};
-use crate::core::input::{Known, KnownDelivery, Lookup};
+use crate::core::input::{Known, KnownDelivery, Lookup, PastApproval};
 use crate::core::record::DeliveryId;
 use crate::model::id::{self, MailId};
 use crate::model::mail::Mail;
@@ -85,6 +85,32 @@ impl Store {
             .map(|id| id.0);
         let bytes = mail.body.len() as u32;
         Ok(Some(Known { mail, bytes, deliveries, answered_by }))
+    }
+
+    /// Approvals that were settled and whose id begins so, the last ones first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn settled_approvals(&self, reference: &str) -> Result<Vec<PastApproval>, StoreError> {
+        let is_reference = reference.len() >= id::APPROVAL_DIGITS_MIN
+            && reference.bytes().all(|c| c.is_ascii_hexdigit() && !c.is_ascii_uppercase());
+        if !is_reference {
+            return Ok(Vec::new());
+        }
+        let mut by_id = self.db.prepare_cached(
+            "SELECT id, decision, coalesce(settled_by, 'elsewhere'), reason, settled_at FROM approvals
+             WHERE id >= ?1 AND id < ?1 || 'g' AND settled_at IS NOT NULL ORDER BY settled_at DESC LIMIT 5",
+        )?;
+        let past = |row: &Row<'_>| {
+            Ok(PastApproval {
+                id: row.get(0)?,
+                decision: row.get(1)?,
+                by: row.get(2)?,
+                reason: row.get(3)?,
+                at: row.get::<_, Col<_>>(4)?.0,
+            })
+        };
+        by_id.query_map([reference], past)?.collect::<Result<_, _>>().map_err(StoreError::from)
     }
 
     fn ids_by_prefix(&self, digits: &str) -> Result<Vec<MailId>, StoreError> {

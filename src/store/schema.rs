@@ -5,7 +5,8 @@
 use rusqlite::Connection;
 
 /// One step per version. The first makes the tables of version 1; the second prepares for holding,
-/// brakes, reviving and search, and no longer keeps the acceptance of a mail as a step.
+/// brakes, reviving and search, and no longer keeps the acceptance of a mail as a step; the third gives approvals an id to type
+/// and names who settled them.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -63,6 +64,10 @@ ALTER TABLE sessions ADD COLUMN held_until INTEGER;
 ALTER TABLE sessions ADD COLUMN wake INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN stopped_after INTEGER NOT NULL DEFAULT 0;
 CREATE VIRTUAL TABLE search USING fts5 (subject, body, content = '', contentless_delete = 1);
+", "
+ALTER TABLE approvals ADD COLUMN id TEXT NOT NULL DEFAULT '';
+ALTER TABLE approvals ADD COLUMN settled_by TEXT;
+CREATE INDEX approvals_by_id ON approvals (id);
 "];
 
 /// The version that this program writes.

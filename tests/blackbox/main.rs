@@ -9,11 +9,14 @@
 mod support;
 
 mod ack;
+mod approvals;
+mod approve;
 mod ask;
 mod attach;
 mod cancel;
 mod completions;
 mod dead;
+mod deny;
 mod doctor;
 mod down;
 mod hold;

@@ -1,4 +1,4 @@
-//! Questions of a child: every one is answered, none with yes.
+//! Questions of a child: every one is answered, none with yes unless the core says so.
 
 use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent};
 
@@ -12,6 +12,10 @@ fn asked(bench: &mut Bench) -> Vec<ApprovalAsked> {
         other => panic!("a question, not {other:?}"),
     };
     events.iter().map(asked).collect()
+}
+
+fn decline(key: &str) -> ChildCommand {
+    ChildCommand::Decline { key: key.to_owned(), reason: "not now".to_owned() }
 }
 
 /// NB-2: a question waits for the core without an answer of its own, and is then declined in the words of its kind, once.
@@ -28,12 +32,44 @@ fn every_question_is_told_and_declined_in_its_own_words() {
         assert!(bench.fake.answers().is_empty(), "nobody has said anything yet");
         for approval in &asked {
             for _ in 0..2 {
-                bench.command(ChildCommand::Decline { key: approval.key.clone() });
+                bench.command(decline(&approval.key));
             }
         }
         let declined: Vec<String> = questions.iter().map(|question| question.declined.clone()).collect();
         assert_eq!(bench.fake.answers(), declined);
     });
+}
+
+/// A yes is told in the words of the kind, for ever only where that is offered, and never where more than a yes is wanted.
+#[test]
+fn every_question_is_approved_in_its_own_words() {
+    for always in [false, true] {
+        Bench::each_open(|mut bench, thread| {
+            let questions = bench.fake.asks_everything(&thread);
+            let asked = asked(&mut bench);
+            for (approval, question) in asked.iter().zip(&questions) {
+                assert_eq!(approval.can_approve, question.approved.is_some(), "{approval:?}");
+                assert_eq!(approval.always.is_some(), question.always.is_some(), "{approval:?}");
+                assert!(approval.decisions.iter().any(|word| word == "decline"), "{approval:?}");
+                let before = bench.fake.answers().len();
+                for _ in 0..2 {
+                    bench.command(ChildCommand::Approve { key: approval.key.clone(), always });
+                }
+                let answers = bench.fake.answers();
+                assert_eq!(answers.len(), before + 1, "answered once");
+                match if always { &question.always } else { &question.approved } {
+                    Some(expected) => assert_eq!(answers[before], *expected),
+                    None => assert!(answers[before].contains("\"error\""), "{answers:?}"),
+                }
+            }
+            let always = asked[0].always.clone().expect("the command can be approved for ever");
+            assert_eq!(always.file, "$CODEX_HOME/rules/default.rules");
+            assert_eq!(always.rule, "prefix_rule(pattern=[\"touch\",\"F\"], decision=\"allow\")");
+            assert_eq!(asked[0].command.as_deref(), Some("/bin/bash -lc 'touch F'"));
+            assert_eq!(asked[0].cwd.as_deref(), Some("/project"));
+            assert_eq!(asked[0].decisions, ["accept", "acceptWithExecpolicyAmendment", "cancel", "decline"]);
+        });
+    }
 }
 
 /// What was answered in a pane needs no answer of ours any more.
@@ -49,7 +85,7 @@ fn a_question_that_was_answered_elsewhere_is_over() {
             bench.run();
             let resolved = ChildEvent::ApprovalResolved { key: asked.key.clone() };
             assert_eq!(bench.take(), [resolved], "told once");
-            bench.command(ChildCommand::Decline { key: asked.key.clone() });
+            bench.command(decline(&asked.key));
         }
         assert!(bench.fake.answers().is_empty());
     });

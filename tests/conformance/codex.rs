@@ -262,14 +262,20 @@ impl Fake for FakeCodex {
 
     fn asks_everything(&mut self, thread: &ThreadId) -> Vec<Question> {
         let decline = r#"{"result":{"decision":"decline"}}"#;
-        let denied = r#"{"result":{"decision":"denied"}}"#;
-        let refused = r#"{"error":{"code":-32601,"message":"nobody answered in time"}}"#;
+        let denied = r#"{"result":{"decision":{"denied":{"rejection":"not now"}}}}"#;
+        let nothing = r#"{"result":{"permissions":{},"scope":"turn"}}"#;
+        let accept = r#"{"result":{"decision":"accept"}}"#;
+        let offer = json!({"acceptWithExecpolicyAmendment": {"execpolicy_amendment": ["touch", "F"]}});
+        let for_ever = json!({"result": {"decision": offer}}).to_string();
+        let approved = r#"{"result":{"decision":"approved"}}"#;
         let all = [
             (
                 "item/commandExecution/requestApproval",
                 json!({"threadId": &**thread, "turnId": "t", "itemId": "call_66",
-                "command": "/bin/bash -lc 'touch F'", "cwd": "/project", "reason": "it is\nneeded"}),
+                "command": "/bin/bash -lc 'touch F'", "cwd": "/project", "reason": "it is\nneeded",
+                "availableDecisions": ["accept", offer, "cancel"]}),
                 "command",
+                (Some(accept), Some(for_ever.as_str())),
                 decline,
                 "/bin/bash -lc 'touch F': it is needed",
             ),
@@ -277,35 +283,51 @@ impl Fake for FakeCodex {
                 "item/fileChange/requestApproval",
                 json!({"threadId": &**thread, "turnId": "t", "itemId": "i", "reason": null}),
                 "change",
+                (Some(accept), None),
                 decline,
                 "",
             ),
             (
                 "item/permissions/requestApproval",
-                json!({"threadId": &**thread, "turnId": "t", "reason": "network"}),
+                json!({"threadId": &**thread, "turnId": "t", "reason": "network",
+                "permissions": {"network": {"enabled": true}}}),
                 "permissions",
-                refused,
-                "network",
+                (Some(r#"{"result":{"permissions":{"network":{"enabled":true}},"scope":"turn"}}"#), None),
+                nothing,
+                "network: {\"network\":{\"enabled\":true}}",
             ),
             (
                 "item/tool/requestUserInput",
-                json!({"threadId": &**thread, "turnId": "t", "questions": []}),
+                json!({"threadId": &**thread, "turnId": "t", "questions": [{"id": "q1", "question": "Which colour?"}]}),
                 "question",
+                (None, None),
                 r#"{"result":{"answers":{}}}"#,
-                "",
+                "Which colour?",
             ),
             (
                 "mcpServer/elicitation/request",
                 json!({"threadId": &**thread, "serverName": "relay", "mode": "form",
-                "message": "Allow it?"}),
+                "message": "Allow it?", "requestedSchema": {"type": "object", "required": ["sure"],
+                "properties": {"sure": {"type": "boolean"}, "note": {"type": "string"}}}}),
                 "elicitation",
+                (Some(r#"{"result":{"action":"accept","content":{"sure":true}}}"#), None),
                 r#"{"result":{"action":"decline"}}"#,
                 "Allow it?",
+            ),
+            (
+                "mcpServer/elicitation/request",
+                json!({"threadId": &**thread, "serverName": "relay", "mode": "form", "message": "Your name?",
+                "requestedSchema": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}}),
+                "elicitation",
+                (None, None),
+                r#"{"result":{"action":"decline"}}"#,
+                "Your name?",
             ),
             (
                 "execCommandApproval",
                 json!({"conversationId": &**thread, "command": ["touch", "F"]}),
                 "command",
+                (Some(approved), None),
                 denied,
                 "touch F",
             ),
@@ -313,14 +335,16 @@ impl Fake for FakeCodex {
                 "applyPatchApproval",
                 json!({"conversationId": &**thread, "reason": "because"}),
                 "change",
+                (Some(approved), None),
                 denied,
                 "because",
             ),
         ];
         all.into_iter()
-            .map(|(method, params, kind, declined, summary)| {
+            .map(|(method, params, kind, (approved, always), declined, summary)| {
+                let (approved, always) = (approved.map(str::to_owned), always.map(str::to_owned));
                 self.ask(method, params);
-                Question { kind, declined: declined.to_owned(), summary }
+                Question { kind, approved, always, declined: declined.to_owned(), summary }
             })
             .collect()
     }

@@ -90,6 +90,10 @@ pub enum Refusal {
 pub struct Question {
     /// Our word for its kind.
     pub kind: &'static str,
+    /// The answer that approves it once, if a plain yes is one.
+    pub approved: Option<String>,
+    /// The answer that approves it for ever, if that is offered.
+    pub always: Option<String>,
     /// The answer that declines it, as the fake hears it.
     pub declined: String,
     /// What it is about, as a person shall read it.

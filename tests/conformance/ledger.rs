@@ -364,6 +364,11 @@ impl Shell {
                         session,
                         kind,
                         summary,
+                        command: None,
+                        cwd: None,
+                        decisions: Vec::new(),
+                        can_approve: true,
+                        always: None,
                     }));
                     all.push(ChildEvent::ApprovalResolved { key });
                 }

@@ -1,10 +1,12 @@
-//! Approvals: mail waits behind one and never answers it; a person in the pane does.
+//! Approvals: mail waits behind one and never answers it; a person does, in the pane or by verb (`tests/blackbox/approve.rs`).
 
 use serde_json::json;
 
+use super::support::house::House;
 use super::support::model::Rule;
+use super::support::model::ScriptedModel;
 use super::support::tmux::Pane;
-use super::{DEADLINE, house_with_reviewer, state_of, traced};
+use super::{DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced};
 
 /// NB-5, users 6: a turn that asks is `waiting`; mail sent meanwhile stays queued and says why; the pane's answer lets both go on.
 #[test]
@@ -21,6 +23,7 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
     });
     let status = house.run(&["status", "--json"]).ok().json();
     assert_eq!(status["approvals"], 1, "{status}");
+    let listed = house.run(&["approvals", "--json"]).ok().json();
     let behind = house.run(&["send", "reviewer", "behind it"]).ok();
     let id = behind.stdout.trim().to_owned();
     let delivery = traced(&house, &id);
@@ -38,4 +41,42 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
         other => Err(format!("{other:?}")),
     });
     assert!(house.project().join("approved-file").exists(), "the person said yes");
+    let left = house.run(&["approvals", "--json"]).ok().json();
+    assert_eq!(left["approvals"], json!([]), "what the pane settled is settled");
+    let late = house.run(&["deny", &text_of(&listed["approvals"][0]["id"])]).fails(1);
+    assert!(
+        late.stderr.contains("settled already at") && late.stderr.contains("in a pane"),
+        "{}",
+        late.stderr
+    );
+}
+
+/// A change of files is asked with the files that it changes, and is made when it is approved by verb.
+#[test]
+fn a_change_of_files_is_approved_by_verb() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let _ = house.run(&["spawn", "reviewer", "--sandbox", "read-only", "--approval", "on-request"]).ok();
+    let patch = "apply_patch <<'EOF'\n*** Begin Patch\n*** Add File: made.txt\n+hello\n*** End Patch\nEOF\n";
+    let change = |text: &str| Rule::user(text).call("exec_command", json!({"cmd": patch})).reply("went on");
+    model.script([change("first"), change("second")]);
+    let made = house.project().join("made.txt");
+    for (text, verb) in [("first", "deny"), ("second", "approve")] {
+        let _ = deliver(&house, text);
+        let approval = house.poll("the approval", DEADLINE, || {
+            let listed = house.run(&["approvals", "--json"]).ok().json();
+            listed["approvals"].get(0).cloned().ok_or(listed.to_string())
+        });
+        assert_eq!((&approval["kind"], &approval["command"]), (&json!("change"), &json!(null)), "{approval}");
+        assert!(text_of(&approval["summary"]).contains("made.txt"), "{approval}");
+        assert!(!made.exists());
+        let id = text_of(&approval["id"]);
+        let _ = house.run(&["approve", &id, "--always", "--yes"]).fails(1);
+        let _ = house.run(&[verb, &id]).ok();
+        house.poll("the turn to end", DEADLINE, || match state_of(&house, "reviewer") {
+            state if state == "idle" => Ok(()),
+            state => Err(state),
+        });
+    }
+    assert_eq!(std::fs::read_to_string(made).expect("the approved change"), "hello\n");
 }

@@ -7,10 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agentmux::core::input::Input;
 use agentmux::model::child::{ChildCommand, ChildEvent};
-use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
+use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId, approval_id};
 use agentmux::model::name::Name;
 
 use crate::codex::{Link, Process};
+use crate::guarantee::Guarantee;
 use crate::world::{Happening, World};
 
 impl World {
@@ -154,12 +155,17 @@ impl World {
                 }
                 self.answer_later(nonce, link, command);
             }
-            ChildCommand::Decline { key } => {
-                let waits = |turn: &crate::codex::Turn| turn.approval.as_deref() == Some(&key);
+            ChildCommand::Approve { ref key, .. } | ChildCommand::Decline { ref key, .. } => {
+                let id = approval_id(&format!("{nonce}/{key}"));
+                if matches!(command, ChildCommand::Approve { .. }) && !self.witness.approved.contains(&id) {
+                    self.breach(Guarantee::ApprovedByOperator, format!("{id} is approved by nobody"));
+                }
+                let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
+                let waits = |turn: &crate::codex::Turn| turn.approval.as_deref() == Some(key);
                 let mut loaded = process.loaded.iter();
                 let thread = loaded.find(|(_, turn)| turn.as_ref().is_some_and(waits));
                 if let Some(thread) = thread.map(|(thread, _)| thread.clone()) {
-                    self.approval_is_settled(nonce, &thread, &key);
+                    self.approval_is_settled(nonce, &thread, key);
                 }
             }
             ChildCommand::OpenThread { .. }
@@ -280,6 +286,7 @@ impl World {
             ChildCommand::StartTurn { .. }
             | ChildCommand::SteerTurn { .. }
             | ChildCommand::InterruptTurn { .. }
+            | ChildCommand::Approve { .. }
             | ChildCommand::Decline { .. } => {}
         }
     }

@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use agentmux::core::input::{Input, Resolved};
 use agentmux::model::fault::Fault;
-use agentmux::model::id::{ConnId, MailId};
+use agentmux::model::id::{ConnId, MailId, approval_id};
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::{self, Name};
 use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
 use agentmux::protocol::request::{
-    Dead, Discard, Down, Hello, Hold, Inbox, Look, MailRef, Names, Next, One, Release, Reply, Request, Send,
-    Settle, Spawn, Stop, Until, Wait,
+    Dead, Decision, Discard, Down, Hello, Hold, Inbox, Look, MailRef, Names, Next, One, Release, Reply,
+    Request, Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
 };
 use agentmux::wire::rpc::Id;
 
@@ -178,6 +178,11 @@ impl World {
         {
             self.clients.keyed.push(send.clone());
         }
+        if let Request::SettleApproval(SettleApproval { id, decision: Decision::Approve, .. }) = &request
+            && !self.clients.all[client].outside
+        {
+            self.witness.approved.insert(id.clone());
+        }
         let request = Box::new(request);
         self.reaches_relay(Input::Asked { conn, id, request, resolved: Resolved::default() });
     }
@@ -278,6 +283,9 @@ impl World {
         {
             return request;
         }
+        if self.random.chance(200) {
+            return self.draw_approval();
+        }
         let name = self.draw_name();
         match (self.random.below(14), mail) {
             (0 | 1, Some(id)) => Request::Trace(MailRef { id }),
@@ -296,6 +304,18 @@ impl World {
             (13, _) => Request::Status,
             _ => Request::List,
         }
+    }
+
+    /// The list of approvals, or an answer to one that is open on disk.
+    fn draw_approval(&mut self) -> Request {
+        let open: Vec<String> = self.disk.committed.approvals.keys().map(|key| approval_id(key)).collect();
+        if open.is_empty() || self.random.chance(200) {
+            return Request::Approvals;
+        }
+        let id = self.random.pick(&open).clone();
+        let decision = if self.random.chance(500) { Decision::Approve } else { Decision::Deny };
+        let always = self.random.chance(100);
+        Request::SettleApproval(SettleApproval { id, decision, always, confirmed: always, reason: None })
     }
 
     fn draw_spawn(&mut self) -> Request {

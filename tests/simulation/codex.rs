@@ -271,7 +271,17 @@ impl World {
     pub fn approval_is_asked(&mut self, nonce: Nonce, thread: &ThreadId, key: &str) {
         let (key, kind, summary) = (key.to_owned(), "command".to_owned(), "rm -r build".to_owned());
         self.thread_says(nonce, thread, |session| {
-            ChildEvent::ApprovalAsked(ApprovalAsked { key, session, kind, summary })
+            ChildEvent::ApprovalAsked(ApprovalAsked {
+                key,
+                session,
+                kind,
+                summary,
+                command: None,
+                cwd: None,
+                decisions: Vec::new(),
+                can_approve: true,
+                always: None,
+            })
         });
     }
 

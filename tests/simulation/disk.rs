@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agentmux::core::input::{Known, KnownDelivery, Lookup};
-use agentmux::core::ledger::Claim;
+use agentmux::core::ledger::{Claim, OpenApproval};
 use agentmux::core::record::{DeliveryId, Record};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, MailId, Nonce, TurnId};
@@ -57,6 +57,7 @@ pub struct Tables {
     pub deliveries: BTreeMap<DeliveryId, DeliveryRow>,
     pub claims: BTreeMap<ClaimId, ClaimRow>,
     pub children: BTreeMap<Nonce, (Child, bool)>,
+    pub approvals: BTreeMap<String, OpenApproval>,
 }
 
 /// The tables as they survive a crash, and as the open transaction sees them.
@@ -284,8 +285,16 @@ impl Tables {
                 if let Some((_, lives)) = self.children.get_mut(nonce) {
                     *lives = false;
                 }
+                self.approvals.retain(|key, _| !key.starts_with(&format!("{nonce}/")));
             }
-            Record::ClaimNoted { .. } | Record::ApprovalAsked { .. } | Record::ApprovalSettled { .. } => {}
+            Record::ApprovalAsked { session, key, at, .. } => {
+                let open = OpenApproval { session: session.clone(), asked_at: *at };
+                self.approvals.insert(key.clone(), open);
+            }
+            Record::ApprovalSettled { key, .. } => {
+                self.approvals.remove(key);
+            }
+            Record::ClaimNoted { .. } => {}
         }
     }
 }

@@ -33,6 +33,8 @@ pub enum Guarantee {
     RecoversOnce,
     /// G9: the store equals the ledger.
     StoreIsLedger,
+    /// G10: a child is told yes only when the operator said so.
+    ApprovedByOperator,
     /// G11: undelivered mail ends only by a named cause.
     EndsByNamedCause,
     /// No child of ours is unknown to the store.
@@ -57,6 +59,7 @@ impl Guarantee {
             Guarantee::Converges => "G7 nothing waits without a deadline",
             Guarantee::RecoversOnce => "G8 recovering twice is recovering once",
             Guarantee::StoreIsLedger => "G9 the store is the ledger",
+            Guarantee::ApprovedByOperator => "G10 approved by the operator",
             Guarantee::EndsByNamedCause => "G11 mail ends by a named cause",
             Guarantee::NoOrphan => "no orphan",
             Guarantee::NoPanic => "no failed assertion",

@@ -10,6 +10,7 @@ use crate::disk::Tables;
 /// Loads the ledger that a relay would start with.
 pub fn load(tables: &Tables) -> Ledger {
     let mut ledger = Ledger { sessions: tables.sessions.clone(), ..Ledger::default() };
+    ledger.approvals = tables.approvals.clone();
     let children = tables.children.iter().filter(|(_, (_, lives))| *lives);
     ledger.children = children.map(|(nonce, (child, _))| (*nonce, child.clone())).collect();
     ledger.last_delivery = tables.deliveries.last_key_value().map_or(0, |(id, _)| id.0);

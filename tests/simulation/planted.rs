@@ -36,6 +36,12 @@ fn absence_that_is_believed_at_once_is_found() {
     finds(core_bug(Planted::AbsenceBelievedAtOnce), Guarantee::ToldOnce);
 }
 
+/// G10: an approval that nobody answers is taken for a yes. Stands for a person who was taken to have agreed (users 6).
+#[test]
+fn an_approval_by_the_deadline_is_found() {
+    finds(core_bug(Planted::DeadlineApproves), Guarantee::ApprovedByOperator);
+}
+
 /// G1: replies leave before the commit. Stands for mail that is accepted and lost (SQ-1, SQ-2).
 #[test]
 fn a_reply_before_the_commit_is_found() {

@@ -211,6 +211,8 @@ impl World {
             disk_low: self.random.chance(self.shape.disk_low),
             spawn_refused: None,
             pipelined: false,
+            settled_approvals: Vec::new(),
+            variables: Vec::new(),
         }
     }
 

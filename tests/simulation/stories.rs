@@ -399,7 +399,17 @@ fn an_approval_of_a_removed_session_is_not_the_next_ones() {
         story.answered(0);
         let session = Name::parse("reviewer").expect("a name in the grammar");
         let (key, kind, summary) = ("late".to_owned(), "command".to_owned(), "rm -r build".to_owned());
-        let event = ChildEvent::ApprovalAsked(ApprovalAsked { key, session, kind, summary });
+        let event = ChildEvent::ApprovalAsked(ApprovalAsked {
+            key,
+            session,
+            kind,
+            summary,
+            command: None,
+            cwd: None,
+            decisions: Vec::new(),
+            can_approve: true,
+            always: None,
+        });
         story.world.reaches_relay(Input::Child { nonce, event });
         story.spawn("reviewer");
         let mail = story.sends("reviewer");

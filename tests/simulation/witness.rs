@@ -42,6 +42,8 @@ pub struct Witness {
     /// Claims whose fate nobody could know, and the mails in them.
     excused: BTreeSet<ClaimId>,
     excused_mails: BTreeSet<DeliveryId>,
+    /// Approvals that the operator has said yes to, by id.
+    pub approved: BTreeSet<String>,
     /// Deliveries that are `unknown` on disk.
     in_doubt: BTreeSet<DeliveryId>,
     /// How often a person said that a mail was not taken, or wanted a dead one delivered.

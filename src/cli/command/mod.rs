@@ -1,11 +1,14 @@
 //! The verbs, one file each, named for it.
 
 pub mod ack;
+pub mod approvals;
+pub mod approve;
 pub mod ask;
 pub mod attach;
 pub mod cancel;
 pub mod completions;
 pub mod dead;
+pub mod deny;
 pub mod doctor;
 pub mod down;
 pub mod hold;
@@ -58,6 +61,9 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Requeue(args) => requeue::run(context, args),
         Command::Look(args) => look::run(context, &args),
         Command::Attach(args) => attach::run(context, &args),
+        Command::Approvals(_) => approvals::run(context),
+        Command::Approve(args) => approve::run(context, args),
+        Command::Deny(args) => deny::run(context, args),
         Command::Completions(args) => completions::run(&args),
         Command::Selftest(args) => selftest::run(context, &args),
         Command::Doctor(args) => doctor::run(context, &args),

@@ -1,9 +1,12 @@
 //! What each verb's method decides; one file per verb, named for it.
 
 mod ack;
+mod approvals;
+mod approve;
 mod attach;
 mod cancel;
 mod dead;
+mod deny;
 mod down;
 mod hold;
 mod inbox;

@@ -1,42 +1,55 @@
 //! Questions of Codex: approvals wait for the core (a pane may answer them before), everything else is refused at once.
 //!
-//! | Method | Kind | Declined with |
-//! | --- | --- | --- |
-//! | `item/commandExecution/requestApproval` | command | `{"decision":"decline"}` |
-//! | `item/fileChange/requestApproval` | change | `{"decision":"decline"}` |
-//! | `item/permissions/requestApproval` | permissions | an error, which refuses |
-//! | `item/tool/requestUserInput` | question | `{"answers":{}}` |
-//! | `mcpServer/elicitation/request` | elicitation | `{"action":"decline"}` |
-//! | `execCommandApproval`, `applyPatchApproval` (older) | command, change | `{"decision":"denied"}` |
-//! | any other | n/a | an error at once |
+//! | Method | Kind | Approved with | Declined with |
+//! | --- | --- | --- | --- |
+//! | `item/commandExecution/requestApproval` | command | `{"decision":"accept"}`, for ever the offered amendment | `{"decision":"decline"}` |
+//! | `item/fileChange/requestApproval` | change | `{"decision":"accept"}` | `{"decision":"decline"}` |
+//! | `item/permissions/requestApproval` | permissions | what it asks for, for the turn | `{"permissions":{},"scope":"turn"}` |
+//! | `item/tool/requestUserInput` | question | n/a, it wants words | `{"answers":{}}` |
+//! | `mcpServer/elicitation/request` | elicitation | `{"action":"accept"}`, when its form wants yes or no at most | `{"action":"decline"}` |
+//! | `execCommandApproval`, `applyPatchApproval` (older) | command, change | `{"decision":"approved"}` | `{"decision":{"denied":{"rejection":…}}}` |
+//! | any other | n/a | n/a | an error at once |
 //!
-//! **Invariant:** nothing here says yes.
+//! **Invariant:** nothing here says yes but [`Codex::approve`], which the core commands.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::Codex;
-use crate::model::child::{ApprovalAsked, ChildEvent};
+use crate::model::child::{Always, ApprovalAsked, ChildEvent};
+use crate::model::limits;
 use crate::wire::rpc::Id;
 
 /// A question that waits.
 #[derive(Debug)]
 pub(super) struct Ask {
     id: Id,
-    /// The answer that declines; `None` declines by an error.
-    declined: Option<Value>,
+    shape: Shape,
+    /// The answer that approves, once.
+    approved: Option<Value>,
+    /// The answer that approves for ever.
+    always: Option<Value>,
+}
+
+/// How a question is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Decision,
+    Permissions,
+    Question,
+    Elicitation,
+    Older,
 }
 
 impl Codex {
     pub(super) fn on_ask(&mut self, id: &Id, method: &str, params: &Value) {
-        let decline = json!({"decision": "decline"});
-        let (kind, declined) = match method {
-            "item/commandExecution/requestApproval" => ("command", Some(decline)),
-            "item/fileChange/requestApproval" => ("change", Some(decline)),
-            "item/permissions/requestApproval" => ("permissions", None),
-            "item/tool/requestUserInput" => ("question", Some(json!({"answers": {}}))),
-            "mcpServer/elicitation/request" => ("elicitation", Some(json!({"action": "decline"}))),
-            "execCommandApproval" => ("command", Some(json!({"decision": "denied"}))),
-            "applyPatchApproval" => ("change", Some(json!({"decision": "denied"}))),
+        let (kind, shape) = match method {
+            "item/commandExecution/requestApproval" => ("command", Shape::Decision),
+            "item/fileChange/requestApproval" => ("change", Shape::Decision),
+            "item/permissions/requestApproval" => ("permissions", Shape::Permissions),
+            "item/tool/requestUserInput" => ("question", Shape::Question),
+            "mcpServer/elicitation/request" => ("elicitation", Shape::Elicitation),
+            "execCommandApproval" => ("command", Shape::Older),
+            "applyPatchApproval" => ("change", Shape::Older),
             _ => return self.refuse(id, &format!("agentmux does not answer `{method}`")),
         };
         let thread = params["threadId"].as_str().or(params["conversationId"].as_str());
@@ -44,18 +57,47 @@ impl Codex {
             return self.refuse(id, "agentmux does not know that thread");
         };
         let key = json!(id).to_string();
-        let summary = summary(params);
-        self.asks.insert(key.clone(), Ask { id: id.clone(), declined });
-        let asked = ApprovalAsked { key, session, kind: kind.to_owned(), summary };
+        let change = self.threads.get(&session).and_then(|thread| thread.change.as_ref());
+        let change = change.filter(|(item, _)| params["itemId"] == item.as_str()).map(|(_, paths)| paths);
+        let summary = summary(params, change.map(String::as_str));
+        let approved = approved(shape, params);
+        let (always, amended) = match amendment(params) {
+            Some((always, answer)) => (Some(always), Some(answer)),
+            None => (None, None),
+        };
+        let asked = ApprovalAsked {
+            key: key.clone(),
+            session,
+            kind: kind.to_owned(),
+            summary,
+            command: text(&params["command"]).map(|command| bounded(&command)),
+            cwd: params["cwd"].as_str().map(bounded),
+            decisions: decisions(params, approved.is_some()),
+            can_approve: approved.is_some(),
+            always,
+        };
+        self.asks.insert(key, Ask { id: id.clone(), shape, approved, always: amended });
         self.events.push_back(ChildEvent::ApprovalAsked(asked));
     }
 
-    pub(super) fn decline(&mut self, key: &str) {
+    pub(super) fn approve(&mut self, key: &str, always: bool) {
         let Some(ask) = self.asks.remove(key) else { return };
-        match ask.declined {
+        match if always { ask.always } else { ask.approved } {
             Some(result) => self.send(&json!({"id": ask.id, "result": result})),
-            None => self.refuse(&ask.id, "nobody answered in time"),
+            None => self.refuse(&ask.id, "agentmux cannot approve this"),
         }
+    }
+
+    pub(super) fn decline(&mut self, key: &str, reason: &str) {
+        let Some(ask) = self.asks.remove(key) else { return };
+        let result = match ask.shape {
+            Shape::Decision => json!({"decision": "decline"}),
+            Shape::Permissions => json!({"permissions": {}, "scope": "turn"}),
+            Shape::Question => json!({"answers": {}}),
+            Shape::Elicitation => json!({"action": "decline"}),
+            Shape::Older => json!({"decision": {"denied": {"rejection": reason}}}),
+        };
+        self.send(&json!({"id": ask.id, "result": result}));
     }
 
     fn refuse(&mut self, id: &Id, why: &str) {
@@ -63,13 +105,101 @@ impl Codex {
     }
 }
 
+/// The answer that approves once, if a plain yes is an answer.
+fn approved(shape: Shape, params: &Value) -> Option<Value> {
+    match shape {
+        Shape::Decision => {
+            let offered = params["availableDecisions"].as_array();
+            let is_offered = offered.is_none_or(|offered| offered.iter().any(|one| one == "accept"));
+            is_offered.then(|| json!({"decision": "accept"}))
+        }
+        Shape::Permissions => {
+            let wanted = &params["permissions"];
+            wanted.is_object().then(|| json!({"permissions": wanted, "scope": "turn"}))
+        }
+        Shape::Question => None,
+        Shape::Elicitation if params["mode"] == "url" => Some(json!({"action": "accept"})),
+        Shape::Elicitation => {
+            form(&params["requestedSchema"]).map(|content| json!({"action": "accept", "content": content}))
+        }
+        Shape::Older => Some(json!({"decision": "approved"})),
+    }
+}
+
+/// What a yes puts into a form: true for what wants yes or no, else the default; nothing when a required field has neither.
+fn form(schema: &Value) -> Option<Value> {
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let mut content = Map::new();
+    for (name, field) in schema["properties"].as_object().into_iter().flatten() {
+        let is_required = required.contains(&name.as_str());
+        if is_required && field["type"] == "boolean" {
+            content.insert(name.clone(), json!(true));
+        } else if !field["default"].is_null() {
+            content.insert(name.clone(), field["default"].clone());
+        } else if is_required {
+            return None;
+        }
+    }
+    Some(Value::Object(content))
+}
+
+/// The offered answer that approves what begins so for ever, and what it changes (measured).
+fn amendment(params: &Value) -> Option<(Always, Value)> {
+    const NAME: &str = "acceptWithExecpolicyAmendment";
+    let offered = params["availableDecisions"].as_array()?.iter().find(|one| one[NAME].is_object())?;
+    let prefix = offered[NAME]["execpolicy_amendment"].as_array()?;
+    let always = Always {
+        file: "$CODEX_HOME/rules/default.rules".to_owned(),
+        rule: format!("prefix_rule(pattern={}, decision=\"allow\")", json!(prefix)),
+        reach: "every agent of that CODEX_HOME".to_owned(),
+    };
+    Some((always, json!({"decision": offered})))
+}
+
+/// The names of the answers that are offered; declining is always possible.
+fn decisions(params: &Value, can_approve: bool) -> Vec<String> {
+    let name = |one: &Value| match one {
+        Value::String(name) => Some(name.clone()),
+        Value::Object(named) => named.keys().next().cloned(),
+        _ => None,
+    };
+    let mut names: Vec<String> = match params["availableDecisions"].as_array() {
+        Some(offered) => offered.iter().filter_map(name).collect(),
+        None if can_approve => vec!["accept".to_owned()],
+        None => Vec::new(),
+    };
+    if !names.iter().any(|name| name == "decline") {
+        names.push("decline".to_owned());
+    }
+    names
+}
+
 /// What the child wants to do, in one line.
-fn summary(params: &Value) -> String {
-    let texts = ["command", "reason", "message"].iter().filter_map(|key| match &params[key] {
+fn summary(params: &Value, change: Option<&str>) -> String {
+    let texts = ["command", "reason", "message", "url"].iter().filter_map(|key| text(&params[key]));
+    let questions = params["questions"].as_array().into_iter().flatten();
+    let questions = questions.filter_map(|question| text(&question["question"]));
+    let permissions = Some(&params["permissions"]).filter(|wanted| wanted.is_object()).map(Value::to_string);
+    let all = texts.chain(questions).chain(permissions).chain(change.map(str::to_owned));
+    let line = all.collect::<Vec<_>>().join(": ");
+    line.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// A text, or the words of a command.
+fn text(value: &Value) -> Option<String> {
+    match value {
         Value::String(text) => Some(text.clone()),
         Value::Array(words) => Some(words.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(" ")),
         _ => None,
-    });
-    let line = texts.collect::<Vec<_>>().join(": ");
-    line.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    }
+}
+
+/// What a person decides about is shown whole, unless it is beyond reading.
+fn bounded(text: &str) -> String {
+    let most = limits::APPROVAL_COMMAND_CHARS_MAX;
+    match text.char_indices().nth(most) {
+        Some((at, _)) => format!("{} … (cut after {most} characters)", &text[..at]),
+        None => text.to_owned(),
+    }
 }

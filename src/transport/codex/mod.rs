@@ -39,7 +39,7 @@ pub struct Codex {
     /// The opening of each session that is under way. An answer to an earlier one, or after a close, is not reported.
     openings: BTreeMap<Name, Attempt>,
     last_opening: u64,
-    /// Questions of the child that wait for the core: request id as text, and how to decline.
+    /// Questions of the child that wait for the core: request id as text, and how to answer.
     asks: BTreeMap<String, ask::Ask>,
     out: VecDeque<String>,
     events: VecDeque<ChildEvent>,
@@ -59,6 +59,8 @@ struct Thread {
     dir: String,
     /// Items of the running turn that are tools at work.
     tools: BTreeSet<String>,
+    /// The last change of files that began: its item and its paths, for when it is asked about.
+    change: Option<(String, String)>,
     /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
     closing: bool,
 }
@@ -163,7 +165,8 @@ impl Transport for Codex {
             }
             ChildCommand::InterruptTurn { session, turn } => self.interrupt_turn(session, &turn),
             ChildCommand::FindClaims { session, claims } => self.find_claims(session, claims),
-            ChildCommand::Decline { key } => self.decline(&key),
+            ChildCommand::Approve { key, always } => self.approve(&key, always),
+            ChildCommand::Decline { key, reason } => self.decline(&key, &reason),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
         }
     }
@@ -390,6 +393,7 @@ impl Codex {
                 expected: false,
                 dir,
                 tools: BTreeSet::new(),
+                change: None,
                 closing: false,
             },
         );

@@ -87,6 +87,14 @@ impl Codex {
 
     fn on_item_started(&mut self, session: Name, params: &Value) {
         self.learn_turn(&session, params);
+        let item = &params["item"];
+        if let ("fileChange", Some(id)) = (item["type"].as_str().unwrap_or_default(), item["id"].as_str())
+            && let Some(thread) = self.threads.get_mut(&session)
+        {
+            let changes = item["changes"].as_array().into_iter().flatten();
+            let paths: Vec<&str> = changes.filter_map(|change| change["path"].as_str()).take(20).collect();
+            thread.change = Some((id.to_owned(), paths.join(", ")));
+        }
         if is_tool(&params["item"]) {
             self.on_tool(session, &params["item"], true);
         }

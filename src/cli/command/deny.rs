@@ -1,0 +1,29 @@
+//! `agentmux deny ID`: the operator's no; the agent's turn goes on without.
+
+use clap::Args;
+
+use super::approve::words;
+use crate::cli::context::Context;
+use crate::model::fault::Fault;
+use crate::protocol::answer::ApprovalSettled;
+use crate::protocol::request::{Decision, SettleApproval, check_reason};
+
+/// Arguments of `deny`.
+#[derive(Debug, Args)]
+pub struct Deny {
+    /// The approval, as `agentmux approvals` lists it; its first 4 digits are enough
+    id: String,
+    /// Why; it is kept with the approval
+    #[arg(long, value_name = "TEXT")]
+    reason: Option<String>,
+}
+
+pub fn run(context: &Context, args: Deny) -> Result<u8, Fault> {
+    let Deny { id, reason } = args;
+    check_reason(reason.as_deref())?;
+    let request = SettleApproval { id, decision: Decision::Deny, always: false, confirmed: false, reason };
+    let mut connection = context.connect()?;
+    let answer: ApprovalSettled = connection.call("approval/settle", &request)?;
+    context.print(&answer, words);
+    Ok(0)
+}

@@ -1,0 +1,155 @@
+//! `approve`: the operator's yes to an approval, once or for ever; and what it has in common with `deny`: which one is meant.
+
+use super::super::action::Action;
+use super::super::conn::Ask;
+use super::super::input::{PastApproval, Resolved};
+use super::super::waiting::Wait;
+use super::super::{Core, Step};
+use crate::model::child::ChildCommand;
+use crate::model::fault::Fault;
+use crate::model::id::{approval_id, is_approval};
+use crate::model::limits;
+use crate::protocol::answer::{Answer, ApprovalSettled};
+use crate::protocol::request::{Decision, SettleApproval};
+
+impl Core {
+    pub(in crate::core) fn request_settle(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        mut settle: SettleApproval,
+        resolved: Resolved,
+    ) {
+        if !self.has_unheard_approvals() {
+            return self.settle_asked(step, ask, &settle, &resolved);
+        }
+        // Named whole, so that it is the same one after the wait.
+        if let Ok(key) = self.approval_meant(&settle, &resolved) {
+            settle.id = approval_id(&key);
+        }
+        let (settle, resolved) = (Box::new(settle), Box::new(resolved));
+        self.wait(ask, Wait::Settle { settle, resolved }, step.now.plus(limits::APPROVALS_KNOWN_MS));
+    }
+
+    /// Settles an approval now.
+    pub(in crate::core) fn settle_asked(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        settle: &SettleApproval,
+        resolved: &Resolved,
+    ) {
+        let key = match self.approval_meant(settle, resolved) {
+            Ok(key) => key,
+            Err(fault) => return step.refuse(ask, fault),
+        };
+        let Some(approval) = self.approvals.get(&key) else {
+            let fault =
+                Fault::busy(format!("{} refused: the child of that agent does not answer", word(settle)));
+            return step.refuse(ask, fault.hint("`agentmux list` says what it is doing"));
+        };
+        let (session, summary) = (approval.session.clone(), approval.summary.clone());
+        let decided = match settle.decision {
+            Decision::Approve => self.approve(step, &key, settle, resolved),
+            Decision::Deny => Ok(self.deny(step, &key, settle.reason.as_deref())),
+        };
+        match decided {
+            Ok(decision) => {
+                let (id, decision) = (approval_id(&key), decision.to_owned());
+                let settled = ApprovalSettled { id, session, summary, decision };
+                step.reply(ask, Answer::ApprovalSettled(settled));
+            }
+            Err(fault) => step.refuse(ask, fault),
+        }
+    }
+
+    /// The one place where a child is told yes.
+    fn approve(
+        &mut self,
+        step: &mut Step,
+        key: &str,
+        settle: &SettleApproval,
+        resolved: &Resolved,
+    ) -> Result<&'static str, Fault> {
+        let approval = self.approvals.get(key).expect("looked up by the caller");
+        let id = approval_id(key);
+        let (decision, reason) = match &approval.always {
+            _ if !settle.always && approval.can_approve => ("approved", "by verb, once".to_owned()),
+            _ if !settle.always => {
+                let kind = &approval.kind;
+                let why = format!("approve refused: {id} is a {kind} that wants more than a yes");
+                let hint = format!(
+                    "answer it in its own screen: agentmux attach {}; or: agentmux deny {id}",
+                    approval.session
+                );
+                return Err(Fault::refused(why).hint(hint));
+            }
+            None => {
+                let offered = approval.decisions.join(", ");
+                let why = format!("approve refused: {id} cannot be approved for ever; it offers {offered}");
+                return Err(Fault::refused(why).hint(format!("approve it once: agentmux approve {id}")));
+            }
+            Some(always) => {
+                let mut file = always.file.clone();
+                for (name, value) in &resolved.variables {
+                    file = file.replace(&format!("${name}"), value);
+                }
+                if !settle.confirmed {
+                    let why = format!(
+                        "approve --always wants --yes: it writes `{}` to {file} ({}), which holds for {} from now on; nothing was settled",
+                        always.rule, always.file, always.reach
+                    );
+                    let hint = format!("agentmux approve {id} --always --yes; once: agentmux approve {id}");
+                    return Err(Fault::usage(why).hint(hint));
+                }
+                ("approvedAlways", format!("by verb, for ever: `{}` in {file}", always.rule))
+            }
+        };
+        let command = ChildCommand::Approve { key: approval.child_key.clone(), always: settle.always };
+        step.act(Action::Command { nonce: approval.nonce, command });
+        self.settle_approval(step, key, decision, "operator", &reason);
+        Ok(decision)
+    }
+
+    /// The approval that a request means, which is open.
+    fn approval_meant(&self, settle: &SettleApproval, resolved: &Resolved) -> Result<String, Fault> {
+        let (word, id) = (word(settle), &settle.id);
+        let open: Vec<&String> = self.ledger.approvals.keys().filter(|key| is_approval(id, key)).collect();
+        match (open.as_slice(), resolved.settled_approvals.as_slice()) {
+            ([one], []) => Ok((*one).clone()),
+            ([], [past]) => Err(settled_already(word, past)),
+            ([], []) => {
+                let id: String = id.chars().take(40).flat_map(char::escape_debug).collect();
+                let fault = Fault::not_found(format!("approval not found: there is no `{id}`"));
+                Err(fault.hint("`agentmux approvals` lists them; the first 4 digits of an id are enough"))
+            }
+            (open, past) => {
+                let ids =
+                    open.iter().map(|key| approval_id(key)).chain(past.iter().map(|past| past.id.clone()));
+                let ids: Vec<String> = ids.take(5).collect();
+                let fault = Fault::not_found(format!("approval not found: `{id}` fits several"));
+                Err(fault.hint(format!("give more digits: {}", ids.join(", "))))
+            }
+        }
+    }
+}
+
+fn word(settle: &SettleApproval) -> &'static str {
+    match settle.decision {
+        Decision::Approve => "approve",
+        Decision::Deny => "deny",
+    }
+}
+
+fn settled_already(word: &str, past: &PastApproval) -> Fault {
+    let PastApproval { id, decision, by, reason, at } = past;
+    let how = match decision.as_str() {
+        "elsewhere" => String::new(),
+        "approvedAlways" => format!("approved for ever by {by}, "),
+        other => format!("{other} by {by}, "),
+    };
+    Fault::refused(format!(
+        "{word} refused: {id} was settled already at {}: {how}{reason}",
+        at.rfc3339_seconds()
+    ))
+}

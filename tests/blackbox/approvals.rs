@@ -1,0 +1,126 @@
+//! `agentmux approvals`: what waits for the operator, whichever relay is asked, and until when.
+
+use crate::support::model::Rule;
+use crate::*;
+use serde_json::json;
+
+/// A rule by which the model asks to run a command outside of its sandbox when it reads the text.
+pub fn asks_to_run(text: &str, command: &str) -> Rule {
+    let escalated =
+        json!({"cmd": command, "sandbox_permissions": "require_escalated", "justification": "a test"});
+    Rule::user(text).call("exec_command", escalated).reply("went on")
+}
+
+/// Has the reviewer ask to run a command, and returns the approval as `approvals` shows it.
+#[track_caller]
+pub fn asked(team: &Team, text: &str) -> Value {
+    let _ = team.house.run(&["send", "reviewer", text, "--wait"]).ok();
+    team.house.poll("the approval", SOON, || listed(&team.house).pop().ok_or("nothing".to_owned()))
+}
+
+/// What `approvals` lists.
+#[track_caller]
+pub fn listed(house: &House) -> Vec<Value> {
+    let list = versioned(&house.run(&["approvals", "--json"]), &["approvals"]);
+    list["approvals"].as_array().cloned().unwrap_or_default()
+}
+
+pub fn id_of(approval: &Value) -> String {
+    approval["id"].as_str().unwrap_or_default().to_owned()
+}
+
+/// Users 6: what an agent wants is listed with everything that a person decides by, and without one there is nothing.
+#[test]
+fn what_waits_is_listed_with_everything_a_person_needs() {
+    let team = Team::of(&["reviewer"]);
+    team.model.script([asks_to_run("ask me", "touch wanted-file")]);
+    assert_eq!(listed(&team.house), Vec::<Value>::new());
+    let ran = team.house.run(&["approvals"]).ok();
+    assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", "no agent waits for an approval\n"));
+    let approval = asked(&team, "ask me");
+    let wanted = ["id", "session", "kind", "summary", "command", "cwd", "askedAt", "deadlineAt", "decisions"];
+    assert_eq!(keys(&approval), wanted, "{approval}");
+    let id = id_of(&approval);
+    assert!(id.len() == 8 && id.chars().all(|c| c.is_ascii_hexdigit()), "{approval}");
+    assert_eq!((&approval["session"], &approval["kind"]), (&json!("reviewer"), &json!("command")));
+    let command = approval["command"].as_str().unwrap_or_default();
+    assert!(command.contains("touch wanted-file"), "{approval}");
+    assert_eq!(approval["summary"], format!("{command}: a test"));
+    assert_eq!(approval["cwd"], json!(team.house.project()));
+    assert!(is_time(&approval["askedAt"]) && is_time(&approval["deadlineAt"]), "{approval}");
+    let decisions = approval["decisions"].as_array().cloned().unwrap_or_default();
+    for offered in ["accept", "acceptWithExecpolicyAmendment", "cancel", "decline"] {
+        assert!(decisions.contains(&json!(offered)), "{approval}");
+    }
+    let ran = team.house.run(&["approvals"]).ok();
+    assert!(ran.stdout.contains(&id) && ran.stdout.contains("touch wanted-file"), "{}", ran.evidence());
+    assert!(ran.stderr.contains(&format!("agentmux approve {id}")), "{}", ran.evidence());
+    assert!(session(&team.house, "reviewer")["capabilities"]["approvals"] == true);
+    assert!(team.house.relay_log().contains(&format!("approval {id}: reviewer asks (command): ")));
+    let _ = refused_json(agent(&team.house, &["approvals", "--json"]).run(), 1, "refused");
+}
+
+/// The child goes on asking when its relay is killed: the next one lists the same approval, asked at the same time, and
+/// its id still works.
+#[test]
+fn an_approval_outlives_its_relay() {
+    let team = Team::of(&["reviewer"]);
+    team.model.script([asks_to_run("ask me", "touch wanted-file")]);
+    let before = asked(&team, "ask me");
+    team.house.kill_nine(team.house.relay_pid().expect("a relay runs"));
+    assert_eq!(listed(&team.house), std::slice::from_ref(&before), "the first answer of the next relay");
+    team.house.kill_nine(team.house.relay_pid().expect("a relay runs"));
+    let ran = team.house.run(&["approve", &id_of(&before)]).ok();
+    assert!(ran.stdout.starts_with("approved: reviewer: "), "{}", ran.evidence());
+    wait_until_idle(&team.house, "reviewer");
+    assert!(team.house.project().join("wanted-file").exists());
+    assert_eq!(listed(&team.house), Vec::<Value>::new());
+}
+
+/// What ended while no relay ran is not listed for ever: the child no longer asks, and that is stored.
+#[test]
+fn what_is_no_longer_asked_is_settled_by_the_next_relay() {
+    let team = Team::of(&["reviewer"]);
+    team.model.script([asks_to_run("ask me", "touch wanted-file")]);
+    let id = id_of(&asked(&team, "ask me"));
+    let status = team.house.run(&["status", "--json"]).ok().json();
+    let child = status["children"][0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+    team.house.kill_nine(team.house.relay_pid().expect("a relay runs"));
+    team.house.kill_nine(child.expect("a child runs"));
+    assert_eq!(listed(&team.house), Vec::<Value>::new());
+    let stderr = refused(team.house.run(&["approve", &id]), 1);
+    assert!(stderr.contains("settled already at"), "{stderr}");
+    assert!(!team.house.project().join("wanted-file").exists());
+}
+
+/// G10: the deadline of the configuration declines, the turn goes on, and both are told.
+#[test]
+fn the_deadline_of_the_configuration_declines() {
+    let team = Team::nobody();
+    let config = team.house.config_dir().join("config.toml");
+    std::fs::write(&config, "approval_timeout = \"1500ms\"\n").expect("the person's configuration");
+    let _ = team.house.run(&["spawn", "reviewer"]).ok();
+    team.model.script([asks_to_run("ask me", "touch wanted-file")]);
+    let id = id_of(&asked(&team, "ask me"));
+    wait_until_idle(&team.house, "reviewer");
+    assert_eq!(listed(&team.house), Vec::<Value>::new());
+    let stderr = refused(team.house.run(&["deny", &id]), 1);
+    assert!(stderr.contains("declined by deadline, nobody answered within 1"), "{stderr}");
+    assert!(team.house.relay_log().contains(&format!("approval {id} of reviewer: declined by deadline: ")));
+    assert!(!team.house.project().join("wanted-file").exists());
+    std::fs::write(&config, "approval_timeout = \"soon\"\n").expect("the person's configuration");
+    let stderr = refused(team.house.run(&["approvals"]), 2);
+    assert!(stderr.contains("`approval_timeout` is not a duration"), "{stderr}");
+}
+
+/// `0` waits for ever.
+#[test]
+fn without_a_deadline_it_says_never() {
+    let team = Team::nobody();
+    let config = team.house.config_dir().join("config.toml");
+    std::fs::write(config, "approval_timeout = \"0\"\n").expect("the person's configuration");
+    let _ = team.house.run(&["spawn", "reviewer"]).ok();
+    team.model.script([asks_to_run("ask me", "touch wanted-file")]);
+    assert_eq!(asked(&team, "ask me")["deadlineAt"], Value::Null);
+    assert!(team.house.run(&["approvals"]).ok().stdout.contains("  never  "));
+}
