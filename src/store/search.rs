@@ -73,6 +73,10 @@ impl Store {
     /// # Errors
     /// When SQLite fails.
     pub fn forget_finished(&mut self, before: Millis) -> Result<usize, StoreError> {
+        let is_old = "SELECT 1 FROM mails WHERE id < ?1 LIMIT 1";
+        if !self.db.prepare_cached(is_old)?.exists([first_id(before)])? {
+            return Ok(0);
+        }
         let slice = self.db.transaction()?;
         slice.execute_batch(
             "CREATE TEMP TABLE IF NOT EXISTS forgotten (mail BLOB, row INTEGER); DELETE FROM forgotten;
