@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use super::config::{PROJECT_FILE, ProjectConfig};
 use crate::model::fault::Fault;
 use crate::model::name::BundleName;
-use crate::protocol::request::Groups;
+use crate::protocol::check::Groups;
 
 /// A bundle, and why this one.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use crate::core::policy::Policy;
 use crate::model::clock::parse_duration;
 use crate::model::fault::Fault;
 use crate::model::limits;
-use crate::protocol::request::Groups;
+use crate::protocol::check::Groups;
 
 /// The project's file.
 pub const PROJECT_FILE: &str = "agentmux.toml";

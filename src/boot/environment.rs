@@ -4,25 +4,8 @@
 
 use std::collections::BTreeMap;
 
-/// Variables that pass by their whole name.
+/// Variables that pass by their whole name, beside those of [`SHOWN`].
 const NAMES: &[&str] = &[
-    "PATH",
-    "HOME",
-    "USER",
-    "LOGNAME",
-    "SHELL",
-    "LANG",
-    "LANGUAGE",
-    "TZ",
-    "TMPDIR",
-    "EDITOR",
-    "VISUAL",
-    "CODEX_HOME",
-    "XDG_CONFIG_HOME",
-    "XDG_DATA_HOME",
-    "XDG_CACHE_HOME",
-    "XDG_STATE_HOME",
-    "XDG_RUNTIME_DIR",
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
     "CURL_CA_BUNDLE",
@@ -68,10 +51,10 @@ pub fn allowed(environment: impl Iterator<Item = (String, String)>) -> BTreeMap<
 }
 
 fn is_allowed(key: &str) -> bool {
-    NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+    SHOWN.contains(&key) || NAMES.contains(&key) || PREFIXES.iter().any(|prefix| key.starts_with(prefix))
 }
 
-/// Variables whose values name places and manners, and may be shown; every other value may be a secret.
+/// Variables that pass, and whose values name places and manners and may be shown; every other value may be a secret.
 const SHOWN: &[&str] = &[
     "PATH",
     "HOME",

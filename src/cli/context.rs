@@ -12,7 +12,7 @@ use crate::boot::config::{self, UserConfig};
 use crate::client::{Connection, Reached, Target};
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
-use crate::protocol::request::{self, Groups};
+use crate::protocol::check::{self, Groups};
 
 /// See the header of this file.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Context {
         for text in given {
             let members = text.strip_prefix('@').and_then(|group| self.groups.get(group));
             for name in members.map_or(std::slice::from_ref(&text), Vec::as_slice) {
-                request::check_recipient(name, &self.groups)?;
+                check::check_recipient(name, &self.groups)?;
                 if !to.contains(name) {
                     to.push(name.clone());
                 }

@@ -82,7 +82,7 @@ pub fn safe(text: &str) -> String {
     for c in text.chars() {
         match c {
             '\n' | '\t' => safe.push(c),
-            c if crate::protocol::request::is_unprintable(c) => safe.extend(c.escape_default()),
+            c if crate::protocol::check::is_unprintable(c) => safe.extend(c.escape_default()),
             c => safe.push(c),
         }
     }

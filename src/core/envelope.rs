@@ -9,7 +9,7 @@ use crate::model::clock::{Millis, age};
 use crate::model::id::Mint;
 use crate::model::mail::{FromKind, Mail};
 use crate::model::name::{BundleName, Name};
-use crate::protocol::request::is_unprintable;
+use crate::protocol::check::is_unprintable;
 
 /// What goes between a `$` and the name of a skill: U+2060, a word joiner, which is invisible.
 pub const INERT: char = '\u{2060}';

@@ -3,6 +3,7 @@
 //! **Invariant:** pure. What is not in `verb.rs` or `request.rs` is no method.
 
 pub mod answer;
+pub mod check;
 pub mod request;
 pub mod verb;
 

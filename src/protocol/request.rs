@@ -8,10 +8,12 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::model::fault::{Code, Fault};
+use super::check::{
+    Groups, check_mail, check_name, check_reason, check_recipient, check_search, check_spawn,
+};
+use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::mail::{Priority, When};
-use crate::model::name::Name;
 
 /// What a client asks of the relay.
 #[derive(Debug, Clone, PartialEq)]
@@ -477,161 +479,6 @@ impl Request {
     }
 }
 
-/// Checks body, subject and key of a mail; clients call it too, so that bad mail starts no relay.
-///
-/// # Errors
-/// `usage`, with the limit and the size that broke it.
-pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Result<(), Fault> {
-    if body.is_empty() {
-        return Err(Fault::usage("mail refused: the body is empty")
-            .hint("an empty body is mostly a failed substitution; use `-` to read it from stdin"));
-    }
-    if body.len() > limits::BODY_BYTES_MAX {
-        let (is, most) = (body.len(), limits::BODY_BYTES_MAX);
-        return Err(Fault::usage(format!("mail refused: the body has {is} bytes, the limit is {most}"))
-            .hint("write it to a file in the project and send the path"));
-    }
-    if body.contains('\0') {
-        return Err(Fault::usage("mail refused: the body contains a NUL byte")
-            .hint("encode binary data, or send the path of a file"));
-    }
-    if let Some(subject) = subject {
-        if subject.chars().count() > limits::SUBJECT_CHARS_MAX {
-            return Err(Fault::usage(format!(
-                "mail refused: the subject is longer than {} characters",
-                limits::SUBJECT_CHARS_MAX
-            )));
-        }
-        if subject.chars().any(is_unprintable) {
-            return Err(Fault::usage(
-                "mail refused: the subject contains control or text-direction characters",
-            ));
-        }
-    }
-    check_size("idempotency key", key, limits::KEY_BYTES_MAX)
-}
-
-/// Checks the reason for a denial; clients call it too.
-///
-/// # Errors
-/// `usage` when it is too long, or not one plain line.
-pub fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
-    if reason.is_some_and(|reason| reason.chars().any(is_unprintable)) {
-        return Err(Fault::usage("reason refused: it contains control or text-direction characters"));
-    }
-    check_size("reason", reason, limits::REASON_BYTES_MAX)
-}
-
-/// Checks what a search asks for; clients call it too.
-///
-/// # Errors
-/// `usage` when there is nothing to search for, or too much.
-pub fn check_search(text: &str) -> Result<(), Fault> {
-    if !text.chars().any(char::is_alphanumeric) {
-        return Err(Fault::usage("search refused: there is no word to search for"));
-    }
-    check_size("text", Some(text), limits::SEARCH_BYTES_MAX)
-}
-
-/// Checks what a spawn asks for; clients call it too, so that a bad one starts no relay.
-///
-/// # Errors
-/// `usage`, quoting what is not possible.
-pub fn check_spawn(spawn: &Spawn) -> Result<(), Fault> {
-    check_new_name(&spawn.name)?;
-    check_size("instructions", spawn.instructions.as_deref(), limits::INSTRUCTIONS_BYTES_MAX)?;
-    let one_of = |what: &str, value: Option<&str>, known: &[&str]| match value {
-        Some(value) if !known.contains(&value) => Err(Fault::usage(format!(
-            "{what} refused: `{}` is not one of {}",
-            quoted(value),
-            known.join(", ")
-        ))),
-        _ => Ok(()),
-    };
-    one_of("sandbox", spawn.sandbox.as_deref(), &["read-only", "workspace-write", "danger-full-access"])?;
-    one_of("approval policy", spawn.approval.as_deref(), &["on-request", "never"])
-}
-
-/// Checks the name of a session to be: in the grammar, and not reserved.
-///
-/// # Errors
-/// `usage`, quoting the name.
-pub fn check_new_name(name: &str) -> Result<(), Fault> {
-    check_name(name)?;
-    if Name::parse(name).is_some_and(|name| name.is_reserved()) {
-        return Err(Fault::usage(format!("spawn refused: `{name}` is a reserved name"))
-            .hint("choose another name for the session"));
-    }
-    Ok(())
-}
-
-/// Checks a session's name.
-///
-/// # Errors
-/// `usage`, quoting the name and its grammar.
-pub fn check_name(name: &str) -> Result<(), Fault> {
-    match Name::parse(name) {
-        Some(_) => Ok(()),
-        None => Err(bad_name(name)),
-    }
-}
-
-/// Names that stand for several recipients; written with `@` before them.
-pub type Groups = BTreeMap<String, Vec<String>>;
-
-/// Checks a recipient: a session's name, `operator`, or `@all`. Groups are the client's business; the relay knows none.
-///
-/// # Errors
-/// `usage`, quoting what was given; `name@bundle` has a hint of its own; `not_found` for an unknown group.
-pub fn check_recipient(to: &str, groups: &Groups) -> Result<(), Fault> {
-    match to.strip_prefix('@') {
-        Some("all") => Ok(()),
-        Some(group) => {
-            let known: Vec<String> = groups.keys().map(|group| format!("`@{group}`")).collect();
-            let fault = format!("recipient not found: there is no group `@{}`", quoted(group));
-            let hint = if known.is_empty() {
-                "`@all` is every session; groups are named in agentmux.toml: [groups]".to_owned()
-            } else {
-                format!("there are {}, and `@all` is every session", known.join(", "))
-            };
-            Err(Fault::new(Code::NotFound, fault).hint(hint))
-        }
-        None if to.contains('@') => Err(Fault::usage(format!(
-            "recipient refused: `{}` names another bundle",
-            quoted(to)
-        ))
-        .hint(
-            "mail stays inside its bundle for now; run the command with `--bundle` to write to another one",
-        )),
-        None => check_name(to),
-    }
-}
-
-/// Whether a character may hide or forge text on a terminal or in an envelope.
-pub fn is_unprintable(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{061c}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-fn bad_name(name: &str) -> Fault {
-    Fault::usage(format!("name refused: `{}` is not a session name", quoted(name)))
-        .hint("a name is a lower-case letter, then up to 31 lower-case letters, digits, `_` or `-`")
-}
-
-/// A user's text, short and without control characters, for quoting it back.
-fn quoted(text: &str) -> String {
-    text.chars().take(40).flat_map(char::escape_debug).collect()
-}
-
-fn check_size(what: &str, value: Option<&str>, bytes_max: usize) -> Result<(), Fault> {
-    match value {
-        Some(value) if value.len() > bytes_max => {
-            Err(Fault::usage(format!("{what} refused: {} bytes, the limit is {bytes_max}", value.len())))
-        }
-        _ => Ok(()),
-    }
-}
-
 fn read<T: DeserializeOwned>(method: &str, params: Value) -> Result<T, Fault> {
     let params = match params {
         Value::Null => Value::Object(serde_json::Map::new()),
@@ -657,36 +504,5 @@ mod tests {
             assert!(!refused.is_some_and(|fault| fault.message.contains("no method")), "{method}");
         }
         assert!(Request::parse("mail/sned", Value::Null).unwrap_err().message.contains("no method"));
-    }
-
-    #[test]
-    fn bad_mail_is_refused_with_its_reason() {
-        for (body, subject, part) in [
-            ("", None, "empty"),
-            ("a\0b", None, "NUL"),
-            ("x", Some("a\u{202e}b"), "direction"),
-            ("x", Some("a\nb"), "control"),
-        ] {
-            let fault = check_mail(body, subject, None).unwrap_err();
-            assert!(fault.message.contains(part) && fault.code == Code::Usage, "{fault:?}");
-        }
-        let long = "x".repeat(limits::BODY_BYTES_MAX + 1);
-        assert!(check_mail(&long, None, None).unwrap_err().message.contains("1000001 bytes"));
-        assert!(check_mail(&long[1..], Some("héllo"), None).is_ok());
-    }
-
-    #[test]
-    fn another_bundle_is_refused_with_a_hint() {
-        assert!(
-            check_recipient("lead@web", &Groups::new())
-                .unwrap_err()
-                .hint
-                .is_some_and(|hint| hint.contains("--bundle"))
-        );
-        assert_eq!(check_recipient("@nobody", &Groups::new()).unwrap_err().code, Code::NotFound);
-        assert!(
-            check_recipient("@all", &Groups::new()).is_ok()
-                && check_recipient("operator", &Groups::new()).is_ok()
-        );
     }
 }

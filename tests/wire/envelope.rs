@@ -9,7 +9,7 @@ use agentmux::model::clock::{Millis, age};
 use agentmux::model::id::Mint;
 use agentmux::model::mail::{FromKind, Mail, Priority};
 use agentmux::model::name::{BundleName, Name};
-use agentmux::protocol::request::{check_mail, is_unprintable};
+use agentmux::protocol::check::{check_mail, is_unprintable};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use std::collections::BTreeMap;

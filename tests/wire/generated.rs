@@ -177,7 +177,7 @@ proptest! {
             && !body.contains('\0')
             && subject.is_none_or(|subject| {
                 subject.chars().count() <= 200
-                    && !subject.chars().any(agentmux::protocol::request::is_unprintable)
+                    && !subject.chars().any(agentmux::protocol::check::is_unprintable)
             });
         prop_assert_eq!(Request::parse("mail/send", params).is_ok(), fits);
     }

@@ -5,7 +5,8 @@ use clap::Args;
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
 use crate::protocol::answer::Settled;
-use crate::protocol::request::{Settle, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::Settle;
 
 /// Arguments of `ack`.
 #[derive(Debug, Args)]

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::read::print_and_confirm;
-use super::send::{MailOptions, not_reached, split, wait_for};
+use super::send::{MailOptions, not_reached, wait_for, written};
 use crate::cli::context::Context;
 use crate::client::{Connection, catch_interrupt, params};
 use crate::model::fault::Fault;
 use crate::protocol::answer::{OneMail, Sent, Waited};
-use crate::protocol::request::{self, MailRef, Send as Request, Until};
+use crate::protocol::request::{MailRef, Send as Request, Until};
 
 /// Arguments of `ask`.
 #[derive(Debug, Args)]
@@ -29,18 +29,8 @@ pub fn run(context: &Context, args: Ask) -> Result<u8, Fault> {
     if args.options.wait.is_some() {
         return Err(Fault::usage("ask refused: it always waits for the answer").hint("leave --wait away"));
     }
-    let (to, body) = split(args.words, args.body_file.as_deref(), &context.dir)?;
-    let to = context.recipients(to)?;
-    request::check_mail(&body, args.options.subject.as_deref(), args.options.key.as_deref())?;
-    let request = Request {
-        to,
-        body,
-        subject: args.options.subject.clone(),
-        priority: args.options.priority.of_mail(),
-        ask: true,
-        key: Some(args.options.key()?),
-        ..Request::default()
-    };
+    let request =
+        Request { ask: true, ..written(context, args.words, args.body_file.as_deref(), &args.options)? };
     let mut connection = context.connect()?;
     catch_interrupt();
     let sent: Sent = context.target.call_again(&mut connection, "mail/send", None, || params(&request))?;

@@ -13,7 +13,8 @@ use crate::cli::context::Context;
 use crate::client::{Connection, Target};
 use crate::model::fault::{Code, Fault};
 use crate::protocol::answer::Attached;
-use crate::protocol::request::{One, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::One;
 
 /// Screens that are started again after an error.
 const RELAUNCHES_MAX: u32 = 3;

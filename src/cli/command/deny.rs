@@ -6,7 +6,8 @@ use super::approve::words;
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
 use crate::protocol::answer::ApprovalSettled;
-use crate::protocol::request::{Decision, SettleApproval, check_reason};
+use crate::protocol::check::check_reason;
+use crate::protocol::request::{Decision, SettleApproval};
 
 /// Arguments of `deny`.
 #[derive(Debug, Args)]

@@ -10,7 +10,8 @@ use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::SessionState;
 use crate::protocol::answer::States;
-use crate::protocol::request::{Down as Request, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::Down as Request;
 
 /// Arguments of `down`.
 #[derive(Debug, Args)]

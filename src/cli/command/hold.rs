@@ -6,7 +6,8 @@ use super::send::duration;
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
 use crate::protocol::answer::States;
-use crate::protocol::request::{Hold as Request, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::Hold as Request;
 
 /// Arguments of `hold`.
 #[derive(Debug, Args)]

@@ -8,7 +8,8 @@ use crate::cli::print;
 use crate::model::clock::age;
 use crate::model::fault::Fault;
 use crate::protocol::answer::{MailInfo, Mails};
-use crate::protocol::request::{Inbox as Request, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::Inbox as Request;
 
 /// Arguments of `inbox`.
 #[derive(Debug, Args)]

@@ -6,7 +6,8 @@ use crate::cli::context::Context;
 use crate::cli::print;
 use crate::model::fault::Fault;
 use crate::protocol::answer::Looked;
-use crate::protocol::request::{Look as Request, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::Look as Request;
 
 /// Arguments of `look`.
 #[derive(Debug, Args)]

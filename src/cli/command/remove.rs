@@ -5,7 +5,8 @@ use clap::Args;
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
 use crate::protocol::answer::States;
-use crate::protocol::request::{One, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::One;
 
 /// Arguments of `remove`.
 #[derive(Debug, Args)]

@@ -7,7 +7,8 @@ use crate::cli::context::Context;
 use crate::client::params;
 use crate::model::fault::Fault;
 use crate::protocol::answer::Sent;
-use crate::protocol::request::{self, Reply as Request};
+use crate::protocol::check;
+use crate::protocol::request::Reply as Request;
 
 /// Arguments of `reply`.
 #[derive(Debug, Args)]
@@ -22,7 +23,7 @@ pub struct Reply {
 
 pub fn run(context: &Context, args: Reply) -> Result<u8, Fault> {
     let body = if args.text == "-" { send::read_stdin()? } else { args.text };
-    request::check_mail(&body, args.options.subject.as_deref(), args.options.key.as_deref())?;
+    check::check_mail(&body, args.options.subject.as_deref(), args.options.key.as_deref())?;
     let request = Request {
         id: args.id,
         body,

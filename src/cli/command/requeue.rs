@@ -6,7 +6,8 @@ use super::ack;
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
 use crate::protocol::answer::Settled;
-use crate::protocol::request::{Settle, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::Settle;
 
 /// Arguments of `requeue`.
 #[derive(Debug, Args)]

@@ -7,7 +7,8 @@ use crate::cli::print;
 use crate::model::clock::age;
 use crate::model::fault::Fault;
 use crate::protocol::answer::{MailInfo, Mails};
-use crate::protocol::request::{Search as Request, check_search};
+use crate::protocol::check::check_search;
+use crate::protocol::request::Search as Request;
 
 /// Arguments of `search`.
 #[derive(Debug, Args)]

@@ -14,7 +14,8 @@ use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::mail::{DeliveryState, Priority as MailPriority, When as MailWhen};
 use crate::protocol::answer::{Delivery, Sent, Waited};
-use crate::protocol::request::{self, Send as Request, Until as WaitUntil, Wait as WaitRequest};
+use crate::protocol::check::check_mail;
+use crate::protocol::request::{Send as Request, Until as WaitUntil, Wait as WaitRequest};
 
 /// How much longer than its timeout a wait goes on for a relay that does not answer.
 const HANG: Duration = Duration::from_millis(limits::HELLO_ANSWER_MS);
@@ -127,19 +128,11 @@ impl Priority {
 }
 
 pub fn run(context: &Context, args: Send) -> Result<u8, Fault> {
-    let (to, body) = split(args.words, args.body_file.as_deref(), &context.dir)?;
-    let to = context.recipients(to)?;
-    request::check_mail(&body, args.options.subject.as_deref(), args.options.key.as_deref())?;
     let request = Request {
-        to,
-        body,
-        subject: args.options.subject.clone(),
-        priority: args.options.priority.of_mail(),
         when: args.when.map(When::of_mail),
-        ask: false,
         reply_to: args.reply_to,
         expires_ms: args.expires,
-        key: Some(args.options.key()?),
+        ..written(context, args.words, args.body_file.as_deref(), &args.options)?
     };
     let mut connection = context.connect()?;
     if args.options.wait.is_some() {
@@ -147,6 +140,20 @@ pub fn run(context: &Context, args: Send) -> Result<u8, Fault> {
     }
     let sent: Sent = context.target.call_again(&mut connection, "mail/send", None, || params(&request))?;
     finish(context, &mut connection, sent, &args.options)
+}
+
+/// The mail that the words of a command mean, checked before a relay is started for it.
+pub fn written(
+    context: &Context,
+    words: Vec<String>,
+    body_file: Option<&Path>,
+    options: &MailOptions,
+) -> Result<Request, Fault> {
+    let (to, body) = split(words, body_file, &context.dir)?;
+    let to = context.recipients(to)?;
+    check_mail(&body, options.subject.as_deref(), options.key.as_deref())?;
+    let (subject, priority) = (options.subject.clone(), options.priority.of_mail());
+    Ok(Request { to, body, subject, priority, key: Some(options.key()?), ..Request::default() })
 }
 
 /// Prints what became of a mail, after waiting for it if that was asked for.
@@ -250,7 +257,7 @@ impl Until {
 }
 
 /// Tells recipients and text apart.
-pub fn split(
+fn split(
     mut words: Vec<String>,
     body_file: Option<&Path>,
     dir: &Path,

@@ -6,7 +6,8 @@ use crate::cli::context::Context;
 use crate::cli::print;
 use crate::model::fault::Fault;
 use crate::protocol::answer::{SessionDetails, Shown};
-use crate::protocol::request::{One, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::One;
 
 /// Arguments of `show`.
 #[derive(Debug, Args)]

@@ -8,7 +8,8 @@ use crate::boot::{environment, program};
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
 use crate::protocol::answer::OneSession;
-use crate::protocol::request::{self, Spawn as Request};
+use crate::protocol::check;
+use crate::protocol::request::Spawn as Request;
 
 /// Arguments of `spawn`.
 #[derive(Debug, Args)]
@@ -74,7 +75,7 @@ pub fn run(context: &Context, args: Spawn) -> Result<u8, Fault> {
 
 /// Checks everything that can be checked before a relay is started or anything is written.
 fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
-    request::check_new_name(&args.name)?;
+    check::check_new_name(&args.name)?;
     if args.coder != Coder::Codex {
         let coder =
             args.coder.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
@@ -115,7 +116,7 @@ fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
         wake: args.wake_on_mail,
         environment: environment::allowed(variables),
     };
-    request::check_spawn(&request)?;
+    check::check_spawn(&request)?;
     Ok(request)
 }
 

@@ -7,7 +7,8 @@ use crate::cli::context::Context;
 use crate::model::fault::Fault;
 use crate::model::session::SessionState;
 use crate::protocol::answer::States;
-use crate::protocol::request::{Names, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::Names;
 
 /// Arguments of `up`.
 #[derive(Debug, Args)]

@@ -12,7 +12,8 @@ use crate::client::{catch_interrupt, params};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::protocol::answer::{Delivery, OneMail, Sent, Trace, TracedDelivery};
-use crate::protocol::request::{MailRef, Next, Until, check_name};
+use crate::protocol::check::check_name;
+use crate::protocol::request::{MailRef, Next, Until};
 
 /// Arguments of `wait`.
 #[derive(Debug, Args)]

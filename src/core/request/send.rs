@@ -15,7 +15,8 @@ use crate::model::limits;
 use crate::model::mail::{DeliveryState, FromKind, Mail, When};
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, Delivery, Sent};
-use crate::protocol::request::{self, Send};
+use crate::protocol::check;
+use crate::protocol::request::Send;
 
 impl Core {
     pub(in crate::core) fn request_send(
@@ -128,7 +129,7 @@ impl Core {
     fn recipients(&self, given: &[String], from: &Identity) -> Result<Vec<Name>, Fault> {
         let mut to: Vec<Name> = Vec::new();
         for text in given {
-            request::check_recipient(text, &request::Groups::new())?;
+            check::check_recipient(text, &check::Groups::new())?;
             let names: Vec<Name> = if text == "@all" {
                 self.ledger.sessions.keys().filter(|name| **name != from.name).cloned().collect()
             } else {
