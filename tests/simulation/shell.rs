@@ -270,6 +270,7 @@ impl World {
             | Action::SweepChild { .. }
             | Action::PublishPanes { .. }
             | Action::WithdrawPanes { .. }
+            | Action::KeepEnvironment { .. }
             | Action::ForgetEnvironment { .. } => {}
         }
     }
