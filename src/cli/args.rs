@@ -101,6 +101,8 @@ pub enum Command {
     Hold(command::hold::Hold),
     Release(command::release::Release),
     Look(command::look::Look),
+    Watch(command::watch::Watch),
+    Log(command::log::Log),
     Attach(command::attach::Attach),
     Approvals(command::approvals::Approvals),
     Approve(command::approve::Approve),

@@ -200,6 +200,22 @@ impl Connection {
         }
     }
 
+    /// Waits for the next event that this connection has subscribed to.
+    ///
+    /// # Errors
+    /// `Lost` when the relay goes away; what it refuses.
+    pub fn next_event(&mut self) -> Result<Value, CallError> {
+        loop {
+            if let Message::Notification { method, params } = self.next_message(None)? {
+                match method.as_str() {
+                    "event" => return Ok(params),
+                    "relay/stopping" => self.stopping = true,
+                    _ => {}
+                }
+            }
+        }
+    }
+
     fn next_message(&mut self, deadline: Option<Instant>) -> Result<Message, CallError> {
         loop {
             if let Some(line) = self.lines.next_line() {

@@ -184,7 +184,7 @@ impl Core {
             },
             (Phase::Closing, _) | (Phase::Stopped, false) | (Phase::Failed, true) => {}
         }
-        self.note_shown_state(step.now, name);
+        self.note_shown_state(step, name);
     }
 
     /// Stores what is wanted of a session, before anything acts on it.
@@ -368,16 +368,16 @@ impl Core {
         }
     }
 
-    pub(super) fn note_shown_state(&mut self, now: Millis, name: &Name) {
+    pub(super) fn note_shown_state(&mut self, step: &mut Step, name: &Name) {
         let state = self.shown_state(name);
-        if let Some(running) = self.sessions.get_mut(name)
-            && running.shown.0 != state
-        {
-            running.shown = (state, now);
-            if state == SessionState::Failed && running.woken {
-                self.touch_sleepers();
-            }
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.shown.0 != state) else {
+            return;
+        };
+        let (before, _) = std::mem::replace(&mut running.shown, (state, step.now));
+        if state == SessionState::Failed && running.woken {
+            self.touch_sleepers();
         }
+        self.tell_state(step, name, before, state);
     }
 }
 

@@ -259,6 +259,15 @@ pub enum ChildEvent {
         /// Their names.
         names: Vec<String>,
     },
+    /// Something was said or done inside a turn, whole.
+    ItemDone {
+        /// The session.
+        session: Name,
+        /// The turn, if the child says.
+        turn: Option<TurnId>,
+        /// What.
+        item: Item,
+    },
     /// The answer to [`ChildCommand::ReadItems`].
     ItemsRead {
         /// Who asked.
@@ -287,6 +296,7 @@ impl ChildEvent {
             | ChildEvent::HistoryUnread { session, .. }
             | ChildEvent::ThreadIdle { session }
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
+            | ChildEvent::ItemDone { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),
             ChildEvent::Ready { .. }
             | ChildEvent::Unusable { .. }
@@ -363,7 +373,7 @@ pub struct Item {
     pub at: Option<super::clock::Millis>,
     /// What it is: `message`, `answer`, `command`, `change`, `tool`, or the child's own word.
     pub kind: String,
-    /// Where it comes from: `mail`, `operator`, `prompt`, `agent`.
+    /// Where it comes from: `mail`, `operator`, `prompt`, `model`, `tool`.
     pub source: String,
     /// Its text.
     pub text: String,

@@ -180,6 +180,18 @@ pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CHILD_MESSAGES_PER_LAP: usize = 256;
 /// Bytes of one item's text that `look` shows.
 pub const LOOK_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Happenings that are kept in memory for those who watch, and their bytes, about.
+pub const FEED_HAPPENINGS_MAX: usize = 2_048;
+/// See [`FEED_HAPPENINGS_MAX`].
+pub const FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Connections that watch at once.
+pub const WATCHERS_MAX: usize = 1_024;
+/// A watcher that has left this much unread is told more when it has read.
+pub const WATCH_OUT_BYTES_MAX: usize = 64 * 1024;
+/// Steps of mail that a history of one name looks at, from the last one back.
+pub const LOG_STEPS_LOOKED_AT_MAX: i64 = 20_000;
+/// Bytes of one text in a history.
+pub const LOG_TEXT_BYTES_MAX: usize = 2_000;
 /// Items that `look` shows at most.
 pub const LOOK_ITEMS_MAX: u32 = 500;
 /// A page of the child's history, when we look for claims.
@@ -213,6 +225,12 @@ const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
 const _: () =
     assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");
+const _: () =
+    assert!(LIST_ROWS_MAX as usize * LOG_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a history fits one answer");
+const _: () = assert!(
+    WATCH_OUT_BYTES_MAX + FEED_BYTES_MAX <= CLIENT_OUT_BYTES_MAX,
+    "a watcher is never closed for being slow"
+);
 const _: () = assert!(START_MS_MIN <= START_MS && START_MS <= START_MS_MAX);
 const _: () = assert!(RELAY_LOCK_MS < START_MS, "a starter hears why its relay gave up waiting");
 const _: () = assert!(QUEUED_PER_SESSION_MAX <= QUEUED_MAX);

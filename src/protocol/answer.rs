@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::child::{Capabilities, Item};
 use crate::model::clock::Millis;
+use crate::model::happening::Happening;
 use crate::model::id::MailId;
 use crate::model::mail::{DeliveryState, FromKind, Priority};
 use crate::model::name::{BundleName, Name};
@@ -466,6 +467,22 @@ pub struct Looked {
     pub session: Name,
     /// Its last items, oldest first.
     pub items: Vec<Item>,
+}
+
+/// The answer to `events/subscribe`; events follow as notifications.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// The relay's stream.
+    pub stream: String,
+    /// The number of the event before the first that follows.
+    pub seq: u64,
+}
+
+/// The answer to `events/log`, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// What happened.
+    pub events: Vec<Happening>,
 }
 
 /// The answer to `session/attach`: what a pane needs.

@@ -45,6 +45,8 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "hold", method: Some("session/hold"), starts_relay: true, operator: true, mutates: true, help: "Hold a session's mail back for a while" },
     Verb { name: "release", method: Some("session/release"), starts_relay: true, operator: true, mutates: true, help: "End a hold, or let go what the loop brake holds" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
+    Verb { name: "watch", method: Some("events/subscribe"), starts_relay: true, operator: true, mutates: false, help: "Show what happens, as it happens" },
+    Verb { name: "log", method: Some("events/log"), starts_relay: true, operator: true, mutates: false, help: "Show the history: every step of mail, approvals, children" },
     Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
     Verb { name: "approvals", method: Some("approval/list"), starts_relay: true, operator: true, mutates: false, help: "List what agents want to do and may not without you" },
     Verb { name: "approve", method: Some("approval/settle"), starts_relay: true, operator: true, mutates: true, help: "Say yes to an approval, once" },

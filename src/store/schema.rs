@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 /// One step per version. The first makes the tables of version 1; the second prepares for holding,
 /// brakes, reviving and search, and no longer keeps the acceptance of a mail as a step; the third gives approvals an id to type
-/// and names who settled them.
+/// and names who settled them; the next one lets the history be read from its end.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -68,6 +68,11 @@ CREATE VIRTUAL TABLE search USING fts5 (subject, body, content = '', contentless
 ALTER TABLE approvals ADD COLUMN id TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN settled_by TEXT;
 CREATE INDEX approvals_by_id ON approvals (id);
+", "
+CREATE INDEX approvals_by_asked ON approvals (asked_at);
+CREATE INDEX approvals_by_settled ON approvals (settled_at);
+CREATE INDEX children_by_since ON children (since);
+CREATE INDEX children_by_ended ON children (ended_at);
 "];
 
 /// The version that this program writes.

@@ -23,6 +23,7 @@ mod hold;
 mod host;
 mod inbox;
 mod list;
+mod log;
 mod look;
 mod read;
 mod release;
@@ -38,6 +39,7 @@ mod status;
 mod trace;
 mod up;
 mod wait;
+mod watch;
 
 use serde_json::Value;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -15,6 +15,7 @@ pub mod hold;
 pub mod host;
 pub mod inbox;
 pub mod list;
+pub mod log;
 pub mod look;
 pub mod read;
 pub mod release;
@@ -30,6 +31,7 @@ pub mod status;
 pub mod trace;
 pub mod up;
 pub mod wait;
+pub mod watch;
 
 use super::args::Command;
 use super::context::Context;
@@ -60,6 +62,8 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Dead(args) => dead::run(context, &args),
         Command::Requeue(args) => requeue::run(context, args),
         Command::Look(args) => look::run(context, &args),
+        Command::Watch(args) => watch::run(context, args),
+        Command::Log(args) => log::run(context, args),
         Command::Attach(args) => attach::run(context, &args),
         Command::Approvals(_) => approvals::run(context),
         Command::Approve(args) => approve::run(context, args),

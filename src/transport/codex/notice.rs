@@ -74,15 +74,17 @@ impl Codex {
     fn on_item_completed(&mut self, session: Name, params: &Value) {
         self.learn_turn(&session, params);
         let item = &params["item"];
+        let turn = turn_id(&params["turnId"]);
         if is_tool(item) {
-            return self.on_tool(session, item, false);
+            self.on_tool(session.clone(), item, false);
+        } else if let Some(turn) = turn.clone().filter(|_| item["type"] == "userMessage") {
+            let claim = item["clientId"].as_str().and_then(ClaimId::parse);
+            self.events.push_back(ChildEvent::InputTaken { session: session.clone(), claim, turn });
         }
-        if item["type"] != "userMessage" {
-            return;
+        let item = super::history::item(params);
+        if !item.text.is_empty() {
+            self.events.push_back(ChildEvent::ItemDone { session, turn, item });
         }
-        let Some(turn) = turn_id(&params["turnId"]) else { return };
-        let claim = item["clientId"].as_str().and_then(ClaimId::parse);
-        self.events.push_back(ChildEvent::InputTaken { session, claim, turn });
     }
 
     fn on_item_started(&mut self, session: Name, params: &Value) {
