@@ -365,6 +365,11 @@ impl Core {
             }
             // Told to those who watch; nothing else follows from it.
             ChildEvent::ItemDone { .. } => {}
+            ChildEvent::TokensUsed { session, tokens } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.tokens = Some(tokens);
+                }
+            }
             ChildEvent::ItemsRead { token, items } => self.waiting_got_items(step, token, items),
         }
     }

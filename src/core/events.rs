@@ -165,6 +165,9 @@ impl Core {
         self.handle_child_event(step, nonce, event);
         let after = self.turn_of(&session);
         if let Some(turn) = after.filter(|turn| Some(turn) != before.as_ref()) {
+            if let Some(running) = self.sessions.get_mut(&session) {
+                running.turn_since = Some(step.now);
+            }
             self.tell(step, What::TurnStarted { session, turn_id: turn.to_string() });
         }
     }

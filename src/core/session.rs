@@ -17,7 +17,7 @@ use super::action::Action;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::ChildCommand;
+use crate::model::child::{ChildCommand, Tokens};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use crate::model::limits;
@@ -46,6 +46,10 @@ pub(super) struct Running {
     pub busy: bool,
     /// That turn, once its id is known.
     pub turn: Option<TurnId>,
+    /// Since when that turn is known.
+    pub turn_since: Option<Millis>,
+    /// What its thread has cost so far, once its child has said.
+    pub tokens: Option<Tokens>,
     /// Whether tools run in that turn, so that its model is not streaming.
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
@@ -100,6 +104,8 @@ impl Running {
             reason: None,
             busy: false,
             turn: None,
+            turn_since: None,
+            tokens: None,
             at_boundary: false,
             interrupting: None,
             ended_turn: None,

@@ -268,6 +268,13 @@ pub enum ChildEvent {
         /// What.
         item: Item,
     },
+    /// What a thread has cost so far.
+    TokensUsed {
+        /// The session.
+        session: Name,
+        /// The counts.
+        tokens: Tokens,
+    },
     /// The answer to [`ChildCommand::ReadItems`].
     ItemsRead {
         /// Who asked.
@@ -297,6 +304,7 @@ impl ChildEvent {
             | ChildEvent::ThreadIdle { session }
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
             | ChildEvent::ItemDone { session, .. }
+            | ChildEvent::TokensUsed { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),
             ChildEvent::Ready { .. }
             | ChildEvent::Unusable { .. }
@@ -305,6 +313,27 @@ impl ChildEvent {
             | ChildEvent::ItemsRead { .. } => None,
         }
     }
+}
+
+/// What a thread has cost so far, as its child counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tokens {
+    /// All of them.
+    pub total: i64,
+    /// Read by the model.
+    pub input: i64,
+    /// Of those, from its cache.
+    pub cached_input: i64,
+    /// Written by the model.
+    pub output: i64,
+    /// Of those, not shown.
+    pub reasoning_output: i64,
+    /// In the last request and its answer: how full the model's context is.
+    pub in_context: i64,
+    /// What fits into that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<i64>,
 }
 
 /// How a turn ended.

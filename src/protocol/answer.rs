@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::child::{Capabilities, Item};
+use crate::model::child::{Capabilities, Item, Tokens};
 use crate::model::clock::Millis;
 use crate::model::happening::Happening;
 use crate::model::id::MailId;
@@ -82,6 +82,12 @@ pub struct SessionInfo {
     pub thread_id: Option<String>,
     /// The turn that runs.
     pub turn_id: Option<String>,
+    /// For how long the relay has known of that turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn_age_ms: Option<i64>,
+    /// What its thread has cost so far, once its child has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Box<Tokens>>,
     /// Mails that have not reached it.
     pub pending: u64,
     /// Age of the oldest of them.

@@ -216,7 +216,10 @@ impl Bench {
 
 /// What a transport tells beside what follows from commands.
 pub fn is_beside(event: &ChildEvent) -> bool {
-    matches!(event, ChildEvent::SkillsListed { .. } | ChildEvent::ItemDone { .. })
+    matches!(
+        event,
+        ChildEvent::SkillsListed { .. } | ChildEvent::ItemDone { .. } | ChildEvent::TokensUsed { .. }
+    )
 }
 
 /// The command that opens a thread, with a configuration in which nothing is left out.

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Codex;
-use crate::model::child::{ChildEvent, TurnOutcome};
+use crate::model::child::{ChildEvent, Tokens, TurnOutcome};
 use crate::model::id::{ClaimId, TurnId};
 use crate::model::limits;
 use crate::model::name::Name;
@@ -21,6 +21,7 @@ impl Codex {
             "turn/completed" => self.on_turn_completed(session, params),
             "item/started" => self.on_item_started(session, params),
             "item/completed" => self.on_item_completed(session, params),
+            "thread/tokenUsage/updated" => self.on_tokens(session, &params["tokenUsage"]),
             "thread/closed" => self.on_thread_closed(session),
             "thread/status/changed" if params["status"]["type"] == "notLoaded" => {
                 self.on_thread_closed(session)
@@ -85,6 +86,20 @@ impl Codex {
         if !item.text.is_empty() {
             self.events.push_back(ChildEvent::ItemDone { session, turn, item });
         }
+    }
+
+    fn on_tokens(&mut self, session: Name, usage: &Value) {
+        let of = |key: &str| usage["total"][key].as_i64().unwrap_or_default();
+        let tokens = Tokens {
+            total: of("totalTokens"),
+            input: of("inputTokens"),
+            cached_input: of("cachedInputTokens"),
+            output: of("outputTokens"),
+            reasoning_output: of("reasoningOutputTokens"),
+            in_context: usage["last"]["totalTokens"].as_i64().unwrap_or_default(),
+            context_window: usage["modelContextWindow"].as_i64(),
+        };
+        self.events.push_back(ChildEvent::TokensUsed { session, tokens });
     }
 
     fn on_item_started(&mut self, session: Name, params: &Value) {
