@@ -13,6 +13,7 @@ mod history;
 mod load;
 mod lookup;
 mod query;
+mod reboot;
 mod schema;
 mod search;
 mod sql;
