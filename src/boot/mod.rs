@@ -15,4 +15,5 @@ pub mod process;
 pub mod program;
 pub mod spawn;
 pub mod statedir;
+pub mod terminal;
 pub mod tracer;

@@ -104,6 +104,7 @@ pub enum Command {
     Watch(command::watch::Watch),
     Log(command::log::Log),
     Attach(command::attach::Attach),
+    Panes(command::panes::Panes),
     Approvals(command::approvals::Approvals),
     Approve(command::approve::Approve),
     Deny(command::deny::Deny),

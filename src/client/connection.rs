@@ -186,6 +186,19 @@ impl Connection {
         }
     }
 
+    /// Waits for the next notification: its method and parameters.
+    ///
+    /// # Errors
+    /// `Lost` when the relay goes away, `TimedOut` when nothing has come by the deadline.
+    pub fn next_notice(&mut self, deadline: Option<Instant>) -> Result<(String, Value), CallError> {
+        loop {
+            if let Message::Notification { method, params } = self.next_message(deadline)? {
+                self.stopping |= method == "relay/stopping";
+                return Ok((method, params));
+            }
+        }
+    }
+
     /// Waits for the next notification; `None` when the connection has ended.
     pub fn next_notification(&mut self) -> Option<String> {
         loop {
@@ -206,12 +219,9 @@ impl Connection {
     /// `Lost` when the relay goes away; what it refuses.
     pub fn next_event(&mut self) -> Result<Value, CallError> {
         loop {
-            if let Message::Notification { method, params } = self.next_message(None)? {
-                match method.as_str() {
-                    "event" => return Ok(params),
-                    "relay/stopping" => self.stopping = true,
-                    _ => {}
-                }
+            let (method, params) = self.next_notice(None)?;
+            if method == "event" {
+                return Ok(params);
             }
         }
     }

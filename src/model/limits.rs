@@ -216,6 +216,23 @@ pub const LIST_ROWS_DEFAULT: u32 = 50;
 /// Rows of one listing at most.
 pub const LIST_ROWS_MAX: u32 = 1_000;
 
+/// Panes of one tmux window; more sessions get another window.
+pub const PANES_PER_WINDOW: usize = 9;
+/// Times that tmux is asked again when the server before has just ended.
+pub const TMUX_TRIES: u32 = 5;
+/// How often `down` looks whether the last panes have ended, and the pause between.
+pub const PANES_END_LOOKS: u32 = 40;
+/// See [`PANES_END_LOOKS`].
+pub const PANES_END_LOOK_MS: u64 = 50;
+/// Codex's screen gives up reconnecting after 120 s; when its child was away for nearly as long it is started again.
+pub const SCREEN_PATIENCE_MS: u64 = 110_000;
+/// A screen that has lived this long was a good one: the next failure is the first again.
+pub const SCREEN_STEADY_MS: u64 = 60_000;
+/// A pane shows its state when nothing more has come for this long.
+pub const PANE_SETTLE_MS: u64 = 30;
+/// Events that a pane reads at most before it shows its state.
+pub const PANE_EVENTS_AT_ONCE: u32 = 100;
+
 const _: () =
     assert!(BODY_BYTES_MAX * 6 + 64 * 1024 <= REQUEST_LINE_BYTES_MAX, "an escaped body fits a line");
 const _: () = assert!(BODY_BYTES_MAX + 32 * 1024 <= TURN_CHARS_MAX, "a body and its envelope fit one turn");

@@ -48,6 +48,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "watch", method: Some("events/subscribe"), starts_relay: true, operator: true, mutates: false, help: "Show what happens, as it happens" },
     Verb { name: "log", method: Some("events/log"), starts_relay: true, operator: true, mutates: false, help: "Show the history: every step of mail, approvals, children" },
     Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
+    Verb { name: "panes", method: None, starts_relay: true, operator: true, mutates: false, help: "Show the sessions side by side in tmux" },
     Verb { name: "approvals", method: Some("approval/list"), starts_relay: true, operator: true, mutates: false, help: "List what agents want to do and may not without you" },
     Verb { name: "approve", method: Some("approval/settle"), starts_relay: true, operator: true, mutates: true, help: "Say yes to an approval, once" },
     Verb { name: "deny", method: Some("approval/settle"), starts_relay: true, operator: true, mutates: true, help: "Say no to an approval; its turn goes on" },

@@ -25,6 +25,7 @@ mod inbox;
 mod list;
 mod log;
 mod look;
+mod panes;
 mod read;
 mod release;
 mod remove;

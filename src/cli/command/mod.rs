@@ -17,6 +17,7 @@ pub mod inbox;
 pub mod list;
 pub mod log;
 pub mod look;
+pub mod panes;
 pub mod read;
 pub mod release;
 pub mod remove;
@@ -65,6 +66,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Watch(args) => watch::run(context, args),
         Command::Log(args) => log::run(context, args),
         Command::Attach(args) => attach::run(context, &args),
+        Command::Panes(args) => panes::run(context, args),
         Command::Approvals(_) => approvals::run(context),
         Command::Approve(args) => approve::run(context, args),
         Command::Deny(args) => deny::run(context, args),
