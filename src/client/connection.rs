@@ -200,6 +200,19 @@ impl Connection {
         }
     }
 
+    /// Waits for the next notification: its method and parameters.
+    ///
+    /// # Errors
+    /// `Lost` when the relay goes away, `TimedOut` when nothing has come by the deadline.
+    pub fn next_notice(&mut self, deadline: Option<Instant>) -> Result<(String, Value), CallError> {
+        loop {
+            if let Message::Notification { method, params } = self.next_message(deadline)? {
+                self.stopping |= method == "relay/stopping";
+                return Ok((method, params));
+            }
+        }
+    }
+
     /// Waits for the next notification; `None` when the connection has ended.
     pub fn next_notification(&mut self) -> Option<String> {
         loop {
@@ -210,6 +223,19 @@ impl Connection {
                 }
                 Ok(_) => {}
                 Err(_) => return None,
+            }
+        }
+    }
+
+    /// Waits for the next event that this connection has subscribed to.
+    ///
+    /// # Errors
+    /// `Lost` when the relay goes away; what it refuses.
+    pub fn next_event(&mut self) -> Result<Value, CallError> {
+        loop {
+            let (method, params) = self.next_notice(None)?;
+            if method == "event" {
+                return Ok(params);
             }
         }
     }

@@ -7,6 +7,7 @@ mod connection;
 pub mod doctor;
 pub mod selftest;
 mod start;
+pub mod tmux;
 
 pub use connection::{CallError, Connection};
-pub use start::{Reached, Target, catch_interrupt, params};
+pub use start::{Reached, Target, catch_interrupt, own_program, params};

@@ -389,7 +389,7 @@ fn shown(time: Duration) -> String {
 }
 
 /// This program, also when its file was replaced or deleted while it runs.
-pub(super) fn own_program() -> PathBuf {
+pub fn own_program() -> PathBuf {
     std::env::current_exe()
         .ok()
         .filter(|path| path.exists())

@@ -28,6 +28,8 @@ impl Core {
             until: running.blocked_until.or(session.held_until).filter(|until| *until != HELD_FOR_EVER),
             thread_id: session.thread.as_deref().map(str::to_owned),
             turn_id: running.turn.as_deref().map(str::to_owned),
+            turn_age_ms: running.turn.as_ref().and(running.turn_since).map(|since| now.since(since)),
+            tokens: running.tokens.map(Box::new),
             pending: queue.map_or(0, |queue| queue.open.len() as u64),
             oldest_pending_ms: oldest.map(|delivery| now.since(delivery.sent_at)),
             attached: attached as u32,

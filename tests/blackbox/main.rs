@@ -25,7 +25,9 @@ mod host;
 mod inbox;
 mod init;
 mod list;
+mod log;
 mod look;
+mod panes;
 mod read;
 mod release;
 mod remove;
@@ -41,6 +43,7 @@ mod trace;
 mod trust;
 mod up;
 mod wait;
+mod watch;
 
 use serde_json::Value;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

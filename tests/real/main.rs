@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod failures;
 mod pane;
+mod panes;
 mod reboot;
 mod replace;
 mod sessions;

@@ -17,7 +17,9 @@ pub mod host;
 pub mod inbox;
 pub mod init;
 pub mod list;
+pub mod log;
 pub mod look;
+pub mod panes;
 pub mod read;
 pub mod release;
 pub mod remove;
@@ -33,6 +35,7 @@ pub mod trace;
 pub mod trust;
 pub mod up;
 pub mod wait;
+pub mod watch;
 
 use super::args::Command;
 use super::context::Context;
@@ -66,7 +69,10 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Dead(args) => dead::run(context, &args),
         Command::Requeue(args) => requeue::run(context, args),
         Command::Look(args) => look::run(context, &args),
+        Command::Watch(args) => watch::run(context, args),
+        Command::Log(args) => log::run(context, args),
         Command::Attach(args) => attach::run(context, &args),
+        Command::Panes(args) => panes::run(context, args),
         Command::Approvals(_) => approvals::run(context),
         Command::Approve(args) => approve::run(context, args),
         Command::Deny(args) => deny::run(context, args),
