@@ -9,7 +9,7 @@ use super::args::{Color, Globals};
 use super::print;
 use crate::boot::bundle::{self, Bundle};
 use crate::boot::config::{self, UserConfig};
-use crate::client::{Connection, Reached, Target};
+use crate::client::{Connection, Reached, Speaker, Target};
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
 use crate::protocol::check::{self, Groups};
@@ -70,6 +70,11 @@ impl Context {
                 state_root: state_root.path,
                 config_dir,
                 no_start: globals.no_start || forbidden,
+                speaker: Speaker {
+                    name: globals.speak_as,
+                    take_over: globals.take_over,
+                    ..Speaker::default()
+                },
                 start_timeout,
             },
             state_rule: state_root.rule,

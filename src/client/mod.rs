@@ -8,5 +8,5 @@ pub mod doctor;
 pub mod selftest;
 mod start;
 
-pub use connection::{CallError, Connection};
+pub use connection::{CallError, Connection, Speaker};
 pub use start::{Reached, Target, catch_interrupt, params};

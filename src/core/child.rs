@@ -105,6 +105,7 @@ impl Core {
             self.arm_hold(&name);
             self.touch(&name);
         }
+        self.keep_names(step);
         let of_readers = self.ledger.claims.iter().filter(|(_, claim)| !claim.ended && claim.child.is_none());
         for claim in of_readers.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.take_back(step, claim, "the relay was restarted before its reader confirmed it");

@@ -59,7 +59,12 @@ fn envelope(
         text.push('\n');
     }
     text.push_str(&format!("--- end {:08x} ---\n", mail.tag));
-    if matches!(mail.from_kind, FromKind::Agent | FromKind::Operator) {
+    let answers = match mail.from_kind {
+        FromKind::Agent | FromKind::Operator => true,
+        FromKind::Outside => mail.from.as_str() != crate::model::name::OUTSIDE,
+        FromKind::System => false,
+    };
+    if answers {
         text.push_str(&format!("reply with: agentmux reply {} -\n", mail.id));
     }
     text
@@ -169,7 +174,9 @@ mod tests {
         );
         let notice = text(mail(FromKind::System, None, "x"));
         assert!(notice.contains("notice, needs no answer") && !notice.contains("reply with"));
-        assert!(!text(mail(FromKind::Outside, None, "x")).contains("reply with"), "outside has no address");
+        let anonymous = Mail { from: Name::parse("outside").unwrap(), ..mail(FromKind::Outside, None, "x") };
+        assert!(!text(anonymous).contains("reply with"), "outside has no address");
+        assert!(text(mail(FromKind::Outside, None, "x")).contains("reply with"), "a claimed name has one");
     }
 
     #[test]

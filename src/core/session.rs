@@ -17,7 +17,7 @@ use super::action::Action;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::ChildCommand;
+use crate::model::child::{ChildCommand, ToolServer};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use crate::model::limits;
@@ -196,15 +196,15 @@ impl Core {
     /// Asks a ready child to open the session's thread, once.
     fn open_thread(&mut self, step: &mut Step, name: &Name) {
         let Some(nonce) = self.ready_child_of(name) else { return };
-        let (Some(session), Some(running)) = (self.ledger.sessions.get(name), self.sessions.get_mut(name))
-        else {
-            return;
-        };
+        let Some(running) = self.sessions.get_mut(name) else { return };
         if running.opening || running.retry_at.is_some_and(|at| at > step.now) {
             return;
         }
         running.opening = true;
+        let tools = self.tools_of(step, name, nonce);
+        let Some(session) = self.ledger.sessions.get(name) else { return };
         let command = ChildCommand::OpenThread {
+            tools,
             session: name.clone(),
             thread: session.thread.clone(),
             setup: session.setup.clone(),
@@ -217,6 +217,13 @@ impl Core {
         };
         step.act(Action::Command { nonce, command });
         self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::THREAD_OPEN_MS));
+    }
+
+    /// The program that gives a session's thread its tools, with a token of its own.
+    fn tools_of(&mut self, step: &mut Step, name: &Name, child: Nonce) -> Option<Box<ToolServer>> {
+        let (command, args) = self.settings.tools.clone()?;
+        let token = self.issue_token(step, name, child);
+        Some(Box::new(ToolServer { command, args, session: name.clone(), token }))
     }
 
     pub(super) fn on_thread_opened(&mut self, step: &mut Step, name: &Name, thread: &ThreadId, busy: bool) {

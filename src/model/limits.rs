@@ -148,6 +148,13 @@ pub const APPROVAL_COMMAND_CHARS_MAX: usize = 65_536;
 /// Default of `idle_exit`: the relay leaves after this long without anything to do.
 pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
 
+/// After a relay restart a claimed name is kept this long for its token.
+pub const NAME_KEPT_MS: i64 = 10_000;
+/// Names that outside agents may have claimed, held or not.
+pub const OUTSIDERS_MAX: usize = 256;
+/// Tokens of one session that are valid at once: the last that was used, and those given out since to the same child.
+pub const TOKENS_PER_SESSION_MAX: usize = 8;
+
 /// A child must answer `initialize` within this time of its start.
 pub const CHILD_START_MS: i64 = 20_000;
 /// A thread must be open within this time of the request.

@@ -44,6 +44,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "requeue", method: Some("mail/requeue"), starts_relay: true, operator: true, mutates: true, help: "Deliver dead mail after all; settles one in doubt as not taken" },
     Verb { name: "hold", method: Some("session/hold"), starts_relay: true, operator: true, mutates: true, help: "Hold a session's mail back for a while" },
     Verb { name: "release", method: Some("session/release"), starts_relay: true, operator: true, mutates: true, help: "End a hold, or let go what the loop brake holds" },
+    Verb { name: "whoami", method: None, starts_relay: true, operator: false, mutates: false, help: "Show who you are to the relay, and why" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
     Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
     Verb { name: "approvals", method: Some("approval/list"), starts_relay: true, operator: true, mutates: false, help: "List what agents want to do and may not without you" },
@@ -73,6 +74,15 @@ pub fn verb(name: &str) -> Option<&'static Verb> {
 pub fn is_operators(method: &str) -> bool {
     let verbs = VERBS.iter().filter_map(|verb| Some((verb.method?, verb.operator)));
     verbs.chain(OTHER_METHODS.iter().copied()).any(|(name, operator)| name == method && operator)
+}
+
+/// Methods of the operator that whoever has a name here may call, too, for its own mail.
+pub const FOR_NAMED: &[&str] =
+    &["mail/list", "mail/read", "mail/trace", "mail/next", "mail/ack", "mail/cancel"];
+
+/// Whether an agent with a name may call `method`, although others may not.
+pub fn is_for_named(method: &str) -> bool {
+    FOR_NAMED.contains(&method)
 }
 
 /// Whether there is such a method.

@@ -9,6 +9,8 @@ mod entropy;
 mod lap;
 mod link;
 mod logfile;
+mod names;
+
 mod perform;
 mod resolve;
 mod start;

@@ -22,6 +22,7 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::entropy::Entropy;
 use super::lap::{Fatal, Relay};
+use super::names::{self, Names};
 use super::perform::Facts;
 use super::resolve::environment_file;
 use super::upkeep::Upkeep;
@@ -114,6 +115,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     lock.write_text(&lock_text(started_at))
         .map_err(|error| refused(&dir.path().join(RELAY_LOCK), &error.to_string()))?;
     dir.subdirectory(child::DIRECTORY)?;
+    dir.subdirectory(names::DIRECTORY)?;
     let store = open_store(&dir)?;
     let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
     remove_leftovers(&dir, &ledger);
@@ -126,6 +128,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         bundle: options.bundle.clone(),
         pid: std::process::id(),
         state_root: options.state_root.display().to_string(),
+        tools: None,
         idle_exit_ms,
         policy,
     };
@@ -147,6 +150,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         socket_inode,
         signals,
         lock: Some(lock),
+        names: Names::default(),
         clock,
         entropy: Entropy::open().map_err(failed)?,
         inputs: Vec::new(),
@@ -160,6 +164,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     };
     relay.register().map_err(failed)?;
     log::info!("relay {VERSION} of bundle {} started, pid {}", options.bundle, std::process::id());
+    relay.names.start(&relay.dir, &relay.core);
     relay.first_lap(Input::Started { survivors }).map_err(|Fatal(why)| Fault::io(why))?;
     Ok(relay)
 }

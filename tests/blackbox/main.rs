@@ -38,6 +38,7 @@ mod status;
 mod trace;
 mod up;
 mod wait;
+mod whoami;
 
 use serde_json::Value;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

@@ -204,7 +204,10 @@ fn contract(mails: &[Mail], reader: &Name, now: Millis) -> String {
         };
         let end = if mail.body.ends_with('\n') { "" } else { "\n" };
         let reply = match mail.from_kind {
-            FromKind::Agent | FromKind::Operator => format!("reply with: agentmux reply {} -\n", mail.id),
+            FromKind::Outside if mail.from.as_str() == "outside" => String::new(),
+            FromKind::Agent | FromKind::Operator | FromKind::Outside => {
+                format!("reply with: agentmux reply {} -\n", mail.id)
+            }
             _ => String::new(),
         };
         let between = if at == 0 { "" } else { "\n" };

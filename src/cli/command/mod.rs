@@ -30,6 +30,7 @@ pub mod status;
 pub mod trace;
 pub mod up;
 pub mod wait;
+pub mod whoami;
 
 use super::args::Command;
 use super::context::Context;
@@ -61,6 +62,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Requeue(args) => requeue::run(context, args),
         Command::Look(args) => look::run(context, &args),
         Command::Attach(args) => attach::run(context, &args),
+        Command::Whoami(_) => whoami::run(context),
         Command::Approvals(_) => approvals::run(context),
         Command::Approve(args) => approve::run(context, args),
         Command::Deny(args) => deny::run(context, args),

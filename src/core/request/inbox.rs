@@ -3,7 +3,9 @@
 use super::super::action::{Action, Query};
 use super::super::conn::{Ask, Identity};
 use super::super::{Core, Step};
+use crate::model::fault::Fault;
 use crate::model::limits;
+use crate::model::mail::FromKind;
 use crate::model::name::{Name, OPERATOR};
 use crate::protocol::request::Inbox;
 
@@ -17,7 +19,14 @@ impl Core {
     ) {
         let name = match inbox.name.as_deref() {
             None => caller.name.clone(),
+            Some(name) if caller.kind != FromKind::Operator && name != caller.name.as_str() => {
+                let fault = Fault::refused(format!("inbox refused: you are {}, not {name}", caller.name));
+                return step.refuse(ask, fault.hint("without a name it is your own"));
+            }
             Some(OPERATOR) => Name::operator(),
+            Some(name) if Name::parse(name).is_some_and(|name| self.ledger.outsiders.contains_key(&name)) => {
+                Name::parse(name).expect("just parsed")
+            }
             Some(name) => match self.session_named(name) {
                 Ok(name) => name,
                 Err(fault) => return step.refuse(ask, fault),
