@@ -34,7 +34,9 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
     );
     assert!(!house.project().join("approved-file").exists(), "mail answers nothing");
     pane.wait_for("Would you like to run", DEADLINE);
-    pane.send_keys(&["y"]);
+    pane.press_until("y", "the dialog to close", DEADLINE, |screen| {
+        !screen.contains("Would you like to run")
+    });
     model.wait_until_read("behind it", DEADLINE);
     house.poll("the mail to be consumed", DEADLINE, || match traced(&house, &id)["state"].as_str() {
         Some("consumed") => Ok(()),

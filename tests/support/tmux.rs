@@ -110,6 +110,37 @@ impl Pane {
         }
     }
 
+    /// Presses a key until the screen satisfies the condition, as a person does who sees that a key was not taken.
+    ///
+    /// Codex 0.169 drops a key that arrives in the first milliseconds of an approval's dialog (7 of 48 at once after the
+    /// dialog was on the screen, none of 48 after 100 ms or more).
+    ///
+    /// # Panics
+    /// After the deadline, with the screen.
+    #[track_caller]
+    pub fn press_until(
+        &self,
+        key: &str,
+        what: &str,
+        deadline: Duration,
+        condition: impl Fn(&str) -> bool,
+    ) -> String {
+        let end = Instant::now() + deadline;
+        loop {
+            self.send_keys(&[key]);
+            let patience = Instant::now() + NOT_TAKEN;
+            while Instant::now() < patience {
+                let screen = self.capture();
+                if condition(&screen) {
+                    return screen;
+                }
+                assert!(Instant::now() < end, "no {what} on the screen in {deadline:?}\n{}", framed(&screen));
+                // A bounded poll, because tmux has no event for what a screen shows.
+                std::thread::sleep(LOOK);
+            }
+        }
+    }
+
     /// Waits until the program in the pane has ended, and returns its exit code (128 + N after signal N).
     #[track_caller]
     pub fn wait_for_exit(&self, deadline: Duration) -> i32 {
@@ -202,3 +233,5 @@ fn framed(screen: &str) -> String {
 const CONFIGURATION: &str = "set -g remain-on-exit on\nset -g status off\nset -g escape-time 0\n\
                              set -g default-terminal tmux-256color\nset -g history-limit 10000\n";
 const LOOK: Duration = Duration::from_millis(30);
+/// How long a key may go without effect before it is pressed again.
+const NOT_TAKEN: Duration = Duration::from_millis(500);
