@@ -173,6 +173,15 @@ pub enum Query {
         /// The moment that ages are counted to.
         at: Millis,
     },
+    /// `mail/list` that took what it lists.
+    Taken {
+        /// Which mails, in order.
+        mails: Vec<MailId>,
+        /// Whose.
+        reader: Name,
+        /// The moment that ages are counted to.
+        at: Millis,
+    },
     /// `mail/read`.
     Read {
         /// Which mail.

@@ -3,7 +3,7 @@
 //! **Invariant:** the sender is assigned here from facts about the connection, never from a field of a request.
 
 use super::action::{Action, Event};
-use super::identity::Hold;
+use super::identity::{Hold, TOOLS};
 use super::input::Resolved;
 use super::timer::Timer;
 use super::{Core, Step};
@@ -272,6 +272,3 @@ fn rights_refusal(request: &Request, by: &Identity) -> Option<Fault> {
     let why = "request refused: this command runs inside an agent that has no name of its own here";
     Some(Fault::refused(why).hint("an agent that is no session claims a free name: --as NAME"))
 }
-
-/// What an agent's tools call themselves in hello.
-const TOOLS: &str = "mcp";

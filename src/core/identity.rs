@@ -25,6 +25,9 @@ use crate::model::name::{self, Name};
 use crate::model::token::{Token, TokenHash};
 use crate::protocol::request::Hello;
 
+/// What an agent's tools call themselves in hello.
+pub(super) const TOOLS: &str = "mcp";
+
 /// What a connection's name hangs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Hold {
@@ -70,7 +73,7 @@ impl Core {
             if hello.token.is_some() {
                 return Err(Fault::usage("hello refused: a token without the name that it is for"));
             }
-            return Ok(Known::unnamed(descends, hello.agent_mark.as_deref()));
+            return Ok(Known::unnamed(descends, hello));
         };
         let Some(name) = Name::parse(wanted).filter(|name| !name.is_reserved()) else {
             let wanted: String = wanted.chars().take(40).collect();
@@ -90,7 +93,15 @@ impl Core {
         for gone in &resolved.hung_up {
             self.handle_conn_closed(step, *gone);
         }
-        self.claim_name(step, name, token, hello.take_over, hello.agent_mark.is_none(), by, resolved)
+        self.claim_name(
+            step,
+            name,
+            token,
+            hello.take_over,
+            hello.agent_mark.is_none() && hello.client != TOOLS,
+            by,
+            resolved,
+        )
     }
 
     /// A session's name needs the token that its own tools were given.
@@ -310,13 +321,14 @@ impl Core {
 
 impl Known {
     /// Without a name: the operator, or `outside` when there is any sign of an agent.
-    fn unnamed(descends: bool, mark: Option<&str>) -> Known {
+    fn unnamed(descends: bool, hello: &Hello) -> Known {
         let outside = |because: String| {
             let name = Name::parse(name::OUTSIDE).expect("a constant in the grammar");
             (Identity { name, kind: FromKind::Outside }, because)
         };
-        let (identity, because) = match mark {
+        let (identity, because) = match hello.agent_mark.as_deref() {
             _ if descends => outside("its process was started by a session's child".to_owned()),
+            _ if hello.client == TOOLS => outside("it serves the tools of an agent".to_owned()),
             Some(mark) => outside(format!("the variable {mark} is set, the mark of an agent")),
             None => {
                 let operator = Identity { name: Name::operator(), kind: FromKind::Operator };

@@ -148,6 +148,18 @@ pub const APPROVAL_COMMAND_CHARS_MAX: usize = 65_536;
 /// Default of `idle_exit`: the relay leaves after this long without anything to do.
 pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
 
+/// How long a tool waits at most; agents give a tool call about a minute.
+pub const TOOL_WAIT_MS: u64 = 45_000;
+/// How much longer a tool waits for a relay that does not answer.
+pub const TOOL_HANG_MS: u64 = 4_000;
+/// Tool calls of one agent that are under way at once.
+pub const TOOL_CALLS_MAX: usize = 24;
+/// Connections that an agent's tools keep between calls.
+pub const TOOL_CONNECTIONS_KEPT: usize = 4;
+/// Mails that the tool `inbox` lists when it is not told how many.
+pub const TOOL_INBOX_ROWS: u32 = 10;
+/// Body bytes after which the tool `inbox` shows no more bodies, and takes no more mail.
+pub const TOOL_INBOX_BYTES: usize = 64 * 1024;
 /// After a relay restart a claimed name is kept this long for its token.
 pub const NAME_KEPT_MS: i64 = 10_000;
 /// Names that outside agents may have claimed, held or not.
@@ -220,6 +232,7 @@ const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
 const _: () =
     assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");
+const _: () = assert!(TOOL_WAIT_MS + TOOL_HANG_MS < 50_000);
 const _: () = assert!(START_MS_MIN <= START_MS && START_MS <= START_MS_MAX);
 const _: () = assert!(RELAY_LOCK_MS < START_MS, "a starter hears why its relay gave up waiting");
 const _: () = assert!(QUEUED_PER_SESSION_MAX <= QUEUED_MAX);

@@ -203,6 +203,9 @@ pub struct Inbox {
     /// How many, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Hands the caller what waits for it, oldest first and with bodies; its next request confirms that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take: bool,
 }
 
 /// One mail.

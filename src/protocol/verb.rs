@@ -53,7 +53,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "doctor", method: None, starts_relay: false, operator: false, mutates: false, help: "Check everything that the bundle stands on, and name what mends it" },
     Verb { name: "completions", method: None, starts_relay: false, operator: false, mutates: false, help: "Print shell completions" },
     Verb { name: "selftest", method: None, starts_relay: false, operator: false, mutates: false, help: "Break starts of a relay in a scratch directory, and look whether the next command minds" },
-    Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground" },
+    Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground, or an agent's tools" },
 ];
 
 /// Methods that belong to no verb of their own, and whether only the operator may call them.

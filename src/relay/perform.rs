@@ -19,7 +19,7 @@ use crate::model::fault::Fault;
 use crate::model::id::{ConnId, Nonce};
 use crate::model::name::{BundleName, Name};
 use crate::model::session::{child_socket, panes_socket};
-use crate::protocol::answer::{Answer, BundleInfo, MailCounts, RelayInfo, Shown, Status};
+use crate::protocol::answer::{Answer, BundleInfo, MailCounts, Mails, RelayInfo, Shown, Status};
 use crate::protocol::{PROTOCOL_MAX, VERSION};
 use crate::store::StoreError;
 use crate::wire::rpc::{self, Id, RpcError};
@@ -108,6 +108,13 @@ impl Relay {
         Ok(match query {
             Query::Inbox { name, unread, from, since, limit, at } => {
                 Some(Answer::Mails(self.store.inbox(&name, unread, from.as_ref(), since, limit, at)?))
+            }
+            Query::Taken { mails, reader, at } => {
+                let mut taken = Vec::new();
+                for mail in mails {
+                    taken.extend(self.store.read(mail, &reader, at)?.map(|read| read.mail));
+                }
+                Some(Answer::Mails(Mails { mails: taken }))
             }
             Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
             Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
