@@ -232,11 +232,20 @@ impl Core {
                     running.finding = true;
                 }
                 self.timers.set(Timer::Find(name.clone()), step.now.plus(limits::LEASE_MS));
-                let command = ChildCommand::FindClaims { session: name.clone(), claims: doubted };
+                let claims = self.with_earlier_claims(doubted);
+                let command = ChildCommand::FindClaims { session: name.clone(), claims };
                 step.act(Action::Command { nonce, command });
             }
         }
         can_be_settled
+    }
+
+    /// These claims, and all that their mails were in before: what was believed absent may have come to light.
+    fn with_earlier_claims(&self, claims: Vec<ClaimId>) -> Vec<ClaimId> {
+        let mails = claims.iter().flat_map(|claim| self.open_deliveries_of(*claim));
+        let earlier = mails.filter_map(|id| self.ledger.deliveries.get(&id)).flat_map(|mail| &mail.claims);
+        let all: BTreeSet<ClaimId> = claims.iter().chain(earlier).copied().collect();
+        all.into_iter().collect()
     }
 
     /// Whether a session has mail that the relay could move without hearing from anybody.

@@ -10,7 +10,7 @@
 //! | the turn ended without it | in doubt until the history was read |
 //! | no answer within the lease; child lost, exited, or the relay crashed | → `unknown`, in doubt |
 //! | a reader without a child leaves before its next request, or the relay crashes | → `queued` |
-//! | history has the claim | → `consumed` |
+//! | history has the claim, or an earlier one of the same mail | → `consumed` |
 //! | history lacks it; the child that held it is dead | → `queued` |
 //! | history lacks it; that child lives | believed when still so 2 s later with no turn running, then → `queued` |
 //!
@@ -254,7 +254,9 @@ impl Core {
         for (claim, turn) in present {
             self.consume(step, *claim, turn, Some("found in the child's history"));
         }
-        for claim in absent {
+        let is_open = |claim: &&ClaimId| self.ledger.claims.get(*claim).is_some_and(|known| !known.ended);
+        let absent: Vec<ClaimId> = absent.iter().filter(is_open).copied().collect();
+        for claim in &absent {
             if self.absence_is_proof(step.now, name, *claim, busy) {
                 for id in self.deliveries_held_by(*claim) {
                     self.move_delivery(

@@ -127,6 +127,8 @@ pub const TURN_CHARS_MAX: usize = 1_048_576;
 
 /// The child's time to respond to a request of ours; after it the outcome is unknown.
 pub const LEASE_MS: i64 = 30_000;
+/// After a reboot, what was consumed this long before the last step of any mail is checked.
+pub const RECHECK_MS: i64 = 10 * 60 * 1_000;
 /// While mail could move, its sessions are looked at again at least this often.
 pub const SWEEP_MS: i64 = 5_000;
 /// How long absence in a living child's history must last before it is believed.

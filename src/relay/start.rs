@@ -116,7 +116,12 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         .map_err(|error| refused(&dir.path().join(RELAY_LOCK), &error.to_string()))?;
     dir.subdirectory(child::DIRECTORY)?;
     dir.subdirectory(names::DIRECTORY)?;
-    let store = open_store(&dir)?;
+    let mut store = open_store(&dir)?;
+    let doubted = store.doubt_after_reboot(&process::boot_id(), started_at);
+    match doubted.map_err(|error| store_fault(&dir, &error.0))? {
+        0 => {}
+        count => log::info!("the machine was restarted: {count} mails that were consumed last are checked"),
+    }
     let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
     remove_leftovers(&dir, &ledger);
     let (listener, socket_inode) = match options.spawned {

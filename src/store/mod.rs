@@ -12,6 +12,7 @@ mod apply;
 mod load;
 mod lookup;
 mod query;
+mod reboot;
 mod schema;
 mod search;
 mod sql;

@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod failures;
 mod pane;
+mod reboot;
 mod replace;
 mod sessions;
 mod slice;
