@@ -107,6 +107,7 @@ pub enum Command {
     Hold(command::hold::Hold),
     Release(command::release::Release),
     Whoami(command::whoami::Whoami),
+    Instructions(command::instructions::Instructions),
     Look(command::look::Look),
     Attach(command::attach::Attach),
     Approvals(command::approvals::Approvals),

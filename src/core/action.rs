@@ -137,6 +137,8 @@ pub struct Deliver {
     pub deliveries: Vec<DeliveryId>,
     /// The running turn that they join; a turn of their own without it.
     pub into: Option<TurnId>,
+    /// Whether the session has our own tools to answer with.
+    pub tools: bool,
     /// Names that must not follow a `$` directly.
     pub skills: Arc<[String]>,
     /// The moment that ages are counted to.

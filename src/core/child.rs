@@ -356,6 +356,7 @@ impl Core {
             ChildEvent::HistoryUnread { session, why } => self.on_history_unread(step, &session, &why),
             ChildEvent::ApprovalAsked(asked) => self.on_approval_asked(step, nonce, asked),
             ChildEvent::ApprovalResolved { key } => self.on_approval_resolved(step, nonce, &key),
+            ChildEvent::OwnTools { session, state } => self.on_own_tools(step.now, &session, state),
             ChildEvent::SkillsListed { session, names } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.skills = names.into_iter().take(limits::SKILLS_MAX).collect();

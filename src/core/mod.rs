@@ -41,6 +41,7 @@ use policy::Policy;
 use record::Record;
 use timer::{Timer, Timers};
 
+use crate::model::child::ToolsState;
 use crate::model::clock::Millis;
 use crate::model::id::{ConnId, Mint};
 use crate::model::limits;
@@ -226,6 +227,7 @@ impl Core {
             Timer::Child(key) => self.handle_child_overdue(step, key),
             Timer::Hold(name) => self.hold(step, &name, None),
             Timer::Linger(name) => self.handle_linger_over(&name),
+            Timer::Tools(name) => self.on_own_tools(step.now, &name, ToolsState::Gone),
             Timer::Name(name) => self.handle_name_kept(step, &name),
             Timer::Approval(key) => self.handle_approval_overdue(step, &key),
             Timer::Expire => self.expire_mail(step),
@@ -265,7 +267,12 @@ impl Core {
 
     /// Whether anybody is connected for whom the relay stays; the tools of agents come back when they need it.
     fn has_clients(&self) -> bool {
-        self.conns.values().any(|conn| !conn.is_tools)
+        self.count_clients() > 0
+    }
+
+    /// How many are connected, without the tools of agents.
+    fn count_clients(&self) -> u64 {
+        self.conns.values().filter(|conn| !conn.is_tools).count() as u64
     }
 
     /// Stores a record: applied to the ledger here, to the transaction by the shell.

@@ -42,6 +42,12 @@ pub struct Place {
 /// # Errors
 /// `io` when the runtime cannot be made.
 pub fn serve(place: Place) -> Result<(), Fault> {
+    // A working directory is not held, so that its removal is seen.
+    if place.target.state_root.is_absolute()
+        && let Err(error) = std::env::set_current_dir("/")
+    {
+        log::debug!("leaving the directory failed: {error}");
+    }
     let failed = |error: std::io::Error| Fault::io(format!("the tools failed to start: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time() // rmcp bounds its own farewell

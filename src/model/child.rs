@@ -268,6 +268,13 @@ pub enum ChildEvent {
         /// The approval's key.
         key: String,
     },
+    /// Where the program that gives a thread our own tools stands.
+    OwnTools {
+        /// The session.
+        session: Name,
+        /// Its state.
+        state: ToolsState,
+    },
     /// The names of the skills that a `$` would pull in.
     SkillsListed {
         /// The session.
@@ -303,6 +310,7 @@ impl ChildEvent {
             | ChildEvent::HistoryUnread { session, .. }
             | ChildEvent::ThreadIdle { session }
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
+            | ChildEvent::OwnTools { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),
             ChildEvent::Ready { .. }
             | ChildEvent::Unusable { .. }
@@ -311,6 +319,17 @@ impl ChildEvent {
             | ChildEvent::ItemsRead { .. } => None,
         }
     }
+}
+
+/// Where the program that gives a thread our own tools stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolsState {
+    /// It is coming up; a turn that began now would be without them.
+    Starting,
+    /// The model has them.
+    Ready,
+    /// It did not come up; turns go on without them.
+    Gone,
 }
 
 /// How a turn ended.

@@ -171,6 +171,10 @@ pub const TOKENS_PER_SESSION_MAX: usize = 8;
 
 /// A child must answer `initialize` within this time of its start.
 pub const CHILD_START_MS: i64 = 20_000;
+/// The first turn of a thread waits this long for our own tools in it.
+pub const TOOLS_READY_MS: i64 = 5_000;
+/// Threads whose tools are remembered before they are known to be open.
+pub const THREADS_UNHEARD_MAX: usize = 512;
 /// A thread must be open within this time of the request.
 pub const THREAD_OPEN_MS: i64 = 30_000;
 /// First and longest pause between attempts to connect to a starting child.

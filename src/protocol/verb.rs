@@ -45,6 +45,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "hold", method: Some("session/hold"), starts_relay: true, operator: true, mutates: true, help: "Hold a session's mail back for a while" },
     Verb { name: "release", method: Some("session/release"), starts_relay: true, operator: true, mutates: true, help: "End a hold, or let go what the loop brake holds" },
     Verb { name: "whoami", method: None, starts_relay: true, operator: false, mutates: false, help: "Show who you are to the relay, and why" },
+    Verb { name: "instructions", method: None, starts_relay: true, operator: false, mutates: false, help: "Print what a session is told of itself and its peers" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
     Verb { name: "attach", method: Some("session/attach"), starts_relay: true, operator: true, mutates: false, help: "Open the session's own screen on the live thread" },
     Verb { name: "approvals", method: Some("approval/list"), starts_relay: true, operator: true, mutates: false, help: "List what agents want to do and may not without you" },

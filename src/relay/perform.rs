@@ -186,10 +186,10 @@ impl Relay {
 
     /// Loads a claim's mails, writes their envelopes and hands them to the child.
     fn deliver(&mut self, deliver: Deliver, now: Millis) {
-        let Deliver { nonce, session, claim, deliveries, into, skills, at } = deliver;
+        let Deliver { nonce, session, claim, deliveries, into, skills, tools, at } = deliver;
         match self.store.mails_of(&deliveries) {
             Ok(mails) => {
-                let text = envelope::render(&mails, &session, &self.facts.bundle, at);
+                let text = envelope::render(&mails, &session, &self.facts.bundle, at, tools);
                 let (text, inert) = envelope::inert_skills(&text, &skills);
                 if inert > 0 {
                     let note = format!("{inert} `$` before the name of a skill made inert by U+2060");

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::Poll;
@@ -133,7 +133,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         bundle: options.bundle.clone(),
         pid: std::process::id(),
         state_root: options.state_root.display().to_string(),
-        tools: None,
+        tools: tools(options, config_dir.as_deref()),
         idle_exit_ms,
         policy,
     };
@@ -174,6 +174,18 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     Ok(relay)
 }
 
+/// The command that gives an agent its tools: this program, told where this relay is.
+fn tools(options: &Options, config_dir: Option<&Path>) -> Option<(String, Vec<String>)> {
+    let program = std::env::current_exe().ok().filter(|program| program.exists())?;
+    let mut arguments =
+        vec!["host".to_owned(), "mcp".to_owned(), "--bundle".to_owned(), options.bundle.to_string()];
+    arguments.extend(["--state-dir".to_owned(), options.state_root.to_str()?.to_owned()]);
+    if let Some(dir) = config_dir.and_then(Path::to_str) {
+        arguments.extend(["--config-dir".to_owned(), dir.to_owned()]);
+    }
+    Some((program.to_str()?.to_owned(), arguments))
+}
+
 /// Leaves everything of the starter behind but the pipe: directory, descriptors. The session is new already.
 fn detach() -> Starter {
     if let Err(error) = std::env::set_current_dir("/") {
@@ -191,7 +203,7 @@ struct Starter {
 }
 
 fn is_open(fd: i32) -> bool {
-    std::path::Path::new("/proc/self/fd").join(fd.to_string()).exists()
+    Path::new("/proc/self/fd").join(fd.to_string()).exists()
 }
 
 #[allow(

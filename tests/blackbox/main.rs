@@ -22,6 +22,7 @@ mod down;
 mod hold;
 mod host;
 mod inbox;
+mod instructions;
 mod list;
 mod look;
 mod read;

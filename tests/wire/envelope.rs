@@ -244,7 +244,7 @@ fn no_content_forges_or_closes_an_envelope() {
         let mails = mails(&batch, now);
         total += mails.len();
         let reader = mails[0].to[0].clone();
-        let text = render(&mails, &reader, &bundle, now);
+        let text = render(&mails, &reader, &bundle, now, false);
         assert_eq!(text, contract(&mails, &reader, now));
         for (text, is_inert) in [(text.clone(), false), (inert_skills(&text, &skills).0, true)] {
             let found = envelopes(&text);

@@ -14,6 +14,7 @@ pub mod down;
 pub mod hold;
 pub mod host;
 pub mod inbox;
+pub mod instructions;
 pub mod list;
 pub mod look;
 pub mod read;
@@ -62,6 +63,7 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Requeue(args) => requeue::run(context, args),
         Command::Look(args) => look::run(context, &args),
         Command::Attach(args) => attach::run(context, &args),
+        Command::Instructions(args) => instructions::run(context, &args),
         Command::Whoami(_) => whoami::run(context),
         Command::Approvals(_) => approvals::run(context),
         Command::Approve(args) => approve::run(context, args),

@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use super::Transport;
-use crate::model::child::{ChildCommand, ChildEvent, ToolServer};
+use crate::model::child::{ChildCommand, ChildEvent, ToolServer, ToolsState};
 use crate::model::id::{ClaimId, ThreadId, TurnId};
 use crate::model::name::Name;
 use crate::model::session::ThreadSetup;
@@ -41,6 +41,8 @@ pub struct Codex {
     last_opening: u64,
     /// Questions of the child that wait for the core: request id as text, and how to answer.
     asks: BTreeMap<String, ask::Ask>,
+    /// Where our own tools stand, by thread.
+    own_tools: BTreeMap<String, ToolsState>,
     out: VecDeque<String>,
     events: VecDeque<ChildEvent>,
 }
@@ -428,7 +430,9 @@ impl Codex {
         if let Some(thread) = self.threads.get(&session).filter(|_| opened) {
             self.openings.remove(&session);
             let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
-            self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });
+            let state = self.own_tools.get(&*id).copied();
+            self.events.push_back(ChildEvent::ThreadOpened { session: session.clone(), thread: id, busy });
+            self.events.extend(state.map(|state| ChildEvent::OwnTools { session, state }));
         }
     }
 

@@ -131,10 +131,6 @@ fn the_tools_go_on_through_restarts_of_the_relay_and_keep_their_name() {
     assert!(mails.iter().all(|mail| mail["from"] == "ann" && ids.contains(&mail["id"])), "{inbox}");
     // A wait that the relay's death interrupts goes on with the next relay.
     let waiting = ann.begin_call("wait", json!({"timeoutMs": 40_000}));
-    house.poll("ann to wait", SOON, || match house.run(&["status", "--json"]).json()["clients"].as_u64() {
-        Some(2..) => Ok(()),
-        other => Err(format!("{other:?} clients")),
-    });
     house.kill_nine(house.relay_pid().expect("a relay runs"));
     let _ = house.run(&["send", "ann", "after the crash"]).ok();
     let (heard, failed) = ann.called(waiting);
