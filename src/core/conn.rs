@@ -172,6 +172,7 @@ impl Core {
         match request {
             Request::Hello(_) => unreachable!("answered above"),
             Request::Spawn(spawn) => self.request_spawn(step, ask, spawn, resolved),
+            Request::Configure(spawn) => self.request_configure(step, ask, spawn, resolved),
             Request::Up(names) => self.request_up(step, ask, &names.names),
             Request::Down(down) => self.request_down(step, ask, &down),
             Request::Remove(one) => self.request_remove(step, ask, &one.name),

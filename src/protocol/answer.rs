@@ -21,6 +21,7 @@ pub enum Answer {
     Welcome(Welcome),
     Session(OneSession),
     Shown(Box<Shown>),
+    Configured(Configured),
     Sessions(Sessions),
     States(States),
     Status(Box<Status>),
@@ -108,6 +109,27 @@ pub struct OneSession {
     pub session: SessionInfo,
 }
 
+/// The answer to `session/configure`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Configured {
+    /// The session.
+    pub name: Name,
+    /// Whether its settings are others now.
+    pub change: Change,
+}
+
+/// What became of new settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// They are what it has.
+    None,
+    /// It has them, and will start with them.
+    Made,
+    /// It runs with others, and is not stopped for them; ask again when it is down.
+    Later,
+}
+
 /// The answer to `session/show`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Shown {
@@ -136,6 +158,12 @@ pub struct SessionDetails {
     pub sandbox: Option<String>,
     /// The approval policy.
     pub approval: Option<String>,
+    /// Whether its child is its own.
+    pub isolated: bool,
+    /// Whether mail wakes it when it is stopped.
+    pub wake_on_mail: bool,
+    /// Whether a `$` before a skill's name in mail pulls the skill in.
+    pub skills_in_mail: bool,
     /// The environment that its child gets; what may be a secret shows its length only. Null when its file is missing.
     pub environment: Option<BTreeMap<String, String>>,
 }

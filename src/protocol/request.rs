@@ -21,6 +21,7 @@ use crate::model::mail::{Priority, When};
 pub enum Request {
     Hello(Hello),
     Spawn(Spawn),
+    Configure(Spawn),
     Up(Names),
     Down(Down),
     Remove(One),
@@ -104,6 +105,12 @@ pub struct Spawn {
     /// Whether mail wakes it when it is stopped.
     #[serde(default)]
     pub wake: bool,
+    /// Whether its child is its own, and not shared with sessions of the same program and environment.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Whether a `$` before a skill's name in mail pulls the skill in.
+    #[serde(default)]
+    pub skills_in_mail: bool,
     /// The environment that the child gets; allow-listed again by the relay.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -360,6 +367,7 @@ impl Request {
         let request = match method {
             "hello" => Request::Hello(read(method, params)?),
             "session/spawn" => Request::Spawn(read(method, params)?),
+            "session/configure" => Request::Configure(read(method, params)?),
             "session/up" => Request::Up(read(method, params)?),
             "session/down" => Request::Down(read(method, params)?),
             "session/remove" => Request::Remove(read(method, params)?),
@@ -402,6 +410,7 @@ impl Request {
         match self {
             Request::Hello(_) => "hello",
             Request::Spawn(_) => "session/spawn",
+            Request::Configure(_) => "session/configure",
             Request::Up(_) => "session/up",
             Request::Down(_) => "session/down",
             Request::Remove(_) => "session/remove",
@@ -458,7 +467,7 @@ impl Request {
     /// Checks sizes and grammar.
     fn checked(self) -> Result<Request, Fault> {
         match &self {
-            Request::Spawn(spawn) => check_spawn(spawn)?,
+            Request::Spawn(spawn) | Request::Configure(spawn) => check_spawn(spawn)?,
             Request::Send(send) => {
                 if send.to.is_empty() || send.to.len() > limits::RECIPIENTS_MAX {
                     let most = limits::RECIPIENTS_MAX;
