@@ -9,5 +9,5 @@ pub mod selftest;
 mod start;
 pub mod tmux;
 
-pub use connection::{CallError, Connection};
+pub use connection::{CallError, Connection, Speaker};
 pub use start::{Reached, Target, catch_interrupt, own_program, params};

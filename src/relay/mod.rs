@@ -10,6 +10,8 @@ mod feed;
 mod lap;
 mod link;
 mod logfile;
+mod names;
+
 mod perform;
 mod resolve;
 mod start;
