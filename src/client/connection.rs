@@ -259,8 +259,16 @@ impl Connection {
     /// # Errors
     /// `Lost` when the relay goes away; what it refuses.
     pub fn next_event(&mut self) -> Result<Value, CallError> {
+        self.next_event_until(None)
+    }
+
+    /// As [`Connection::next_event`], with a deadline.
+    ///
+    /// # Errors
+    /// `TimedOut` when it has passed; else as there.
+    pub fn next_event_until(&mut self, deadline: Option<Instant>) -> Result<Value, CallError> {
         loop {
-            let (method, params) = self.next_notice(None)?;
+            let (method, params) = self.next_notice(deadline)?;
             if method == "event" {
                 return Ok(params);
             }

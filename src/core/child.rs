@@ -366,7 +366,9 @@ impl Core {
                 }
             }
             // Told to those who watch; nothing else follows from it.
-            ChildEvent::ItemDone { .. } => {}
+            ChildEvent::ItemDone { session, turn, item } => {
+                self.closing_saw_item(&session, turn.as_ref(), &item);
+            }
             ChildEvent::TokensUsed { session, tokens } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.tokens = Some(tokens);

@@ -30,16 +30,21 @@ impl Core {
         if self.is_planted(Planted::OldMailDropped) {
             self.drop_old_mail(step, name);
         }
-        if self.find_claims(step, name) {
+        self.evaluate_interrupt(step, name);
+        if self.evaluate_closing(step, name) || self.find_claims(step, name) {
             return;
         }
         let Some(nonce) = self.ready_child_of(name) else { return };
         let Some(running) = self.sessions.get(name) else { return };
-        let waits = running.retry_at.is_some_and(|at| at > step.now) || running.blocked_until.is_some();
+        // What a person says goes in whatever holds mail back.
+        let holds_mail = running.blocked_until.is_some() || self.is_held(name);
+        let waits = running.retry_at.is_some_and(|at| at > step.now)
+            || running.interrupt_wanted
+            || (holds_mail && self.next_prompt(name).is_none());
         if running.tools == Some(ToolsState::Starting) && !running.busy {
             return;
         }
-        if waits || self.has_approval(name) || self.is_held(name) {
+        if waits || self.has_approval(name) {
             return;
         }
         match (running.busy, running.turn.clone()) {
@@ -50,6 +55,30 @@ impl Core {
             (true, Some(turn)) => self.evaluate_running_turn(step, name, nonce, turn),
             _ => {}
         }
+    }
+
+    /// The operator wants the running turn to end: it is interrupted as soon as its id is known.
+    fn evaluate_interrupt(&mut self, step: &mut Step, name: &Name) {
+        let nonce = self.ready_child_of(name);
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.interrupt_wanted) else {
+            return;
+        };
+        if !running.has_turn() {
+            running.interrupt_wanted = false;
+            return;
+        }
+        let turn = running.turn.clone().filter(|turn| running.interrupting.as_ref() != Some(turn));
+        if let (Some(nonce), Some(turn)) = (nonce, turn) {
+            running.interrupting = Some(turn.clone());
+            let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
+            step.act(Action::Command { nonce, command });
+        }
+    }
+
+    /// The person's own words that are next, if there are any.
+    fn next_prompt(&self, name: &Name) -> Option<DeliveryId> {
+        let first = self.ledger.queue(name)?.queued.first();
+        first.filter(|(priority, _)| *priority == Priority::Prompt).map(|(_, id)| *id)
     }
 
     /// A turn runs: mail for now interrupts it, and at a boundary other mail may join it.
@@ -128,6 +157,9 @@ impl Core {
     /// The mails that would go into the next turn, in order; empty when none may start one.
     fn next_batch(&self, name: &Name) -> Vec<DeliveryId> {
         let Some(queue) = self.ledger.queue(name) else { return Vec::new() };
+        if let Some(prompt) = self.next_prompt(name) {
+            return vec![prompt];
+        }
         let starts_a_turn = queue.queued.first().is_some_and(|(priority, _)| *priority != Priority::Fyi);
         // What interrupted a turn goes in before everything else.
         let for_now = self.mail_for_now(name);
@@ -142,10 +174,13 @@ impl Core {
 
     /// The mails that may join a running turn at its boundary, in order.
     fn steerable_batch(&self, now: Millis, name: &Name) -> Vec<DeliveryId> {
+        if let Some(prompt) = self.next_prompt(name) {
+            return vec![prompt];
+        }
         let patience_ms = self.settings.policy.patience_ms;
         let may_join = |delivery: &Delivery| match (delivery.when, delivery.priority) {
             (Some(When::Idle), _) | (None, Priority::Fyi) => false,
-            (Some(When::Boundary | When::Now), _) | (None, Priority::Urgent) => true,
+            (Some(When::Boundary | When::Now), _) | (None, Priority::Prompt | Priority::Urgent) => true,
             (None, Priority::Normal) => now.since(delivery.sent_at) >= patience_ms,
         };
         let all = self.in_order(name, may_join);
@@ -261,7 +296,7 @@ impl Core {
                 || !queue.pressing.is_empty()
         };
         open && self.should_run(name)
-            && !self.is_held(name)
+            && (!self.is_held(name) || self.next_prompt(name).is_some())
             && (self.ledger.open_claims(name).next().is_some() || self.ledger.queue(name).is_some_and(moves))
     }
 

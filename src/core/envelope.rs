@@ -7,7 +7,7 @@
 
 use crate::model::clock::{Millis, age};
 use crate::model::id::Mint;
-use crate::model::mail::{FromKind, Mail};
+use crate::model::mail::{FromKind, Mail, Priority};
 use crate::model::name::{BundleName, Name};
 use crate::protocol::check::is_unprintable;
 
@@ -76,6 +76,20 @@ fn envelope(
         text.push_str(&format!("agentmux reply {} -\n", mail.id));
     }
     text
+}
+
+/// The person's own words, which need no envelope: they go in alone and as they are, skills and all.
+pub fn as_it_is(mails: &[Mail]) -> Option<&str> {
+    match mails {
+        [words] if words.priority == Priority::Prompt => Some(&words.body),
+        _ => None,
+    }
+}
+
+/// What a session is told when it comes up after it was closed. A thread keeps the instructions that it began with, so this is a
+/// message of its own.
+pub fn reminder(summary: &str) -> String {
+    format!("When you were last closed, you summed your work up like this:\n{summary}")
 }
 
 /// Draws the tag of a mail: one that its body does not hold, so that no number of guesses is one too many.
@@ -162,7 +176,7 @@ mod tests {
             body: body.to_owned(),
             reply_to: None,
             thread: id,
-            priority: crate::model::mail::Priority::Normal,
+            priority: Priority::Normal,
             when: None,
             hops: 0,
             key: None,

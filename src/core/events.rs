@@ -89,6 +89,7 @@ impl Core {
             Record::SessionRemoved { .. }
             | Record::DeliveryAcked { .. }
             | Record::SessionConfigured(_)
+            | Record::SessionSummarised { .. }
             | Record::SessionWanted { .. }
             | Record::SessionHeld { .. }
             | Record::ThreadBound { .. }

@@ -35,6 +35,7 @@ impl Core {
         if self.is_planted(Planted::ConsumedFromResponse) {
             return self.on_input_taken(step, name, Some(claim), turn);
         }
+        self.closing_saw_turn(name, claim, turn);
         for id in self.deliveries_held_by(claim) {
             if self.state_of(id) == Some(DeliveryState::Claimed) {
                 self.move_delivery(step, id, DeliveryState::Submitted, Some(turn.clone()), None);
@@ -59,6 +60,7 @@ impl Core {
         temporary: bool,
         why: &str,
     ) {
+        self.closing_saw_refusal(step, name, claim);
         if self.ledger.claims.get(&claim).is_none_or(|known| known.ended) {
             return;
         }
@@ -103,6 +105,7 @@ impl Core {
             }
         }
         if let Some(claim) = claim {
+            self.closing_saw_turn(name, claim, turn);
             self.consume(step, claim, turn, None);
         }
         self.touch(name);
@@ -163,6 +166,7 @@ impl Core {
         running.turn = None;
         running.at_boundary = false;
         running.interrupting = None;
+        running.interrupt_wanted = false;
         // Absence counts from the end of a turn at the earliest.
         running.missing.values_mut().for_each(|since| *since = at);
         running.ended_turn = Some(turn.clone());
@@ -203,6 +207,7 @@ impl Core {
             }
             TurnOutcome::Interrupted | TurnOutcome::Failed(_) => {}
         }
+        self.closing_saw_end(step, name, turn);
         if !self.is_planted(Planted::LostWakeUp) {
             self.touch(name);
         }

@@ -158,6 +158,7 @@ impl Ledger {
                 let session = self.session_mut(name);
                 (session.wanted, session.stopped_after) = (*wanted, after.0);
             }
+            Record::SessionSummarised { name, summary } => self.session_mut(name).summary = summary.clone(),
             Record::SessionHeld { name, until } => self.session_mut(name).held_until = *until,
             Record::ThreadBound { name, thread } => self.session_mut(name).thread = Some(thread.clone()),
             Record::SessionRemoved { name } => {

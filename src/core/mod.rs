@@ -18,6 +18,7 @@ pub mod record;
 mod approval;
 mod brake;
 mod child;
+mod closing;
 mod conn;
 mod deliver;
 mod events;
@@ -227,6 +228,7 @@ impl Core {
             Timer::Thread(name) => self.handle_thread_overdue(step, &name),
             Timer::Child(key) => self.handle_child_overdue(step, key),
             Timer::Hold(name) => self.hold(step, &name, None),
+            Timer::Close(name) => self.finish_closing(step, &name),
             Timer::Linger(name) => self.handle_linger_over(&name),
             Timer::Tools(name) => self.on_own_tools(step.now, &name, ToolsState::Gone),
             Timer::Name(name) => self.handle_name_kept(step, &name),

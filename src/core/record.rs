@@ -23,6 +23,13 @@ pub enum Record {
     SessionSpawned(Session),
     /// A session that is not running got other settings.
     SessionConfigured(Session),
+    /// A session that is closed said what it was doing, or was told it again.
+    SessionSummarised {
+        /// The session.
+        name: Name,
+        /// What it said; `None` once it was told that.
+        summary: Option<String>,
+    },
     /// What is wanted of a session changed.
     SessionWanted {
         /// The session.

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::action::Action;
+use super::closing::Closing;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
 use super::{Core, Step};
@@ -54,6 +55,10 @@ pub(super) struct Running {
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
     pub interrupting: Option<TurnId>,
+    /// Whether the operator wants the running turn to end.
+    pub interrupt_wanted: bool,
+    /// The close that is on its way.
+    pub closing: Option<Closing>,
     /// The last turn that ended.
     pub ended_turn: Option<TurnId>,
     /// Our turn in flight.
@@ -110,6 +115,8 @@ impl Running {
             tokens: None,
             at_boundary: false,
             interrupting: None,
+            interrupt_wanted: false,
+            closing: None,
             ended_turn: None,
             claim: None,
             finding: false,
@@ -137,6 +144,11 @@ impl Running {
         true
     }
 
+    /// Whether a turn runs, or one of ours is about to.
+    pub fn has_turn(&self) -> bool {
+        self.busy || self.claim.is_some()
+    }
+
     /// Forgets everything that only the connection to the child made true.
     pub fn disconnect(&mut self) {
         self.opening = false;
@@ -144,6 +156,8 @@ impl Running {
         self.turn = None;
         self.at_boundary = false;
         self.interrupting = None;
+        self.interrupt_wanted = false;
+        self.closing = None;
         self.ended_turn = None;
         self.claim = None;
         self.finding = false;
@@ -157,7 +171,12 @@ impl Core {
     pub(super) fn should_run(&self, name: &Name) -> bool {
         self.stop.is_none()
             && (self.ledger.sessions.get(name).is_some_and(|session| session.wanted == Wanted::Up)
-                || self.sessions.get(name).is_some_and(|running| running.woken))
+                || self.sessions.get(name).is_some_and(|running| running.woken || running.closing.is_some()))
+    }
+
+    /// Whether a session's thread is open.
+    pub(super) fn is_open(&self, name: &Name) -> bool {
+        self.sessions.get(name).is_some_and(|running| running.phase == Phase::Open)
     }
 
     /// The child that a session runs on, when it answers requests.
@@ -217,6 +236,7 @@ impl Core {
             session: name.clone(),
             thread: session.thread.clone(),
             setup: session.setup.clone(),
+            reminder: session.summary.as_deref().map(super::envelope::reminder),
             welcome: super::envelope::welcome(
                 name,
                 &self.settings.bundle,
@@ -274,6 +294,9 @@ impl Core {
         running.refusals = 0;
         running.retry_at = None;
         running.busy = busy;
+        if self.ledger.sessions.get(name).is_some_and(|session| session.summary.is_some()) {
+            self.record(step, Record::SessionSummarised { name: name.clone(), summary: None });
+        }
         self.reconcile_approvals_of(step, name);
         self.touch(name);
     }

@@ -30,6 +30,8 @@ pub enum Timer {
     Unblock(Name),
     /// A session's hold is over.
     Hold(Name),
+    /// A session that is being closed has had its time for a summary.
+    Close(Name),
     /// A woken session may sleep again.
     Linger(Name),
     /// A session's own tools have to be ready.

@@ -14,10 +14,13 @@ use crate::model::child::Item;
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::id::{ConnId, MailId, TurnId};
+use crate::model::limits;
 use crate::model::mail::{DeliveryState, FromKind};
 use crate::model::name::Name;
 use crate::model::session::SessionState;
-use crate::protocol::answer::{Answer, Attached, Delivery, Looked, OneSession, Sent, States, Waited};
+use crate::protocol::answer::{
+    Answer, Attached, Closed, Delivery, Interrupted, Looked, OneSession, Sent, States, Waited,
+};
 use crate::protocol::request::{SettleApproval, Until};
 
 /// All waiting requests.
@@ -49,6 +52,10 @@ pub(super) enum Wait {
     Up { names: Vec<Name> },
     /// Sessions to be stopped.
     Down { names: Vec<Name> },
+    /// A session that is being closed to be stopped.
+    Closed { name: Name },
+    /// A session's running turn to have ended.
+    Interrupted { name: Name, turn: Option<TurnId> },
     /// A session to be reachable for a pane.
     Attach { name: Name },
     /// A child to read a thread's items.
@@ -211,7 +218,10 @@ impl Core {
 
     pub(super) fn evaluate_waiting_for_session(&mut self, step: &mut Step, name: &Name) {
         let concerns = |entry: &Entry| match &entry.wait {
-            Wait::Spawned { name: other } | Wait::Attach { name: other } => other == name,
+            Wait::Spawned { name: other }
+            | Wait::Attach { name: other }
+            | Wait::Closed { name: other }
+            | Wait::Interrupted { name: other, .. } => other == name,
             Wait::Up { names } | Wait::Down { names } => names.contains(name),
             Wait::Approvals | Wait::Settle { .. } => true,
             Wait::Mail { .. } | Wait::Next { .. } | Wait::Look { .. } => false,
@@ -298,6 +308,14 @@ impl Core {
                 let down = names.iter().all(|name| self.shown_state(name) == SessionState::Stopped);
                 down.then(|| Ok(Answer::States(States { sessions: self.named_states(names) })))
             }
+            Wait::Closed { name } => {
+                (self.shown_state(name) == SessionState::Stopped).then(|| Ok(self.closed_answer(name)))
+            }
+            Wait::Interrupted { name, turn } => {
+                let over = self.sessions.get(name).is_none_or(|running| !running.interrupt_wanted);
+                let turn_id = turn.as_deref().map(str::to_owned);
+                over.then(|| Ok(Answer::Interrupted(Interrupted { session: name.clone(), turn_id })))
+            }
             Wait::Attach { name } => match (self.shown_state(name), self.attach_answer(name)) {
                 (SessionState::Failed, _) => Some(Err(self.why_failed("attach", name))),
                 (SessionState::Stopped, _) => {
@@ -324,6 +342,11 @@ impl Core {
         let why = reason.unwrap_or_else(|| "the session failed".to_owned());
         let code = if is_held_elsewhere(&why) { Code::Conflict } else { Code::Refused };
         Fault::new(code, format!("{what} failed: {why}"))
+    }
+
+    fn closed_answer(&self, name: &Name) -> Answer {
+        let sessions = self.named_states(std::slice::from_ref(name));
+        Answer::Closed(Closed { sessions, summary: self.summary_of(name) })
     }
 
     fn attach_answer(&self, name: &Name) -> Option<Attached> {
@@ -357,6 +380,16 @@ impl Core {
             }
             Wait::Up { names } | Wait::Down { names } => {
                 step.reply(entry.ask, Answer::States(States { sessions: self.named_states(&names) }));
+            }
+            Wait::Closed { name } => {
+                let answer = self.closed_answer(&name);
+                step.reply(entry.ask, answer);
+            }
+            Wait::Interrupted { name, .. } => {
+                let s = limits::DOWN_MS / 1000;
+                let fault =
+                    Fault::timeout(format!("interrupt failed: the turn of {name} did not end within {s} s"));
+                step.refuse(entry.ask, fault.hint(format!("stop it: agentmux down {name} --now")));
             }
             Wait::Attach { name } => {
                 let state = self.shown_state(&name).as_str();

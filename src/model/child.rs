@@ -47,6 +47,8 @@ pub enum ChildCommand {
         setup: ThreadSetup,
         /// What a new thread is told first: who it is and how mail reaches it.
         welcome: String,
+        /// What a known thread is told as it opens again.
+        reminder: Option<String>,
         /// Variables for the shells that the model starts.
         shell_env: Vec<(String, String)>,
         /// The program that gives the thread our own tools.

@@ -141,6 +141,10 @@ pub const RETRY_MS_MAX: i64 = 30_000;
 pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
 /// How long a command that was interrupted while it sent mail waits for the relay's word about that mail.
 pub const LAST_WORD_MS: u64 = 2_000;
+/// How long a session that is closed may take for its summary.
+pub const CLOSE_MS: i64 = 10_000;
+/// Bytes of a summary that are kept.
+pub const SUMMARY_BYTES_MAX: usize = 8 * 1024;
 /// Default of `approval_timeout`: how long an approval waits for a person before it is declined.
 pub const APPROVAL_MS: i64 = 10 * 60 * 1_000;
 /// How long a question about approvals waits for a new relay to hear from the child what is still asked.

@@ -103,6 +103,8 @@ impl DeliveryState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Priority {
+    /// The operator's own words, given by `prompt`: before all mail, alone, and without an envelope.
+    Prompt,
     /// Goes before normal mail.
     Urgent,
     /// Waits for an idle session.
@@ -116,6 +118,7 @@ impl Priority {
     /// The word for it, as in JSON.
     pub fn as_str(self) -> &'static str {
         match self {
+            Priority::Prompt => "prompt",
             Priority::Urgent => "urgent",
             Priority::Normal => "normal",
             Priority::Fyi => "fyi",
@@ -124,7 +127,9 @@ impl Priority {
 
     /// Reads what [`Priority::as_str`] writes.
     pub fn parse(text: &str) -> Option<Priority> {
-        [Priority::Urgent, Priority::Normal, Priority::Fyi].into_iter().find(|p| p.as_str() == text)
+        [Priority::Prompt, Priority::Urgent, Priority::Normal, Priority::Fyi]
+            .into_iter()
+            .find(|p| p.as_str() == text)
     }
 }
 

@@ -104,6 +104,8 @@ pub struct Session {
     pub isolated: bool,
     /// Whether a `$` before a skill's name in mail pulls the skill in, as the person's own words do.
     pub skills_in_mail: bool,
+    /// What it said of its work when it was closed; told when its thread is next opened.
+    pub summary: Option<String>,
     /// The last mail that was accepted before it was stopped; only later mail wakes it.
     pub stopped_after: i64,
 }

@@ -28,6 +28,8 @@ pub enum Answer {
     Status(Box<Status>),
     Sent(Sent),
     Waited(Waited),
+    Interrupted(Interrupted),
+    Closed(Closed),
     Mails(Mails),
     Mail(OneMail),
     Trace(Trace),
@@ -114,6 +116,25 @@ pub struct SessionInfo {
 pub struct OneSession {
     /// The session.
     pub session: SessionInfo,
+}
+
+/// The answer to `session/interrupt`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Interrupted {
+    /// The session.
+    pub session: Name,
+    /// The turn that was ended; null when none ran.
+    pub turn_id: Option<String>,
+}
+
+/// The answer to `session/close`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Closed {
+    /// The session, which is stopped.
+    pub sessions: Vec<NamedState>,
+    /// What it said of its work; it is told that again when it next comes up.
+    pub summary: Option<String>,
 }
 
 /// The answer to `session/configure`.

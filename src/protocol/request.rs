@@ -30,6 +30,9 @@ pub enum Request {
     Show(One),
     Send(Send),
     Reply(Reply),
+    Prompt(Prompt),
+    Interrupt(One),
+    Close(Close),
     Inbox(Inbox),
     Read(MailRef),
     Trace(MailRef),
@@ -190,6 +193,29 @@ pub struct Reply {
     #[serde(default)]
     pub priority: Priority,
     /// The sender's idempotency key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+}
+
+/// `session/close`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Close {
+    /// The session.
+    pub name: String,
+    /// Without asking it for a summary.
+    #[serde(default)]
+    pub now: bool,
+}
+
+/// `session/prompt`: the operator's own words.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Prompt {
+    /// The session.
+    pub name: String,
+    /// The words, which the model reads as they are.
+    pub text: String,
+    /// The idempotency key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
 }
@@ -426,6 +452,9 @@ impl Request {
             "session/show" => Request::Show(read(method, params)?),
             "session/attach" => Request::Attach(read(method, params)?),
             "mail/send" => Request::Send(read(method, params)?),
+            "session/prompt" => Request::Prompt(read(method, params)?),
+            "session/close" => Request::Close(read(method, params)?),
+            "session/interrupt" => Request::Interrupt(read(method, params)?),
             "mail/reply" => Request::Reply(read(method, params)?),
             "mail/list" => Request::Inbox(read(method, params)?),
             "mail/read" => Request::Read(read(method, params)?),
@@ -471,6 +500,9 @@ impl Request {
             Request::Show(_) => "session/show",
             Request::Attach(_) => "session/attach",
             Request::Send(_) => "mail/send",
+            Request::Prompt(_) => "session/prompt",
+            Request::Interrupt(_) => "session/interrupt",
+            Request::Close(_) => "session/close",
             Request::Reply(_) => "mail/reply",
             Request::Inbox(_) => "mail/list",
             Request::Read(_) => "mail/read",
@@ -510,6 +542,7 @@ impl Request {
         match self {
             Request::Send(send) => send.key.as_deref(),
             Request::Reply(reply) => reply.key.as_deref(),
+            Request::Prompt(prompt) => prompt.key.as_deref(),
             _ => None,
         }
     }
@@ -528,8 +561,18 @@ impl Request {
                 }
                 send.to.iter().try_for_each(|to| check_recipient(to, &Groups::new()))?;
                 check_mail(&send.body, send.subject.as_deref(), send.key.as_deref())?;
+                check_priority(send.priority)?;
             }
-            Request::Reply(reply) => check_mail(&reply.body, reply.subject.as_deref(), reply.key.as_deref())?,
+            Request::Prompt(prompt) => {
+                check_name(&prompt.name)?;
+                check_mail(&prompt.text, None, prompt.key.as_deref())?;
+            }
+            Request::Reply(reply) => {
+                check_mail(&reply.body, reply.subject.as_deref(), reply.key.as_deref())?;
+                check_priority(reply.priority)?;
+            }
+            Request::Interrupt(one) => check_name(&one.name)?,
+            Request::Close(close) => check_name(&close.name)?,
             Request::Up(Names { names }) | Request::Down(Down { names, .. }) => {
                 names.iter().try_for_each(|n| check_name(n))?
             }
@@ -552,6 +595,15 @@ impl Request {
             _ => {}
         }
         Ok(self)
+    }
+}
+
+/// A person's own words are no mail; only `session/prompt` makes them.
+fn check_priority(priority: Priority) -> Result<(), Fault> {
+    match priority {
+        Priority::Prompt => Err(Fault::usage("mail refused: `prompt` is no priority of mail")
+            .hint("urgent, normal and fyi are; a person gives words of their own by `agentmux prompt`")),
+        _ => Ok(()),
     }
 }
 

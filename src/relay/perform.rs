@@ -198,8 +198,13 @@ impl Relay {
         let Deliver { nonce, session, claim, deliveries, into, skills, tools, at } = deliver;
         match self.store.mails_of(&deliveries) {
             Ok(mails) => {
-                let text = envelope::render(&mails, &session, &self.facts.bundle, at, tools);
-                let (text, inert) = envelope::inert_skills(&text, &skills);
+                let (text, inert) = match envelope::as_it_is(&mails) {
+                    Some(words) => (words.to_owned(), 0),
+                    None => {
+                        let text = envelope::render(&mails, &session, &self.facts.bundle, at, tools);
+                        envelope::inert_skills(&text, &skills)
+                    }
+                };
                 if inert > 0 {
                     let note = format!("{inert} `$` before the name of a skill made inert by U+2060");
                     self.inputs.push(Input::Rendered { claim, note });

@@ -29,7 +29,7 @@ impl Relay {
             resolved.keyed = self.store.keyed(&sender, key)?;
         }
         match &mut request {
-            Request::Send(_) | Request::Reply(_) => {
+            Request::Send(_) | Request::Reply(_) | Request::Prompt(_) => {
                 resolved.disk_low = self.is_disk_low();
             }
             Request::Requeue(_) => {

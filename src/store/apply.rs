@@ -18,6 +18,9 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             let sql = "UPDATE sessions SET wanted = ?2, stopped_after = ?3 WHERE name = ?1";
             run(db, sql, params![name.as_str(), wanted.as_str(), after.0])
         }
+        Record::SessionSummarised { name, summary } => {
+            run(db, "UPDATE sessions SET summary = ?2 WHERE name = ?1", params![name.as_str(), summary])
+        }
         Record::SessionHeld { name, until } => {
             let sql = "UPDATE sessions SET held_until = ?2 WHERE name = ?1";
             run(db, sql, params![name.as_str(), until.map(|until| until.0)])
@@ -152,8 +155,8 @@ fn put_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
     let setup = &session.setup;
     run(
         db,
-        "INSERT OR REPLACE INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at, held_until, wake, stopped_after, isolated, skills_in_mail)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+        "INSERT OR REPLACE INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at, held_until, wake, stopped_after, isolated, skills_in_mail, summary)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
         params![
             session.name.as_str(),
             session.coder.as_str(),
@@ -172,6 +175,7 @@ fn put_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
             session.stopped_after,
             session.isolated,
             session.skills_in_mail,
+            session.summary,
         ],
     )
 }

@@ -162,6 +162,7 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         wake: row.get("wake")?,
         isolated: row.get("isolated")?,
         skills_in_mail: row.get("skills_in_mail")?,
+        summary: row.get("summary")?,
         stopped_after: row.get("stopped_after")?,
     })
 }

@@ -71,6 +71,7 @@ CREATE INDEX approvals_by_id ON approvals (id);
 ", "
 ALTER TABLE sessions ADD COLUMN isolated INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN skills_in_mail INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN summary TEXT;
 ", "
 CREATE INDEX approvals_by_asked ON approvals (asked_at);
 CREATE INDEX approvals_by_settled ON approvals (settled_at);

@@ -238,6 +238,7 @@ pub fn open(session: &str, thread: Option<&ThreadId>) -> ChildCommand {
         thread: thread.cloned(),
         setup,
         welcome,
+        reminder: None,
         shell_env,
         tools: None,
     }

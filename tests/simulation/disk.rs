@@ -190,6 +190,11 @@ impl Tables {
                     (session.wanted, session.stopped_after) = (*wanted, after.0);
                 }
             }
+            Record::SessionSummarised { name, summary } => {
+                if let Some(session) = self.sessions.get_mut(name) {
+                    session.summary = summary.clone();
+                }
+            }
             Record::SessionHeld { name, until } => {
                 if let Some(session) = self.sessions.get_mut(name) {
                     session.held_until = *until;

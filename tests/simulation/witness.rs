@@ -171,7 +171,7 @@ impl World {
         let joins = |mail: &Mail| match (mail.when, mail.priority) {
             (Some(when), _) => when != When::Idle,
             (None, Priority::Fyi) => false,
-            (None, Priority::Urgent) => true,
+            (None, Priority::Prompt | Priority::Urgent) => true,
             (None, Priority::Normal) => row.opened_at.since(mail.sent_at) >= patience_ms,
         };
         let has_starter = row.deliveries.iter().any(starts);

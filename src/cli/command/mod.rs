@@ -6,6 +6,7 @@ pub mod approve;
 pub mod ask;
 pub mod attach;
 pub mod cancel;
+pub mod close;
 pub mod completions;
 pub mod config;
 pub mod dead;
@@ -17,10 +18,12 @@ pub mod host;
 pub mod inbox;
 pub mod init;
 pub mod instructions;
+pub mod interrupt;
 pub mod list;
 pub mod log;
 pub mod look;
 pub mod panes;
+pub mod prompt;
 pub mod read;
 pub mod release;
 pub mod remove;
@@ -52,6 +55,9 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Spawn(args) => spawn::run(context, args),
         Command::Up(args) => up::run(context, args),
         Command::Down(args) => down::run(context, args),
+        Command::Close(args) => close::run(context, args),
+        Command::Prompt(args) => prompt::run(context, args),
+        Command::Interrupt(args) => interrupt::run(context, args),
         Command::Remove(args) => remove::run(context, args),
         Command::List(_) => list::run(context),
         Command::Status(_) => status::run(context),

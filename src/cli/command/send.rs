@@ -106,14 +106,7 @@ impl MailOptions {
         if let Some(key) = &self.key {
             return Ok(key.clone());
         }
-        let mut bits = [0; 16];
-        let mut device = std::fs::File::open("/dev/urandom");
-        let drawn = device
-            .as_mut()
-            .map_err(|error| error.to_string())
-            .and_then(|d| d.read_exact(&mut bits).map_err(|e| e.to_string()));
-        drawn.map_err(|why| Fault::io(format!("send failed: no random bits: {why}")))?;
-        Ok(format!("~{:032x}", u128::from_le_bytes(bits)))
+        new_key()
     }
 }
 
@@ -321,6 +314,18 @@ fn tell(context: &Context, delivery: &Delivery) {
         other => other.as_str(),
     };
     context.tell(&format!("{word}: {}{turn}{reason}", delivery.to));
+}
+
+/// An idempotency key that nobody else has, so that asking again after a lost connection cannot make two mails of one.
+pub fn new_key() -> Result<String, Fault> {
+    let mut bits = [0; 16];
+    let mut device = std::fs::File::open("/dev/urandom");
+    let drawn = device
+        .as_mut()
+        .map_err(|error| error.to_string())
+        .and_then(|d| d.read_exact(&mut bits).map_err(|e| e.to_string()));
+    drawn.map_err(|why| Fault::io(format!("send failed: no random bits: {why}")))?;
+    Ok(format!("~{:032x}", u128::from_le_bytes(bits)))
 }
 
 /// Reads a duration of the command line.

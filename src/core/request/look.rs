@@ -7,7 +7,6 @@ use super::super::{Core, Step};
 use crate::model::child::ChildCommand;
 use crate::model::fault::Fault;
 use crate::model::limits;
-use crate::model::session::SessionState;
 use crate::protocol::request::Look;
 
 impl Core {
@@ -17,8 +16,7 @@ impl Core {
             Err(fault) => return step.refuse(ask, fault),
         };
         let state = self.shown_state(&name);
-        let open = matches!(state, SessionState::Idle | SessionState::Busy | SessionState::Waiting);
-        let Some(nonce) = self.ready_child_of(&name).filter(|_| open) else {
+        let Some(nonce) = self.ready_child_of(&name).filter(|_| self.is_open(&name)) else {
             let fault = Fault::busy(format!("look refused: {name} is {}", state.as_str()));
             return step.refuse(ask, fault.hint(format!("bring it up: agentmux up {name}")));
         };

@@ -38,6 +38,7 @@ pub(super) fn session_of(name: Name, spawn: Spawn, now: Millis, stopped_after: i
         wake: spawn.wake,
         isolated: spawn.isolated,
         skills_in_mail: spawn.skills_in_mail,
+        summary: None,
         stopped_after,
     }
 }

@@ -60,6 +60,7 @@ impl Core {
                 thread: known.thread,
                 wanted: known.wanted,
                 held_until: known.held_until,
+                summary: known.summary,
                 ..session_of(name.clone(), spawn, known.created_at, known.stopped_after)
             };
             self.record(step, Record::SessionConfigured(session));

@@ -94,7 +94,10 @@ pub(super) fn item(row: &Value) -> Item {
     let at = row["startedAtMs"].as_i64().or(item["startedAtMs"].as_i64()).map(Millis);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, source, text) = match item["type"].as_str().unwrap_or("item") {
-        "userMessage" => ("message", source(&item["clientId"]), content(&item["content"])),
+        "userMessage" => {
+            let text = content(&item["content"]);
+            ("message", source(&item["clientId"], &text), text)
+        }
         "agentMessage" => ("answer", "model", text(&item["text"])),
         "commandExecution" => ("command", "tool", command(item)),
         "fileChange" => ("change", "tool", paths(&item["changes"])),
@@ -119,12 +122,12 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// Ours by its claim, a person's by any other id, and a program's without one.
-fn source(client_id: &Value) -> &'static str {
+/// Ours by its claim, and mail if it is in an envelope; a person's in a pane by any other id; a program's without one.
+fn source(client_id: &Value, text: &str) -> &'static str {
     match client_id.as_str() {
-        Some(id) if id.starts_with(CLAIM_PREFIX) => "mail",
-        Some(_) => "operator",
-        None => "prompt",
+        Some(id) if id.starts_with(CLAIM_PREFIX) && text.starts_with("[agentmux mail ") => "mail",
+        Some(id) if !id.starts_with(CLAIM_PREFIX) => "operator",
+        _ => "prompt",
     }
 }
 

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | (open) | `initialize`, `initialized` |
 //! | `OpenThread`, new | `thread/start`, `thread/inject_items` (makes it durable), `thread/name/set`, `skills/list` |
-//! | `OpenThread`, known | `thread/resume`, `skills/list`; in a running turn `thread/turns/list`, for its id |
+//! | `OpenThread`, known | `thread/resume`, `thread/inject_items` if it is reminded of something, `skills/list`; in a running turn `thread/turns/list`, for its id |
 //! | `StartTurn` | `turn/start` with the claim as `clientUserMessageId` |
 //! | `SteerTurn` | `turn/steer`, likewise, with the turn that is meant |
 //! | `InterruptTurn` | `turn/interrupt` |
@@ -107,6 +107,7 @@ enum Call {
         session: Name,
         opening: Opening,
         thread: ThreadId,
+        reminder: Option<String>,
     },
     Skills {
         session: Name,
@@ -161,9 +162,9 @@ impl Transport for Codex {
 
     fn command(&mut self, command: ChildCommand) {
         match command {
-            ChildCommand::OpenThread { session, thread, setup, welcome, shell_env, tools } => {
+            ChildCommand::OpenThread { session, thread, setup, welcome, reminder, shell_env, tools } => {
                 let params = thread_params(&setup, &shell_env, tools.as_deref());
-                self.open_thread(session, thread, &setup, welcome, params);
+                self.open_thread(session, thread, &setup, (welcome, reminder), params);
             }
             ChildCommand::CloseThread { session } => self.close_thread(session),
             ChildCommand::StartTurn { session, claim, text } => self.start_turn(session, claim, &text),
@@ -203,7 +204,7 @@ impl Codex {
         session: Name,
         thread: Option<ThreadId>,
         setup: &ThreadSetup,
-        welcome: String,
+        (welcome, reminder): (String, Option<String>),
         mut params: Value,
     ) {
         self.last_opening += 1;
@@ -215,7 +216,7 @@ impl Codex {
             Some(thread) => {
                 params["threadId"] = json!(&*thread);
                 params["excludeTurns"] = json!(true);
-                self.call("thread/resume", params, Call::Resume { session, opening, thread });
+                self.call("thread/resume", params, Call::Resume { session, opening, thread, reminder });
             }
             None => self.call("thread/start", params, Call::StartThread { session, opening, welcome }),
         }
@@ -301,7 +302,10 @@ impl Codex {
             (Call::Name { session, opening, thread }, _) => {
                 self.on_thread_open(session, opening, thread, false)
             }
-            (Call::Resume { session, opening, thread }, Ok(answer)) => {
+            (Call::Resume { session, opening, thread, reminder }, Ok(answer)) => {
+                if let Some(reminder) = reminder.filter(|_| self.is_current(&session, opening)) {
+                    self.call("thread/inject_items", told(&thread, &reminder), Call::Plain);
+                }
                 let status = &answer["thread"]["status"];
                 self.on_thread_open(session.clone(), opening, thread, status["type"] == "active");
                 let asked = self.asks.values().any(|ask| ask.session == session);
@@ -379,10 +383,7 @@ impl Codex {
             return;
         };
         let thread: ThreadId = id.into();
-        let content = json!([{"type": "input_text", "text": welcome}]);
-        let item = json!({"type": "message", "role": "developer", "content": content});
-        let params = json!({"threadId": &*thread, "items": [item]});
-        self.call("thread/inject_items", params, Call::Inject { session, opening, thread });
+        self.call("thread/inject_items", told(&thread, welcome), Call::Inject { session, opening, thread });
     }
 
     fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
@@ -558,6 +559,12 @@ fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)], tools: Opt
         }
     }
     params
+}
+
+/// Parameters that put a developer's message into a thread's context, without a turn.
+fn told(thread: &ThreadId, text: &str) -> Value {
+    let content = json!([{"type": "input_text", "text": text}]);
+    json!({"threadId": &**thread, "items": [{"type": "message", "role": "developer", "content": content}]})
 }
 
 /// Whether a thread's status says that a person is asked.

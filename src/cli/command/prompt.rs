@@ -1,0 +1,139 @@
+//! `agentmux prompt NAME TEXT`: the person's own words, before all mail; with `--wait` the answer is printed as it comes.
+//!
+//! **Invariant:** what is printed is of the very turn that took these words, and of no other.
+
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::send::{self, duration};
+use crate::cli::context::Context;
+use crate::cli::print;
+use crate::client::{CallError, Connection, catch_interrupt};
+use crate::model::fault::{Code, Fault};
+use crate::model::limits;
+use crate::protocol::answer::{Sent, Subscribed, Waited};
+use crate::protocol::check::{check_mail, check_name};
+use crate::protocol::request::{Prompt as Request, Until, Watch};
+
+/// Arguments of `prompt`.
+#[derive(Debug, Args)]
+pub struct Prompt {
+    /// The session
+    name: String,
+    /// What to say; `-` reads it from stdin
+    text: String,
+    /// Wait for the turn to end, and print its answer as it comes
+    #[arg(long)]
+    wait: bool,
+    /// How long to wait
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    timeout: Option<u64>,
+    /// Asking again with the same key says nothing twice
+    #[arg(long, value_name = "KEY")]
+    key: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Prompted {
+    session: String,
+    turn_id: Option<String>,
+    /// `completed`, `interrupted`, `failed`, `blocked` or `overloaded`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<String>,
+    /// What the model answered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    id: String,
+}
+
+pub fn run(context: &Context, args: Prompt) -> Result<u8, Fault> {
+    check_name(&args.name)?;
+    let text = if args.text == "-" { send::read_stdin()? } else { args.text };
+    let key = args.key.map_or_else(send::new_key, Ok)?;
+    check_mail(&text, None, Some(&key))?;
+    let mut connection = context.connect()?;
+    // What is said in the turn is heard from before it can begin.
+    let mut events = args.wait.then(|| listen(context, &args.name)).transpose()?;
+    let request = Request { name: args.name.clone(), text, key: Some(key) };
+    catch_interrupt();
+    let params = || crate::client::params(&request);
+    let sent: Sent = context.target.call_again(&mut connection, "session/prompt", None, params)?;
+    let timeout =
+        Duration::from_millis(args.timeout.unwrap_or(limits::WAIT_DEFAULT_MS).min(limits::WAIT_MS_MAX));
+    let deadline = Instant::now() + timeout;
+    let waited =
+        send::wait_for(context, &mut connection, &sent, Until::Consumed, Some(timeout.as_millis() as u64))?;
+    send::not_reached(&waited).map_or(Ok(()), Err)?;
+    let turn = turn_of(&waited);
+    let mut answer =
+        Prompted { session: args.name, turn_id: turn, status: None, text: None, id: sent.id.to_string() };
+    let Some(events) = &mut events else {
+        context.print(&answer, |answer| format!("{}\n", answer.turn_id.as_deref().unwrap_or(&answer.id)));
+        return Ok(0);
+    };
+    let ended = hear(context, events, &mut answer, deadline);
+    if context.json {
+        print::json(&answer);
+    }
+    ended.map(|()| 0)
+}
+
+fn turn_of(waited: &Waited) -> Option<String> {
+    waited.sent.deliveries.first().and_then(|delivery| delivery.turn_id.clone())
+}
+
+/// A connection that is told of what is said in a session.
+fn listen(context: &Context, name: &str) -> Result<Connection, Fault> {
+    let mut connection = context.connect()?;
+    let events = ["item", "turnEnded"].map(str::to_owned).to_vec();
+    let watch = Watch { name: Some(name.to_owned()), events, replay: 0, after: None };
+    let _: Subscribed = connection.call("events/subscribe", &watch)?;
+    Ok(connection)
+}
+
+/// Prints what the model says in the turn, until it ends.
+fn hear(
+    context: &Context,
+    events: &mut Connection,
+    answer: &mut Prompted,
+    deadline: Instant,
+) -> Result<(), Fault> {
+    let name = answer.session.clone();
+    loop {
+        let event = events.next_event_until(Some(deadline)).map_err(|error| {
+            let look = format!("the turn goes on; agentmux look {name}");
+            match error {
+                CallError::TimedOut => Fault::timeout("the turn has not ended in time").hint(look),
+                CallError::Interrupted => Fault::new(Code::Interrupted, "interrupted").hint(look),
+                CallError::Lost { .. } => Fault::timeout("the relay went away while the turn ran").hint(look),
+                other => Fault::from(other),
+            }
+        })?;
+        if event["turnId"].as_str() != answer.turn_id.as_deref() {
+            continue;
+        }
+        if event["event"] == "item" && event["source"] == "model" && event["kind"] == "answer" {
+            let said = event["text"].as_str().unwrap_or_default();
+            let text = answer.text.get_or_insert_default();
+            if !text.is_empty() {
+                text.push_str("\n\n");
+            }
+            text.push_str(said);
+            if !context.json {
+                print::data(&format!("{}\n", print::safe(said)));
+            }
+        }
+        if event["event"] == "turnEnded" {
+            let outcome = event["outcome"].as_str().unwrap_or_default().to_owned();
+            let why = event["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+            answer.status = Some(outcome.clone());
+            return match outcome.as_str() {
+                "completed" => Ok(()),
+                other => Err(Fault::refused(format!("the turn of {name} ended as {other}{why}"))),
+            };
+        }
+    }
+}

@@ -1,0 +1,20 @@
+//! `close`: ends what a session does, asks it for a short summary, and stops it.
+
+use super::super::conn::Ask;
+use super::super::waiting::Wait;
+use super::super::{Core, Step};
+use crate::model::limits;
+use crate::protocol::request::Close;
+
+impl Core {
+    pub(in crate::core) fn request_close(&mut self, step: &mut Step, ask: Ask, close: &Close) {
+        let name = match self.session_named(&close.name) {
+            Ok(name) => name,
+            Err(fault) => return step.refuse(ask, fault),
+        };
+        // A second close joins the first, or hurries it.
+        self.close(step, &name, close.now);
+        let number = self.wait(ask, Wait::Closed { name }, step.now.plus(limits::CLOSE_MS + limits::DOWN_MS));
+        self.evaluate_wait(step, number);
+    }
+}

@@ -1,0 +1,69 @@
+//! `agentmux prompt`: the person's own words, before all mail, with the answer.
+
+use super::support::model::Rule;
+use crate::*;
+
+/// TQ: words of the person go in alone, as they are and before mail that waits, also while mail is held; the answer is printed.
+#[test]
+fn words_of_the_person_go_before_mail_and_the_answer_is_printed() {
+    let team = Team::of(&["reviewer"]);
+    let (house, model) = (&team.house, &team.model);
+    model.script([Rule::user("what is left?").reply("Two tests.\nAnd the docs.")]);
+    let _ = house.run(&["hold", "reviewer"]).ok();
+    let mail = sent_id(&house.run(&["send", "reviewer", "mail that waits", "--priority", "urgent"]).ok());
+    let ran = house.run(&["prompt", "reviewer", "what is left?", "--wait", "--json"]);
+    let answer = versioned(&ran, &["session", "turnId", "status", "text", "id"]);
+    assert_eq!((&answer["session"], &answer["status"]), (&"reviewer".into(), &"completed".into()));
+    assert_eq!(answer["text"], "Two tests.\nAnd the docs.");
+    assert!(answer["turnId"].as_str().is_some_and(is_id), "{answer}");
+    assert!(
+        model.user_texts().contains(&"what is left?".to_owned()),
+        "without an envelope: {:?}",
+        model.user_texts()
+    );
+    assert_eq!(state(house, &mail), "queued");
+    let people = house.run_with_stdin(&["prompt", "reviewer", "-", "--wait"], "what is left?").ok();
+    assert_eq!(people.stdout, "Two tests.\nAnd the docs.\n");
+    let look = house.run(&["look", "reviewer", "--json"]).ok().json();
+    assert_eq!(look["items"][0]["source"], "prompt", "{look}");
+    let _ = house.run(&["release", "reviewer"]).ok();
+    read_once(model, "mail that waits");
+}
+
+#[test]
+fn without_wait_it_returns_with_the_turn() {
+    let team = Team::of(&["reviewer"]);
+    let (house, model) = (&team.house, &team.model);
+    model.script([Rule::user("think").reply("done").held_by("thinking")]);
+    let ran = house.run(&["prompt", "reviewer", "think", "--json"]);
+    let answer = versioned(&ran, &["session", "turnId", "id"]);
+    assert!(answer["turnId"].as_str().is_some_and(is_id), "{answer}");
+    assert_eq!(session(house, "reviewer")["state"], "busy");
+    let late = house.run(&["prompt", "reviewer", "and then?", "--wait", "--timeout", "200ms"]).fails(4);
+    assert!(late.stderr.contains("do not send it again"), "{}", late.evidence());
+    model.release("thinking");
+    read_once(model, "and then?");
+}
+
+#[test]
+fn a_turn_that_fails_is_no_success() {
+    let team = Team::of(&["reviewer"]);
+    team.model.script([Rule::user("fail").fail("invalid_prompt", "that was wrong")]);
+    let ran = team.house.run(&["prompt", "reviewer", "fail", "--wait", "--json"]);
+    assert_eq!(ran.code, 1, "{}", ran.evidence());
+    assert!(ran.stdout.contains("\"status\":\"failed\""), "{}", ran.evidence());
+    assert!(ran.stderr.contains("ended as failed: that was wrong"), "{}", ran.evidence());
+}
+
+/// Users 6: mail and agents prompt nobody.
+#[test]
+fn only_the_operator_prompts_and_only_what_runs() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let _ = refused_json(house.run(&["prompt", "nobody", "x", "--json"]), 3, "not_found");
+    let text = refused(house.run(&["prompt", "reviewer", "x"]), 1);
+    assert!(text.contains("reviewer is stopped") && text.contains("agentmux up reviewer"), "{text}");
+    let _ = refused(agent(house, &["prompt", "reviewer", "x"]).run(), 1);
+    let nowhere = House::new();
+    let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["prompt", "reviewer", ""])), 2);
+}
