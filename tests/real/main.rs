@@ -7,6 +7,7 @@
 mod support;
 
 mod approvals;
+mod attacks;
 mod crash;
 mod disk;
 mod failures;
