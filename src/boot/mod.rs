@@ -16,4 +16,5 @@ pub mod program;
 pub mod project;
 pub mod spawn;
 pub mod statedir;
+pub mod terminal;
 pub mod tracer;

@@ -27,6 +27,8 @@ pub const RELAY_LOCK: &str = "relay.lock";
 pub const SPAWN_LOCK: &str = "spawn.lock";
 /// The store.
 pub const STORE: &str = "mail.db";
+/// The lock of whoever arranges panes.
+pub const PANES_LOCK: &str = "panes.lock";
 /// The relay's log.
 pub const LOG: &str = "relay.log";
 /// The file that remembers the project's root and how it was found.

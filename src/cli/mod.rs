@@ -6,6 +6,7 @@
 mod args;
 mod command;
 mod context;
+mod happening;
 mod print;
 
 use std::process::ExitCode;

@@ -108,6 +108,15 @@ pub fn state(state: SessionState, color: bool) -> String {
     if color { format!("\x1b[{code}m{}\x1b[0m", state.as_str()) } else { state.as_str().to_owned() }
 }
 
+/// A large count for people, such as `12.3k`.
+pub fn count(count: i64) -> String {
+    match count {
+        ..1_000 => count.to_string(),
+        1_000..1_000_000 => format!("{}.{}k", count / 1_000, count % 1_000 / 100),
+        _ => format!("{}.{}M", count / 1_000_000, count % 1_000_000 / 100_000),
+    }
+}
+
 /// A moment for people: without the milliseconds.
 pub fn moment(at: Millis) -> String {
     at.rfc3339_seconds()

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::start::interrupted;
 use crate::boot::environment;
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -48,6 +49,9 @@ pub struct Connection {
     stream: UnixStream,
     lines: Lines,
     last_id: i64,
+    /// For how long an answer is waited for when the person has pressed ^C: mail may have been accepted, and its id is wanted.
+    last_word: Duration,
+    interrupted_at: Option<Instant>,
     /// The relay's process, as it says.
     pub relay_pid: u32,
     /// Its answer to hello; there is none before.
@@ -153,8 +157,16 @@ impl Connection {
     ) -> Result<Connection, CallError> {
         check_peer(&stream).map_err(CallError::Refused)?;
         let lines = Lines::new(limits::CLIENT_OUT_BYTES_MAX);
-        let mut connection =
-            Connection { stream, lines, last_id: 0, relay_pid: 0, welcome: None, stopping: false };
+        let mut connection = Connection {
+            stream,
+            lines,
+            last_id: 0,
+            last_word: Duration::ZERO,
+            interrupted_at: None,
+            relay_pid: 0,
+            welcome: None,
+            stopping: false,
+        };
         let hello = Hello {
             client: speaker.client.to_owned(),
             version: VERSION.to_owned(),
@@ -194,6 +206,8 @@ impl Connection {
         params: &impl Serialize,
         deadline: Option<Instant>,
     ) -> Result<T, CallError> {
+        let is_mail = ["mail/send", "mail/reply"].contains(&method);
+        self.last_word = Duration::from_millis(if is_mail { limits::LAST_WORD_MS } else { 0 });
         self.last_id += 1;
         let id = Id::Number(self.last_id);
         let line = rpc::request(&id, method, params);
@@ -213,6 +227,19 @@ impl Connection {
         }
     }
 
+    /// Waits for the next notification: its method and parameters.
+    ///
+    /// # Errors
+    /// `Lost` when the relay goes away, `TimedOut` when nothing has come by the deadline.
+    pub fn next_notice(&mut self, deadline: Option<Instant>) -> Result<(String, Value), CallError> {
+        loop {
+            if let Message::Notification { method, params } = self.next_message(deadline)? {
+                self.stopping |= method == "relay/stopping";
+                return Ok((method, params));
+            }
+        }
+    }
+
     /// Waits for the next notification; `None` when the connection has ended.
     pub fn next_notification(&mut self) -> Option<String> {
         loop {
@@ -223,6 +250,19 @@ impl Connection {
                 }
                 Ok(_) => {}
                 Err(_) => return None,
+            }
+        }
+    }
+
+    /// Waits for the next event that this connection has subscribed to.
+    ///
+    /// # Errors
+    /// `Lost` when the relay goes away; what it refuses.
+    pub fn next_event(&mut self) -> Result<Value, CallError> {
+        loop {
+            let (method, params) = self.next_notice(None)?;
+            if method == "event" {
+                return Ok(params);
             }
         }
     }
@@ -238,9 +278,12 @@ impl Connection {
                     Err(_) => return Err(unaddressed(line)),
                 }
             }
-            if crate::client::start::interrupted() {
+            let given_up_at =
+                interrupted().then(|| *self.interrupted_at.get_or_insert_with(Instant::now) + self.last_word);
+            if given_up_at.is_some_and(|at| at <= Instant::now()) {
                 return Err(CallError::Interrupted);
             }
+            let deadline = deadline.into_iter().chain(given_up_at).min();
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(CallError::TimedOut);

@@ -5,8 +5,10 @@
 
 mod connection;
 pub mod doctor;
+pub mod install;
 pub mod selftest;
 mod start;
+pub mod tmux;
 
 pub use connection::{CallError, Connection, Speaker};
-pub use start::{Reached, Target, catch_interrupt, params};
+pub use start::{Reached, Target, catch_interrupt, own_program, params};

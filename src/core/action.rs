@@ -9,6 +9,7 @@ use super::record::DeliveryId;
 use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
+use crate::model::happening::Happening;
 use crate::model::id::{ClaimId, ConnId, MailId, Nonce, TurnId};
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, ChildInfo, SessionDetails, SessionInfo};
@@ -50,6 +51,26 @@ pub enum Action {
         conn: ConnId,
         /// What happened.
         event: Event,
+    },
+    /// Tell those who watch.
+    Tell(Box<Happening>),
+    /// Let a client watch.
+    Watch {
+        /// On which connection.
+        conn: ConnId,
+        /// Which request.
+        id: Id,
+        /// What.
+        watching: Watching,
+    },
+    /// Answer with the history, and let the client watch what follows if it wants to.
+    Log {
+        /// On which connection.
+        conn: ConnId,
+        /// Which request.
+        id: Id,
+        /// What.
+        logging: Logging,
     },
     /// Close a connection once what it is owed is written.
     Close {
@@ -163,6 +184,44 @@ pub enum Event {
         /// The session.
         session: Name,
     },
+}
+
+/// What somebody wants to be told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Watching {
+    /// Only what concerns this name.
+    pub session: Option<Name>,
+    /// Only these words; all without any.
+    pub events: Vec<String>,
+    /// From where on.
+    pub begin: Begin,
+}
+
+/// From where on somebody watches.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// From so many happenings ago.
+    Replay(u32),
+    /// From the one after this.
+    After {
+        /// The relay that numbered it.
+        stream: String,
+        /// Its number.
+        seq: u64,
+    },
+}
+
+/// Which part of the history somebody wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logging {
+    /// Only what concerns this name.
+    pub session: Option<Name>,
+    /// Only what happened since then.
+    pub since: Option<Millis>,
+    /// How many, the last ones.
+    pub limit: u32,
+    /// Whether to go on with what happens.
+    pub follow: bool,
 }
 
 /// A read-only question, authorised by the core and answered from the store after the commit.

@@ -19,6 +19,7 @@ use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::ChildEvent;
 use crate::model::clock::Millis;
+use crate::model::happening::What;
 use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
@@ -91,6 +92,8 @@ impl Children {
 impl Core {
     pub(super) fn handle_started(&mut self, step: &mut Step, survivors: &[Survivor]) {
         let now = step.now;
+        let (pid, version) = (self.settings.pid, crate::protocol::VERSION.to_owned());
+        self.tell(step, What::RelayStarted { pid, version });
         for name in self.ledger.sessions.keys() {
             self.sessions.insert(name.clone(), super::session::Running::new(now));
         }
@@ -360,6 +363,13 @@ impl Core {
             ChildEvent::SkillsListed { session, names } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.skills = names.into_iter().take(limits::SKILLS_MAX).collect();
+                }
+            }
+            // Told to those who watch; nothing else follows from it.
+            ChildEvent::ItemDone { .. } => {}
+            ChildEvent::TokensUsed { session, tokens } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.tokens = Some(tokens);
                 }
             }
             ChildEvent::ItemsRead { token, items } => self.waiting_got_items(step, token, items),

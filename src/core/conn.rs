@@ -96,6 +96,7 @@ impl Core {
         let Some(known) = self.conns.remove(&conn) else { return };
         if let Some(attached) = known.attached {
             self.touch(&attached);
+            self.tell_panes(step, &attached, false);
         }
         if let Some(reader) = known.identity {
             let why = "its reader went away without a word";
@@ -195,6 +196,8 @@ impl Core {
             Request::Discard(discard) => self.request_discard(step, ask, &discard, resolved),
             Request::Wait(wait) => self.request_wait(step, ask, &identity, &wait, resolved),
             Request::Look(look) => self.request_look(step, ask, &look),
+            Request::Watch(watch) => self.request_watch(step, ask, &watch),
+            Request::Log(log) => self.request_log(step, ask, &log),
             Request::Approvals => self.request_approvals(step, ask),
             Request::SettleApproval(settle) => self.request_settle(step, ask, settle, resolved),
             Request::Attach(one) => self.request_attach(step, ask, &one.name),

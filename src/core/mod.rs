@@ -20,6 +20,7 @@ mod brake;
 mod child;
 mod conn;
 mod deliver;
+mod events;
 mod evidence;
 mod hold;
 mod identity;
@@ -178,7 +179,7 @@ impl Core {
             }
             Input::ChildSpawned { nonce, pid } => self.handle_child_spawned(&mut step, nonce, pid),
             Input::ChildNotSpawned { nonce, why } => self.handle_child_not_spawned(&mut step, nonce, &why),
-            Input::Child { nonce, event } => self.handle_child_event(&mut step, nonce, event),
+            Input::Child { nonce, event } => self.hear_child(&mut step, nonce, event),
             Input::ChildLost { nonce, why } => self.handle_child_lost(&mut step, nonce, &why),
             Input::ChildExited { nonce, why } => self.handle_child_exited(&mut step, nonce, &why),
             Input::Rendered { claim, note } => {
@@ -277,8 +278,12 @@ impl Core {
 
     /// Stores a record: applied to the ledger here, to the transaction by the shell.
     fn record(&mut self, step: &mut Step, record: Record) {
+        let told = self.told_of(&record);
         self.ledger.apply(&record);
         step.records.push(record);
+        for (at, what) in told {
+            self.tell_at(step, at, what);
+        }
     }
 
     /// Marks a session to be looked at before `handle` returns.

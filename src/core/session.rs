@@ -17,7 +17,7 @@ use super::action::Action;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::{ChildCommand, ToolServer, ToolsState};
+use crate::model::child::{ChildCommand, Tokens, ToolServer, ToolsState};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use crate::model::limits;
@@ -46,6 +46,10 @@ pub(super) struct Running {
     pub busy: bool,
     /// That turn, once its id is known.
     pub turn: Option<TurnId>,
+    /// Since when that turn is known.
+    pub turn_since: Option<Millis>,
+    /// What its thread has cost so far, once its child has said.
+    pub tokens: Option<Tokens>,
     /// Whether tools run in that turn, so that its model is not streaming.
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
@@ -102,6 +106,8 @@ impl Running {
             reason: None,
             busy: false,
             turn: None,
+            turn_since: None,
+            tokens: None,
             at_boundary: false,
             interrupting: None,
             ended_turn: None,
@@ -187,7 +193,7 @@ impl Core {
             },
             (Phase::Closing, _) | (Phase::Stopped, false) | (Phase::Failed, true) => {}
         }
-        self.note_shown_state(step.now, name);
+        self.note_shown_state(step, name);
     }
 
     /// Stores what is wanted of a session, before anything acts on it.
@@ -404,16 +410,16 @@ impl Core {
         }
     }
 
-    pub(super) fn note_shown_state(&mut self, now: Millis, name: &Name) {
+    pub(super) fn note_shown_state(&mut self, step: &mut Step, name: &Name) {
         let state = self.shown_state(name);
-        if let Some(running) = self.sessions.get_mut(name)
-            && running.shown.0 != state
-        {
-            running.shown = (state, now);
-            if state == SessionState::Failed && running.woken {
-                self.touch_sleepers();
-            }
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.shown.0 != state) else {
+            return;
+        };
+        let (before, _) = std::mem::replace(&mut running.shown, (state, step.now));
+        if state == SessionState::Failed && running.woken {
+            self.touch_sleepers();
         }
+        self.tell_state(step, name, before, state);
     }
 }
 

@@ -10,6 +10,7 @@ use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
+use crate::model::happening::What;
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, NamedState, States};
@@ -47,6 +48,7 @@ impl Core {
             return step.refuse(ask, Fault::busy("replace refused: the relay is stopping"));
         }
         self.stop = Some(Stop { until: step.now, asks: Vec::new(), exited: true, replaced: true });
+        self.tell(step, What::RelayLeaving { why: "a newer one takes over".to_owned() });
         let states = self.named_states(&self.sessions.keys().cloned().collect::<Vec<Name>>());
         step.reply(ask, Answer::States(States { sessions: states }));
         step.act(Action::Exit);
@@ -64,6 +66,7 @@ impl Core {
             stop.until = stop.until.min(until);
         } else {
             self.stop = Some(Stop { until, asks: Vec::new(), exited: false, replaced: false });
+            self.tell(step, What::RelayLeaving { why: why.to_owned() });
             self.notify_all(step, &Event::Stopping);
             self.refuse_all_waiting(
                 step,

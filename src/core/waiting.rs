@@ -243,7 +243,13 @@ impl Core {
         match (outcome, entry.wait) {
             (Ok(Answer::Attach(attached)), Wait::Attach { name }) => {
                 if let Some(conn) = self.conns.get_mut(&entry.ask.conn) {
-                    conn.attached = Some(name);
+                    let before = conn.attached.replace(name.clone());
+                    if before.as_ref() != Some(&name) {
+                        self.tell_panes(step, &name, true);
+                    }
+                    if let Some(before) = before.filter(|before| *before != name) {
+                        self.tell_panes(step, &before, false);
+                    }
                 }
                 step.reply(entry.ask, Answer::Attach(attached));
             }

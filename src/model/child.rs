@@ -282,6 +282,22 @@ pub enum ChildEvent {
         /// Their names.
         names: Vec<String>,
     },
+    /// Something was said or done inside a turn, whole.
+    ItemDone {
+        /// The session.
+        session: Name,
+        /// The turn, if the child says.
+        turn: Option<TurnId>,
+        /// What.
+        item: Item,
+    },
+    /// What a thread has cost so far.
+    TokensUsed {
+        /// The session.
+        session: Name,
+        /// The counts.
+        tokens: Tokens,
+    },
     /// The answer to [`ChildCommand::ReadItems`].
     ItemsRead {
         /// Who asked.
@@ -310,6 +326,8 @@ impl ChildEvent {
             | ChildEvent::HistoryUnread { session, .. }
             | ChildEvent::ThreadIdle { session }
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
+            | ChildEvent::ItemDone { session, .. }
+            | ChildEvent::TokensUsed { session, .. }
             | ChildEvent::OwnTools { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),
             ChildEvent::Ready { .. }
@@ -319,6 +337,27 @@ impl ChildEvent {
             | ChildEvent::ItemsRead { .. } => None,
         }
     }
+}
+
+/// What a thread has cost so far, as its child counts it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Tokens {
+    /// All of them.
+    pub total: i64,
+    /// Read by the model.
+    pub input: i64,
+    /// Of those, from its cache.
+    pub cached_input: i64,
+    /// Written by the model.
+    pub output: i64,
+    /// Of those, not shown.
+    pub reasoning_output: i64,
+    /// In the last request and its answer: how full the model's context is.
+    pub in_context: i64,
+    /// What fits into that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub context_window: Option<i64>,
 }
 
 /// Where the program that gives a thread our own tools stands.
@@ -398,7 +437,7 @@ pub struct Item {
     pub at: Option<super::clock::Millis>,
     /// What it is: `message`, `answer`, `command`, `change`, `tool`, or the child's own word.
     pub kind: String,
-    /// Where it comes from: `mail`, `operator`, `prompt`, `agent`.
+    /// Where it comes from: `mail`, `operator`, `prompt`, `model`, `tool`.
     pub source: String,
     /// Its text.
     pub text: String,

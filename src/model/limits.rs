@@ -139,6 +139,8 @@ pub const RETRY_MS_MIN: i64 = 200;
 pub const RETRY_MS_MAX: i64 = 30_000;
 /// A session whose account cannot run now (usage limit, authentication) is tried again after this.
 pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
+/// How long a command that was interrupted while it sent mail waits for the relay's word about that mail.
+pub const LAST_WORD_MS: u64 = 2_000;
 /// Default of `approval_timeout`: how long an approval waits for a person before it is declined.
 pub const APPROVAL_MS: i64 = 10 * 60 * 1_000;
 /// How long a question about approvals waits for a new relay to hear from the child what is still asked.
@@ -205,6 +207,18 @@ pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CHILD_MESSAGES_PER_LAP: usize = 256;
 /// Bytes of one item's text that `look` shows.
 pub const LOOK_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Happenings that are kept in memory for those who watch, and their bytes, about.
+pub const FEED_HAPPENINGS_MAX: usize = 2_048;
+/// See [`FEED_HAPPENINGS_MAX`].
+pub const FEED_BYTES_MAX: usize = 1024 * 1024;
+/// Connections that watch at once.
+pub const WATCHERS_MAX: usize = 1_024;
+/// A watcher that has left this much unread is told more when it has read.
+pub const WATCH_OUT_BYTES_MAX: usize = 64 * 1024;
+/// Steps of mail that a history of one name looks at, from the last one back.
+pub const LOG_STEPS_LOOKED_AT_MAX: i64 = 20_000;
+/// Bytes of one text in a history.
+pub const LOG_TEXT_BYTES_MAX: usize = 2_000;
 /// Items that `look` shows at most.
 pub const LOOK_ITEMS_MAX: u32 = 500;
 /// A page of the child's history, when we look for claims.
@@ -227,6 +241,23 @@ pub const LIST_ROWS_DEFAULT: u32 = 50;
 /// Rows of one listing at most.
 pub const LIST_ROWS_MAX: u32 = 1_000;
 
+/// Panes of one tmux window; more sessions get another window.
+pub const PANES_PER_WINDOW: usize = 9;
+/// Times that tmux is asked again when the server before has just ended.
+pub const TMUX_TRIES: u32 = 5;
+/// How often `down` looks whether the last panes have ended, and the pause between.
+pub const PANES_END_LOOKS: u32 = 40;
+/// See [`PANES_END_LOOKS`].
+pub const PANES_END_LOOK_MS: u64 = 50;
+/// Codex's screen gives up reconnecting after 120 s; when its child was away for nearly as long it is started again.
+pub const SCREEN_PATIENCE_MS: u64 = 110_000;
+/// A screen that has lived this long was a good one: the next failure is the first again.
+pub const SCREEN_STEADY_MS: u64 = 60_000;
+/// A pane shows its state when nothing more has come for this long.
+pub const PANE_SETTLE_MS: u64 = 30;
+/// Events that a pane reads at most before it shows its state.
+pub const PANE_EVENTS_AT_ONCE: u32 = 100;
+
 const _: () =
     assert!(BODY_BYTES_MAX * 6 + 64 * 1024 <= REQUEST_LINE_BYTES_MAX, "an escaped body fits a line");
 const _: () = assert!(BODY_BYTES_MAX + 32 * 1024 <= TURN_CHARS_MAX, "a body and its envelope fit one turn");
@@ -238,6 +269,12 @@ const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
 const _: () =
     assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");
+const _: () =
+    assert!(LIST_ROWS_MAX as usize * LOG_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a history fits one answer");
+const _: () = assert!(
+    WATCH_OUT_BYTES_MAX + FEED_BYTES_MAX <= CLIENT_OUT_BYTES_MAX,
+    "a watcher is never closed for being slow"
+);
 const _: () = assert!(TOOL_WAIT_MS + TOOL_HANG_MS < 50_000);
 const _: () = assert!(START_MS_MIN <= START_MS && START_MS <= START_MS_MAX);
 const _: () = assert!(RELAY_LOCK_MS < START_MS, "a starter hears why its relay gave up waiting");

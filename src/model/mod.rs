@@ -7,6 +7,7 @@
 pub mod child;
 pub mod clock;
 pub mod fault;
+pub mod happening;
 pub mod hash;
 pub mod id;
 pub mod limits;

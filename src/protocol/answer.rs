@@ -6,8 +6,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::child::{Capabilities, Item};
+use crate::model::child::{Capabilities, Item, Tokens};
 use crate::model::clock::Millis;
+use crate::model::happening::Happening;
 use crate::model::id::MailId;
 use crate::model::mail::{DeliveryState, FromKind, Priority};
 use crate::model::name::{BundleName, Name};
@@ -88,6 +89,12 @@ pub struct SessionInfo {
     pub thread_id: Option<String>,
     /// The turn that runs.
     pub turn_id: Option<String>,
+    /// For how long the relay has known of that turn.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub turn_age_ms: Option<i64>,
+    /// What its thread has cost so far, once its child has said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokens: Option<Box<Tokens>>,
     /// Mails that have not reached it.
     pub pending: u64,
     /// Age of the oldest of them.
@@ -500,6 +507,22 @@ pub struct Looked {
     pub session: Name,
     /// Its last items, oldest first.
     pub items: Vec<Item>,
+}
+
+/// The answer to `events/subscribe`; events follow as notifications.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Subscribed {
+    /// The relay's stream.
+    pub stream: String,
+    /// The number of the event before the first that follows.
+    pub seq: u64,
+}
+
+/// The answer to `events/log`, oldest first.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct History {
+    /// What happened.
+    pub events: Vec<Happening>,
 }
 
 /// The answer to `session/attach`: what a pane needs.

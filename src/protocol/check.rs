@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::request::Spawn;
 use crate::model::fault::{Code, Fault};
+use crate::model::happening;
 use crate::model::limits;
 use crate::model::name::Name;
 
@@ -53,6 +54,19 @@ pub fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
         return Err(Fault::usage("reason refused: it contains control or text-direction characters"));
     }
     check_size("reason", reason, limits::REASON_BYTES_MAX)
+}
+
+/// Checks the words of events that somebody wants to be told.
+///
+/// # Errors
+/// `usage` for a word that there is not.
+pub fn check_events(words: &[String]) -> Result<(), Fault> {
+    let Some(word) = words.iter().find(|word| !happening::WORDS.contains(&word.as_str())) else {
+        return Ok(());
+    };
+    let word: String = word.chars().take(40).collect();
+    let hint = format!("there are: {}", happening::WORDS.join(", "));
+    Err(Fault::usage(format!("watch refused: no event `{word}`")).hint(hint))
 }
 
 /// Checks what a search asks for; clients call it too.

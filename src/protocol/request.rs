@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check::{
-    Groups, check_mail, check_name, check_reason, check_recipient, check_search, check_spawn,
+    Groups, check_events, check_mail, check_name, check_reason, check_recipient, check_search, check_spawn,
 };
 use crate::model::fault::Fault;
 use crate::model::limits;
@@ -44,6 +44,8 @@ pub enum Request {
     Hold(Hold),
     Release(Release),
     Look(Look),
+    Watch(Watch),
+    Log(Log),
     Approvals,
     SettleApproval(SettleApproval),
     Attach(One),
@@ -322,6 +324,50 @@ pub struct Look {
     pub limit: u32,
 }
 
+/// `events/subscribe`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Watch {
+    /// Only what concerns this session, or `operator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only these events; all without any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<String>,
+    /// How many past events first, at most.
+    #[serde(default)]
+    pub replay: u32,
+    /// Go on after this one, in place of `replay`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub after: Option<Place>,
+}
+
+/// A place in the stream of events.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Place {
+    /// The relay's stream.
+    pub stream: String,
+    /// The number of an event in it.
+    pub seq: u64,
+}
+
+/// `events/log`.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Log {
+    /// Only what concerns this session, or `operator`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Only what happened in the last so many milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since_ms: Option<u64>,
+    /// How many, the last ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<u32>,
+    /// Whether to go on with what happens.
+    #[serde(default)]
+    pub follow: bool,
+}
+
 /// `approval/settle`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SettleApproval {
@@ -373,6 +419,8 @@ impl Request {
             "session/remove" => Request::Remove(read(method, params)?),
             "session/list" => Request::List,
             "session/look" => Request::Look(read(method, params)?),
+            "events/subscribe" => Request::Watch(read(method, params)?),
+            "events/log" => Request::Log(read(method, params)?),
             "approval/list" => Request::Approvals,
             "approval/settle" => Request::SettleApproval(read(method, params)?),
             "session/show" => Request::Show(read(method, params)?),
@@ -416,6 +464,8 @@ impl Request {
             Request::Remove(_) => "session/remove",
             Request::List => "session/list",
             Request::Look(_) => "session/look",
+            Request::Watch(_) => "events/subscribe",
+            Request::Log(_) => "events/log",
             Request::Approvals => "approval/list",
             Request::SettleApproval(_) => "approval/settle",
             Request::Show(_) => "session/show",
@@ -485,6 +535,11 @@ impl Request {
             }
             Request::Remove(one) | Request::Attach(one) | Request::Show(one) => check_name(&one.name)?,
             Request::Look(look) => check_name(&look.name)?,
+            Request::Watch(watch) => {
+                watch.name.iter().try_for_each(|name| check_name(name))?;
+                check_events(&watch.events)?;
+            }
+            Request::Log(Log { name: Some(name), .. }) => check_name(name)?,
             Request::SettleApproval(settle) => check_reason(settle.reason.as_deref())?,
             Request::Hold(hold) => check_name(&hold.name)?,
             Request::Search(search) => check_search(&search.text)?,

@@ -186,6 +186,15 @@ impl Clients {
         }
     }
 
+    /// Whether a watcher has read enough to be told more.
+    pub fn has_room(&self, conn: ConnId) -> bool {
+        self.all.get(&conn).is_some_and(|client| {
+            client.is_heard()
+                && !client.gone
+                && client.out.len() - client.written < limits::WATCH_OUT_BYTES_MAX
+        })
+    }
+
     /// Closes a connection once what it is owed is written.
     pub fn close(&mut self, conn: ConnId) {
         if let Some(client) = self.all.get_mut(&conn) {

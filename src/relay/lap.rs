@@ -19,6 +19,7 @@ use super::child::{Children, Source};
 use super::clients::{Asked, Clients, turned_away};
 use super::clock::Clock;
 use super::entropy::Entropy;
+use super::feed::Feed;
 use super::names::Names;
 use super::perform::Facts;
 use super::upkeep::Upkeep;
@@ -75,6 +76,8 @@ pub struct Relay {
     pub(super) disk_low: Option<bool>,
     /// What is done between laps.
     pub(super) upkeep: Upkeep,
+    /// What happened, for those who watch.
+    pub(super) feed: Feed,
     /// A descriptor kept for turning a client away when there are no others.
     pub(super) spare: Option<std::fs::File>,
 }
@@ -142,6 +145,7 @@ impl Relay {
             || !self.inputs.is_empty()
             || self.clients.has_unread()
             || self.children.has_unread()
+            || self.feed.is_due(&self.clients)
         {
             return Some(Duration::ZERO);
         }
@@ -224,7 +228,10 @@ impl Relay {
         }
         self.names.settle(&self.dir, &self.core);
         self.upkeep(now);
+        self.begin_watches();
+        self.feed.pump(&mut self.clients);
         for conn in self.clients.flush(self.poll.registry(), self.clock.now()) {
+            self.feed.forget(conn);
             self.inputs.push(Input::ConnClosed { conn });
         }
         Ok(())

@@ -6,6 +6,7 @@ mod child;
 mod clients;
 mod clock;
 mod entropy;
+mod feed;
 mod lap;
 mod link;
 mod logfile;

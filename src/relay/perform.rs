@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::child::DIRECTORY;
+use super::feed::Fresh;
 use super::lap::Relay;
 use super::resolve::environment_file;
 use super::upkeep::Search;
@@ -49,6 +50,9 @@ impl Relay {
             }
             Action::Query { conn, id, query } => self.query(conn, &id, query),
             Action::Notify { conn, event } => self.clients.notify(conn, &notice(&event)),
+            Action::Tell(happening) => self.feed.push(*happening),
+            Action::Watch { conn, id, watching } => self.feed.begin(conn, id, Fresh::Watch(watching)),
+            Action::Log { conn, id, logging } => self.feed.begin(conn, id, Fresh::Log(logging)),
             Action::Close { conn } => self.clients.close(conn),
             Action::SpawnChild { nonce, slot, program, environment_of } => {
                 self.spawn_child(nonce, slot, &program, &environment_of);

@@ -21,6 +21,7 @@ use super::child::Children;
 use super::clients::Clients;
 use super::clock::Clock;
 use super::entropy::Entropy;
+use super::feed::Feed;
 use super::lap::{Fatal, Relay};
 use super::names::{self, Names};
 use super::perform::Facts;
@@ -165,6 +166,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         watch: None,
         disk_low: None,
         upkeep: Upkeep::default(),
+        feed: Feed::new(std::process::id(), started_at),
         spare: std::fs::File::open("/dev/null").ok(),
     };
     relay.register().map_err(failed)?;

@@ -9,6 +9,7 @@
 //! Deliberately absent: decisions. Records are written as they are.
 
 mod apply;
+mod history;
 mod load;
 mod lookup;
 mod query;

@@ -4,10 +4,10 @@
 
 use rusqlite::Connection;
 
-/// One step per version. The first makes the tables of version 1; the second prepares for holding,
-/// brakes, reviving and search, and no longer keeps the acceptance of a mail as a step; the third gives approvals an id to type
-/// and names who settled them; the fourth lets a session have a child of its own, and skills in its mail;
-/// the fifth keeps the hashes of tokens, and the names of outside agents.
+/// One step per version. The first makes the tables of version 1. Then: holding, brakes, reviving and search, and the acceptance of
+/// a mail is no longer kept as a step; approvals get an id to type, and who settled them; a session may have a child of its own, and
+/// skills in its mail; the history can be read from its end; the hashes of tokens
+/// and the names of outside agents are kept.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -72,6 +72,11 @@ CREATE INDEX approvals_by_id ON approvals (id);
 ", "
 ALTER TABLE sessions ADD COLUMN isolated INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE sessions ADD COLUMN skills_in_mail INTEGER NOT NULL DEFAULT 0;
+", "
+CREATE INDEX approvals_by_asked ON approvals (asked_at);
+CREATE INDEX approvals_by_settled ON approvals (settled_at);
+CREATE INDEX children_by_since ON children (since);
+CREATE INDEX children_by_ended ON children (ended_at);
 ", "
 CREATE TABLE tokens (
     row INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, child BLOB NOT NULL, hash BLOB NOT NULL, used INTEGER NOT NULL DEFAULT 0

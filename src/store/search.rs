@@ -74,6 +74,7 @@ impl Store {
     /// When SQLite fails.
     pub fn forget_finished(&mut self, before: Millis) -> Result<usize, StoreError> {
         let is_old = "SELECT 1 FROM mails WHERE id < ?1 LIMIT 1";
+        Store::forget_history(&self.db, before)?;
         if !self.db.prepare_cached(is_old)?.exists([first_id(before)])? {
             return Ok(0);
         }

@@ -28,6 +28,35 @@ fn a_relay_without_sessions_lists_none() {
     assert_eq!(house.run(&["list"]).ok().stdout, "no sessions; create one: agentmux spawn NAME\n");
 }
 
+/// users 24: how old the turn is while it runs, and what the thread has cost once the child has said.
+#[test]
+fn the_age_of_the_turn_and_the_tokens_are_listed() {
+    let team = Team::of(&["reviewer"]);
+    team.model.script([support::Rule::user("hold").reply("done").held_by("gate")]);
+    let idle = session(&team.house, "reviewer");
+    assert!(idle.get("turnAgeMs").is_none(), "{idle}");
+    let _ = team.house.run(&["send", "reviewer", "hold", "--wait"]).ok();
+    let busy = session(&team.house, "reviewer");
+    assert!(busy["turnAgeMs"].as_i64().is_some_and(|ms| (0..60_000).contains(&ms)), "{busy}");
+    team.model.release("gate");
+    wait_until_idle(&team.house, "reviewer");
+    let idle = session(&team.house, "reviewer");
+    assert!(idle.get("turnAgeMs").is_none(), "{idle}");
+    let tokens = &idle["tokens"];
+    assert_eq!(
+        (&tokens["total"], &tokens["input"], &tokens["output"]),
+        (&15.into(), &10.into(), &5.into()),
+        "{idle}"
+    );
+    has_keys(tokens, &["cachedInput", "reasoningOutput", "inContext"]);
+    let ran = team.house.run(&["list"]).ok();
+    assert!(
+        ran.stdout.starts_with("NAME      STATE  SINCE") && ran.stdout.contains("  15  "),
+        "{}",
+        ran.evidence()
+    );
+}
+
 #[test]
 fn each_session_is_listed_by_name_with_what_waits_for_it() {
     let team = Team::of(&["reviewer", "lead"]);

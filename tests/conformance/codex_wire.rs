@@ -41,7 +41,9 @@ impl Pair {
     }
 
     fn events(&mut self) -> Vec<ChildEvent> {
-        std::iter::from_fn(|| self.codex.next_event()).collect()
+        std::iter::from_fn(|| self.codex.next_event())
+            .filter(|event| !matches!(event, ChildEvent::ItemDone { .. }))
+            .collect()
     }
 }
 

@@ -108,6 +108,21 @@ fn a_thread_that_is_not_open_has_no_history_to_read() {
     });
 }
 
+/// users 24: those who watch hear what is said and done when it is whole, with the same words as `look`.
+#[test]
+fn items_are_told_as_they_are_done() {
+    Bench::each_open(|mut bench, thread| {
+        bench.take_items();
+        bench.command(turn(claim(1)));
+        bench.fake.person_types(&thread, true);
+        bench.run();
+        let told: Vec<(String, String)> =
+            bench.take_items().into_iter().map(|item| (item.kind, item.source)).collect();
+        let wanted = ["mail", "operator"].map(|source| ("message".to_owned(), source.to_owned()));
+        assert_eq!(told, wanted);
+    });
+}
+
 /// A person sees who said what, oldest first.
 #[test]
 fn items_are_readable_and_say_where_they_come_from() {

@@ -4,7 +4,7 @@
 
 use std::fmt::Debug;
 
-use agentmux::model::child::{ChildCommand, ChildEvent, TurnOutcome};
+use agentmux::model::child::{ChildCommand, ChildEvent, Item, TurnOutcome};
 use agentmux::model::id::{ClaimId, Mint, ThreadId};
 use agentmux::model::name::Name;
 use agentmux::model::session::ThreadSetup;
@@ -193,13 +193,33 @@ impl Bench {
         }
     }
 
-    /// The events so far, without the skills, which come when they come.
+    /// The events so far, without the skills, which come when they come, and without what only those who watch hear.
     pub fn take(&mut self) -> Vec<ChildEvent> {
         self.collect();
         let mut events = std::mem::take(&mut self.events);
-        events.retain(|event| !matches!(event, ChildEvent::SkillsListed { .. }));
+        events.retain(|event| !is_beside(event));
         events
     }
+
+    /// The items so far, for those who watch; everything else is dropped.
+    pub fn take_items(&mut self) -> Vec<Item> {
+        self.collect();
+        let events = std::mem::take(&mut self.events).into_iter();
+        events
+            .filter_map(|event| match event {
+                ChildEvent::ItemDone { item, .. } => Some(item),
+                _ => None,
+            })
+            .collect()
+    }
+}
+
+/// What a transport tells beside what follows from commands.
+pub fn is_beside(event: &ChildEvent) -> bool {
+    matches!(
+        event,
+        ChildEvent::SkillsListed { .. } | ChildEvent::ItemDone { .. } | ChildEvent::TokensUsed { .. }
+    )
 }
 
 /// The command that opens a thread, with a configuration in which nothing is left out.

@@ -13,6 +13,7 @@ mod disk;
 mod failures;
 mod mcp;
 mod pane;
+mod panes;
 mod reboot;
 mod replace;
 mod sessions;

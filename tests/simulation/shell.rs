@@ -242,6 +242,9 @@ impl World {
                 };
                 self.client_gets(conn, &id, Body::Rows(read));
             }
+            Action::Watch { conn, id, .. } | Action::Log { conn, id, .. } => {
+                self.client_gets(conn, &id, Body::Rows(None));
+            }
             Action::Close { conn } => self.hang_up(conn),
             Action::SpawnChild { nonce, .. } => self.child_is_started(life, nonce),
             Action::AdoptChild { nonce, .. } => {
@@ -270,6 +273,7 @@ impl World {
                 self.relay_is_gone();
             }
             Action::Notify { .. }
+            | Action::Tell(_)
             | Action::SweepChild { .. }
             | Action::PublishPanes { .. }
             | Action::WithdrawPanes { .. }

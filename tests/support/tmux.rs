@@ -60,6 +60,11 @@ impl Pane {
         Pane::start(house, size, &["env", "-u", "TMUX", "tmux", "-S", socket, "attach"])
     }
 
+    /// Where its server listens.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// The screen's text; wrapped lines are joined.
     #[track_caller]
     pub fn capture(&self) -> String {

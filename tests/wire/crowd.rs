@@ -27,7 +27,7 @@ fn a_thousand_idle_clients_cost_no_wake_up_and_little_memory() {
         text.lines().find(|line| line.starts_with("voluntary_ctxt_switches:")).map(str::to_owned)
     };
     // Its answer may be here before it sleeps again.
-    let mut asleep = switches();
+    let mut asleep = None;
     house.poll("the relay to sleep", Duration::from_secs(10), || {
         let now = switches();
         (now == std::mem::replace(&mut asleep, now.clone())).then_some(()).ok_or_else(|| format!("{now:?}"))

@@ -1,20 +1,35 @@
 //! `agentmux attach NAME`: Codex's own screen on the session's live thread, as the foreground child of this command.
 //!
-//! This process stays as the screen's parent and holds one relay connection, which is what `attached` counts. When the screen
-//! ends with an error it is started again, at most three times; then the command is printed for the person to run.
+//! This process stays as the screen's parent. A thread of it holds one relay connection, which is what `attached` counts; it
+//! is told what happens to the session, shows it in the border of a pane that `panes` has made, and ends the screen when there
+//! is nothing to show any more.
+//!
+//! | The screen | Then |
+//! | --- | --- |
+//! | ends well | so does this command |
+//! | ends with an error | it is started again, at most three times in a row; then the command is printed for the person to run |
+//! | has lost its child for nearly as long as it goes on trying | it is ended and started again when the session is up again |
+//! | shows a bundle that is stopped | it is ended, and this command says so |
 
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, ExitStatus};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde_json::Value;
 
-use crate::boot::program;
+use crate::boot::{process, program, terminal};
 use crate::cli::context::Context;
-use crate::client::{Connection, Target};
+use crate::client::tmux::OwnPane;
+use crate::client::{CallError, Connection, Target};
 use crate::model::fault::{Code, Fault};
-use crate::protocol::answer::Attached;
+use crate::model::limits;
+use crate::protocol::answer::{Attached, Sessions, Subscribed};
 use crate::protocol::check::check_name;
-use crate::protocol::request::One;
+use crate::protocol::request::{One, Watch};
 
 /// Screens that are started again after an error.
 const RELAUNCHES_MAX: u32 = 3;
@@ -27,6 +42,46 @@ pub struct Attach {
     /// Print the command that would be run, and run nothing
     #[arg(long)]
     print: bool,
+    /// Show the session's state in the border of this pane, which `panes` has made
+    #[arg(long, hide = true)]
+    pane: bool,
+}
+
+/// The screen that is shown, and why it was ended, for both threads.
+#[derive(Debug, Default)]
+struct Stage(Mutex<Scene>);
+
+#[derive(Debug, Default)]
+struct Scene {
+    screen: Option<OwnedFd>,
+    ended: Option<Why>,
+}
+
+/// Why the screen was ended by us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The relay was stopped, and its children with it.
+    Stopped,
+    /// It no longer tries to reach its child.
+    Stale,
+}
+
+impl Stage {
+    fn with<T>(&self, act: impl FnOnce(&mut Scene) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Ends the screen, if one is shown; a stop holds for every later one, too.
+    fn end(&self, why: Why) {
+        self.with(|scene| {
+            if let Some(screen) = &scene.screen {
+                scene.ended = Some(why);
+                let _ = process::signal(screen, libc::SIGTERM);
+            } else if why == Why::Stopped {
+                scene.ended = Some(why);
+            }
+        });
+    }
 }
 
 pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
@@ -37,34 +92,80 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
         context.print(&attached, |attached| format!("{}\n", words_of(attached).join(" ")));
         return Ok(0);
     }
-    hold(context.target.clone(), connection, args.name.clone());
-    for _ in 0..=RELAUNCHES_MAX {
-        let status = show(&attached)?;
-        if status.success() {
-            return Ok(0);
+    let stage = Arc::new(Stage::default());
+    let pane = if args.pane { OwnPane::find(&context.target.dir()) } else { None };
+    let watch = Watching {
+        target: context.target.clone(),
+        name: args.name.clone(),
+        stage: Arc::clone(&stage),
+        pane,
+        gone_at: None,
+        border: Border::default(),
+    };
+    std::thread::spawn(move || watch.run(connection));
+    let terminal = terminal::Saved::of_stdin();
+    let mut relaunches = 0;
+    loop {
+        let started = Instant::now();
+        let status = show(&attached, &stage)?;
+        match stage.with(|scene| scene.ended.take()) {
+            None if status.is_none_or(|status| status.success()) => return Ok(0),
+            None if status.is_some_and(|status| status.signal().is_some_and(is_farewell)) => {
+                return Err(Fault::new(Code::Interrupted, "the screen was ended by a signal"));
+            }
+            // A crash leaves the terminal as the screen had it.
+            None | Some(Why::Stale) => terminal.restore(),
+            Some(Why::Stopped) => {
+                terminal.restore();
+                context.tell("the relay was stopped, and the session with it");
+                return Ok(0);
+            }
         }
-        if status.code().is_none() {
-            return Err(Fault::new(Code::Interrupted, "the screen was ended by a signal"));
+        if started.elapsed() >= Duration::from_millis(limits::SCREEN_STEADY_MS) {
+            relaunches = 0;
+        }
+        relaunches += 1;
+        if relaunches > RELAUNCHES_MAX {
+            let fault =
+                Fault::refused(format!("attach failed: the screen ended {relaunches} times with an error"));
+            return Err(fault.hint(format!("try it by hand: {}", words_of(&attached).join(" "))));
         }
         let mut again = context.connect()?;
         attached = again.call("session/attach", &One { name: args.name.clone() })?;
     }
-    let fault =
-        Fault::refused(format!("attach failed: the screen ended {} times with an error", RELAUNCHES_MAX + 1));
-    Err(fault.hint(format!("try it by hand: {}", words_of(&attached).join(" "))))
 }
 
-/// Keeps one connection, so that the relay knows of the pane; comes back after a crash of the relay, not after a stop.
-fn hold(target: Target, connection: Connection, name: String) {
-    std::thread::spawn(move || {
-        let mut connection = connection;
+/// What the thread beside the screen knows.
+#[derive(Debug)]
+struct Watching {
+    target: Target,
+    name: String,
+    stage: Arc<Stage>,
+    pane: Option<OwnPane>,
+    /// Since when the screen has had no child.
+    gone_at: Option<Instant>,
+    border: Border,
+}
+
+/// What a pane's border says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Border {
+    state: String,
+    pending: u64,
+}
+
+impl Watching {
+    /// Keeps one connection, so that the relay knows of the pane; comes back after a crash of the relay, not after a stop.
+    fn run(mut self, mut connection: Connection) {
         loop {
-            while connection.next_notification().is_some() {}
+            let lost = self.follow(&mut connection);
             if connection.stopping {
+                self.stage.end(Why::Stopped);
                 return;
             }
-            let again = target.reach_or_start().and_then(|mut next| {
-                let _: Attached = next.call("session/attach", &One { name: name.clone() })?;
+            log::debug!("the relay is gone: {lost:?}");
+            let again = self.target.reach_or_start().and_then(|mut next| {
+                let _: Attached = next.call("session/attach", &One { name: self.name.clone() })?;
                 Ok(next)
             });
             match again {
@@ -72,15 +173,96 @@ fn hold(target: Target, connection: Connection, name: String) {
                 Err(_) => return,
             }
         }
-    });
+    }
+
+    /// Does what the relay's words ask for, until it is gone.
+    fn follow(&mut self, connection: &mut Connection) -> Result<(), CallError> {
+        let events = ["state", "mail"].map(str::to_owned).to_vec();
+        let watch = Watch { name: Some(self.name.clone()), events, replay: 0, after: None };
+        let _: Subscribed = connection.call("events/subscribe", &watch)?;
+        let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
+        let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == self.name);
+        if let Some(own) = own {
+            self.border = Border { state: own.state.as_str().to_owned(), pending: own.pending };
+        }
+        self.show_border();
+        loop {
+            let (method, params) = connection.next_notice(None)?;
+            self.hear(&method, &params);
+            // What comes together is shown once.
+            for _ in 0..limits::PANE_EVENTS_AT_ONCE {
+                let settled = Instant::now() + Duration::from_millis(limits::PANE_SETTLE_MS);
+                match connection.next_notice(Some(settled)) {
+                    Ok((method, params)) => self.hear(&method, &params),
+                    Err(CallError::TimedOut) => break,
+                    Err(lost) => return Err(lost),
+                }
+            }
+            self.show_border();
+        }
+    }
+
+    fn hear(&mut self, method: &str, params: &Value) {
+        let text = |key: &str| params[key].as_str().unwrap_or_default().to_owned();
+        match method {
+            "session/childGone" => self.gone_at = self.gone_at.or(Some(Instant::now())),
+            "event" => {
+                // A mail's recipient may be somebody else.
+                if text("event") == "state" {
+                    self.border.state = text("state");
+                }
+                if text("session") == self.name {
+                    self.border.pending = params["pending"].as_u64().unwrap_or(self.border.pending);
+                }
+                let is_up =
+                    !["starting", "backoff", "stopped", "failed"].contains(&self.border.state.as_str());
+                if is_up && let Some(gone_at) = self.gone_at.take() {
+                    let patience = Duration::from_millis(limits::SCREEN_PATIENCE_MS);
+                    if gone_at.elapsed() >= patience {
+                        self.stage.end(Why::Stale);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn show_border(&mut self) {
+        let Some(pane) = &mut self.pane else { return };
+        let state = match self.border.state.as_str() {
+            "waiting" => "waiting for you",
+            other => other,
+        };
+        let label = match self.border.pending {
+            0 => state.to_owned(),
+            1 => format!("{state}, 1 mail waits"),
+            count => format!("{state}, {count} mails wait"),
+        };
+        pane.show(&self.border.state, &label);
+    }
 }
 
-/// Runs the screen in the foreground until it ends. ^C and ^\ are the screen's business, as in a shell.
-fn show(attached: &Attached) -> Result<ExitStatus, Fault> {
+/// Runs the screen in the foreground until it ends; `None` when there was nothing to show any more. ^C and ^\ are the
+/// screen's business, as in a shell.
+fn show(attached: &Attached, stage: &Stage) -> Result<Option<ExitStatus>, Fault> {
     outlive_terminal_signals();
     let words = words_of(attached);
-    let status = Command::new(&words[0]).args(&words[1..]).current_dir(existing(&attached.dir)).status();
-    status.map_err(|error| Fault::refused(format!("attach failed: {} cannot be run: {error}", words[0])))
+    let failed =
+        |error: std::io::Error| Fault::refused(format!("attach failed: {} cannot be run: {error}", words[0]));
+    let mut command = Command::new(&words[0]);
+    command.args(&words[1..]).current_dir(existing(&attached.dir));
+    let begin = |scene: &mut Scene| {
+        if scene.ended.is_some() {
+            return Ok(None);
+        }
+        let child = command.spawn()?;
+        scene.screen = process::pidfd(child.id()).ok();
+        Ok(Some(child))
+    };
+    let Some(mut child) = stage.with(begin).map_err(failed)? else { return Ok(None) };
+    let status = child.wait().map_err(failed);
+    stage.with(|scene| scene.screen = None);
+    status.map(Some)
 }
 
 /// The command that shows the thread: Codex's own screen, as a remote of the session's child.
@@ -95,6 +277,11 @@ fn words_of(attached: &Attached) -> Vec<String> {
         attached.thread_id.clone(),
     ]
     .to_vec()
+}
+
+/// Whether a signal means that nobody wants the screen any more; any other is a crash.
+fn is_farewell(signal: i32) -> bool {
+    [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT, libc::SIGTERM].contains(&signal)
 }
 
 fn existing(dir: &str) -> &Path {

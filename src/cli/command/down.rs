@@ -6,6 +6,7 @@ use clap::Args;
 
 use crate::boot::process;
 use crate::cli::context::Context;
+use crate::client::tmux;
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::SessionState;
@@ -45,6 +46,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         if let Ok(relay) = relay {
             process::wait_for_end(&relay, Duration::from_millis(limits::DOWN_NOW_MS as u64));
         }
+        tmux::end_if_unused(&context.target.dir());
     }
     context.print(&answer, words);
     match answer.sessions.iter().find(|session| session.state != SessionState::Stopped) {

@@ -32,15 +32,18 @@ pub fn table(sessions: &[SessionInfo], color: bool) -> String {
     if sessions.is_empty() {
         return "no sessions; create one: agentmux spawn NAME\n".to_owned();
     }
-    let head =
-        ["NAME", "STATE", "SINCE", "PENDING", "OLDEST", "PANES", "CODER", "WHY"].map(str::to_owned).to_vec();
+    let head = ["NAME", "STATE", "SINCE", "TURN", "PENDING", "OLDEST", "TOKENS", "PANES", "CODER", "WHY"]
+        .map(str::to_owned)
+        .to_vec();
     let row = |session: &SessionInfo| {
         vec![
             session.name.to_string(),
             print::state(session.state, color),
             session.since.map(print::moment).unwrap_or_default(),
+            session.turn_age_ms.map_or("-".to_owned(), age),
             session.pending.to_string(),
             session.oldest_pending_ms.map_or("-".to_owned(), age),
+            session.tokens.as_ref().map_or("-".to_owned(), |tokens| print::count(tokens.total)),
             session.attached.to_string(),
             session.coder.as_str().to_owned(),
             session.reason.as_deref().map(|why| print::first_line(why, 80)).unwrap_or_default(),

@@ -16,9 +16,12 @@ pub mod hold;
 pub mod host;
 pub mod inbox;
 pub mod init;
+pub mod install;
 pub mod instructions;
 pub mod list;
+pub mod log;
 pub mod look;
+pub mod panes;
 pub mod read;
 pub mod release;
 pub mod remove;
@@ -32,8 +35,10 @@ pub mod spawn;
 pub mod status;
 pub mod trace;
 pub mod trust;
+pub mod uninstall;
 pub mod up;
 pub mod wait;
+pub mod watch;
 pub mod whoami;
 
 use super::args::Command;
@@ -68,7 +73,12 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Dead(args) => dead::run(context, &args),
         Command::Requeue(args) => requeue::run(context, args),
         Command::Look(args) => look::run(context, &args),
+        Command::Watch(args) => watch::run(context, args),
+        Command::Log(args) => log::run(context, args),
         Command::Attach(args) => attach::run(context, &args),
+        Command::Panes(args) => panes::run(context, args),
+        Command::Install(args) => install::run(context, &args),
+        Command::Uninstall(args) => uninstall::run(context, &args),
         Command::Instructions(args) => instructions::run(context, &args),
         Command::Whoami(_) => whoami::run(context),
         Command::Approvals(_) => approvals::run(context),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::{Finding, Patient, word};
-use crate::boot::statedir::{LOG, RELAY_LOCK, ROOT, SOCKET, SPAWN_LOCK, STORE, StateDir, kind};
+use crate::boot::statedir::{LOG, PANES_LOCK, RELAY_LOCK, ROOT, SOCKET, SPAWN_LOCK, STORE, StateDir, kind};
+use crate::client::tmux;
 
 /// What must stand at a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +38,8 @@ pub fn files(patient: &Patient) -> Option<Finding> {
     for (name, wanted) in &all {
         wrong.extend(trouble(dir, name, *wanted).map(|(why, fix)| (name, why, fix)));
     }
-    let foreign = dir.names(".").into_iter().filter(|name| wanted_at(name).is_none());
+    // tmux changes the mode of its socket while somebody is attached.
+    let foreign = dir.names(".").into_iter().filter(|name| wanted_at(name).is_none() && name != tmux::SOCKET);
     let foreign: Vec<String> = foreign.map(|name| format!("{name} is no file of agentmux's")).collect();
     let Some((name, why, _)) = wrong.first() else {
         let summary = format!("the directory and {} things in it are this user's alone", all.len());
@@ -67,8 +69,9 @@ pub fn artifacts(dir: &StateDir) -> Vec<(String, Wanted)> {
 
 fn wanted_at(name: &str) -> Option<Wanted> {
     let is_of = |stem: &str| name == format!("{stem}.sock") || name.starts_with(&format!("{stem}-"));
-    let is_file =
-        [RELAY_LOCK, SPAWN_LOCK, ROOT].contains(&name) || name.starts_with(STORE) || name.starts_with(LOG);
+    let is_file = [RELAY_LOCK, SPAWN_LOCK, PANES_LOCK, ROOT].contains(&name)
+        || name.starts_with(STORE)
+        || name.starts_with(LOG);
     if name == SOCKET {
         Some(Wanted::Socket)
     } else if DIRECTORIES.contains(&name) {

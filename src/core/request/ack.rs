@@ -8,7 +8,7 @@ use super::super::record::{DeliveryId, Record};
 use super::super::{Core, Step};
 use super::send::lookup_fault;
 use crate::model::fault::Fault;
-use crate::model::mail::{DeliveryState, FromKind};
+use crate::model::mail::{DeliveryState, FromKind, Mail};
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, Delivery, Settled};
 use crate::protocol::request::Settle;
@@ -30,7 +30,7 @@ impl Core {
             Err(fault) => return step.refuse(ask, fault),
         };
         let outcome = if delivery.to == by.name {
-            self.ack_own(step, known.mail.id, &delivery)
+            self.ack_own(step, &known.mail, &delivery)
         } else {
             self.settle_as_taken(step, known.mail.id, &delivery)
         };
@@ -68,13 +68,8 @@ impl Core {
     }
 
     /// A recipient says that it has its mail, which is evidence enough; unless its sender was told that it never came.
-    fn ack_own(
-        &mut self,
-        step: &mut Step,
-        mail: crate::model::id::MailId,
-        delivery: &KnownDelivery,
-    ) -> Result<(), Fault> {
-        let (id, state) = (delivery.id, delivery.state);
+    fn ack_own(&mut self, step: &mut Step, known: &Mail, delivery: &KnownDelivery) -> Result<(), Fault> {
+        let (mail, id, state) = (known.id, delivery.id, delivery.state);
         if !state.is_open() && !state.is_delivered() {
             let fault = Fault::refused(format!("ack refused: mail {mail} to you is {}", state.as_str()));
             return Err(fault.hint(format!("agentmux trace {mail}")));
@@ -92,6 +87,7 @@ impl Core {
         }
         if state != DeliveryState::Acked {
             self.record(step, Record::DeliveryAcked { delivery: id, at: step.now, note: None });
+            self.tell_acked(step, mail, &known.from, &delivery.to);
         }
         Ok(())
     }

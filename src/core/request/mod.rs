@@ -11,6 +11,7 @@ mod down;
 mod hold;
 mod inbox;
 mod list;
+mod log;
 mod look;
 mod read;
 mod release;
@@ -25,6 +26,7 @@ mod status;
 mod trace;
 mod up;
 mod wait;
+mod watch;
 
 use super::Core;
 use super::conn::Identity;

@@ -8,6 +8,7 @@ use super::super::waiting::Wait;
 use super::super::{Core, Step};
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
+use crate::model::happening::What;
 use crate::model::limits;
 use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
@@ -119,6 +120,7 @@ impl Core {
             self.end_claim(step, claim);
         }
         self.record(step, Record::SessionRemoved { name: name.clone() });
+        self.tell(step, What::SessionRemoved { session: name.clone() });
         self.sessions.remove(name);
         self.touched.remove(name);
         self.touch_sleepers();

@@ -89,18 +89,21 @@ pub(super) fn items(page: &Value) -> Vec<Item> {
     page["data"].as_array().into_iter().flatten().rev().map(item).collect()
 }
 
-fn item(row: &Value) -> Item {
+pub(super) fn item(row: &Value) -> Item {
     let item = &row["item"];
     let at = row["startedAtMs"].as_i64().or(item["startedAtMs"].as_i64()).map(Millis);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (kind, source, text) = match item["type"].as_str().unwrap_or("item") {
         "userMessage" => ("message", source(&item["clientId"]), content(&item["content"])),
-        "agentMessage" => ("answer", "agent", text(&item["text"])),
-        "commandExecution" => ("command", "agent", command(item)),
-        "fileChange" => ("change", "agent", paths(&item["changes"])),
-        "mcpToolCall" => ("tool", "agent", format!("{}.{}", text(&item["server"]), text(&item["tool"]))),
-        "reasoning" => ("reasoning", "agent", item["summary"].as_array().map_or(String::new(), |s| join(s))),
-        other => (other, "agent", text(&item["text"])),
+        "agentMessage" => ("answer", "model", text(&item["text"])),
+        "commandExecution" => ("command", "tool", command(item)),
+        "fileChange" => ("change", "tool", paths(&item["changes"])),
+        "mcpToolCall" => ("tool", "tool", format!("{}.{}", text(&item["server"]), text(&item["tool"]))),
+        "reasoning" => ("reasoning", "model", item["summary"].as_array().map_or(String::new(), |s| join(s))),
+        other @ ("dynamicToolCall" | "webSearch" | "imageView" | "imageGeneration") => {
+            (other, "tool", text(&item["text"]))
+        }
+        other => (other, "model", text(&item["text"])),
     };
     Item { at, kind: kind.to_owned(), source: source.to_owned(), text: cut(text) }
 }

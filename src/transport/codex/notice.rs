@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Codex;
-use crate::model::child::{ChildEvent, ToolsState, TurnOutcome};
+use crate::model::child::{ChildEvent, Tokens, ToolsState, TurnOutcome};
 use crate::model::id::{ClaimId, TurnId};
 use crate::model::limits;
 use crate::model::name::Name;
@@ -24,6 +24,7 @@ impl Codex {
             "turn/completed" => self.on_turn_completed(session, params),
             "item/started" => self.on_item_started(session, params),
             "item/completed" => self.on_item_completed(session, params),
+            "thread/tokenUsage/updated" => self.on_tokens(session, &params["tokenUsage"]),
             "thread/closed" => self.on_thread_closed(session),
             "thread/status/changed" if params["status"]["type"] == "notLoaded" => {
                 self.on_thread_closed(session)
@@ -64,7 +65,10 @@ impl Codex {
         let Some(thread) = self.threads.get_mut(&session) else { return };
         let active = params["status"]["type"] == "active";
         if !active && thread.turn.is_none() && std::mem::take(&mut thread.busy) {
-            self.events.push_back(ChildEvent::ThreadIdle { session });
+            self.events.push_back(ChildEvent::ThreadIdle { session: session.clone() });
+        }
+        if !super::waits_for_a_person(&params["status"]) {
+            self.asks_no_more(session);
         }
     }
 
@@ -97,15 +101,31 @@ impl Codex {
     fn on_item_completed(&mut self, session: Name, params: &Value) {
         self.learn_turn(&session, params);
         let item = &params["item"];
+        let turn = turn_id(&params["turnId"]);
         if is_tool(item) {
-            return self.on_tool(session, item, false);
+            self.on_tool(session.clone(), item, false);
+        } else if let Some(turn) = turn.clone().filter(|_| item["type"] == "userMessage") {
+            let claim = item["clientId"].as_str().and_then(ClaimId::parse);
+            self.events.push_back(ChildEvent::InputTaken { session: session.clone(), claim, turn });
         }
-        if item["type"] != "userMessage" {
-            return;
+        let item = super::history::item(params);
+        if !item.text.is_empty() {
+            self.events.push_back(ChildEvent::ItemDone { session, turn, item });
         }
-        let Some(turn) = turn_id(&params["turnId"]) else { return };
-        let claim = item["clientId"].as_str().and_then(ClaimId::parse);
-        self.events.push_back(ChildEvent::InputTaken { session, claim, turn });
+    }
+
+    fn on_tokens(&mut self, session: Name, usage: &Value) {
+        let of = |key: &str| usage["total"][key].as_i64().unwrap_or_default();
+        let tokens = Tokens {
+            total: of("totalTokens"),
+            input: of("inputTokens"),
+            cached_input: of("cachedInputTokens"),
+            output: of("outputTokens"),
+            reasoning_output: of("reasoningOutputTokens"),
+            in_context: usage["last"]["totalTokens"].as_i64().unwrap_or_default(),
+            context_window: usage["modelContextWindow"].as_i64(),
+        };
+        self.events.push_back(ChildEvent::TokensUsed { session, tokens });
     }
 
     fn on_item_started(&mut self, session: Name, params: &Value) {

@@ -1,0 +1,99 @@
+//! `agentmux log [NAME]`: the history from the store: every step of mail, approvals, children. With `-f` what follows, too.
+
+use clap::Args;
+use serde_json::Value;
+
+use super::send::duration;
+use crate::cli::context::Context;
+use crate::cli::happening;
+use crate::client::{CallError, Connection};
+use crate::model::clock::Millis;
+use crate::model::fault::Fault;
+use crate::model::limits;
+use crate::protocol::check::check_name;
+use crate::protocol::request::Log as Request;
+
+/// Arguments of `log`.
+#[derive(Debug, Args)]
+pub struct Log {
+    /// Only what concerns this session
+    name: Option<String>,
+    /// Go on with what happens
+    #[arg(short, long)]
+    follow: bool,
+    /// How many lines at most, the last ones
+    #[arg(short = 'n', value_name = "COUNT")]
+    count: Option<u32>,
+    /// Only what happened in this time
+    #[arg(long, value_name = "DUR", value_parser = duration)]
+    since: Option<u64>,
+}
+
+/// The lines of the last moment that were printed, so that none is printed again after a loss of the connection.
+#[derive(Debug, Default)]
+struct Printed {
+    at: Option<Millis>,
+    lines: Vec<Value>,
+}
+
+pub fn run(context: &Context, args: Log) -> Result<u8, Fault> {
+    args.name.as_deref().map_or(Ok(()), check_name)?;
+    let mut connection = context.connect()?;
+    let mut request =
+        Request { name: args.name, since_ms: args.since, limit: args.count, follow: args.follow };
+    let mut printed = Printed::default();
+    loop {
+        match show(context, &mut connection, &request, &mut printed) {
+            Ok(()) => return Ok(0),
+            Err(CallError::Lost { stopping: false }) if args.follow => connection = context.connect()?,
+            // A stopping relay refuses new requests; to the follower that is the stop.
+            Err(_) if connection.stopping => return Err(Fault::from(CallError::Lost { stopping: true })),
+            Err(error) => return Err(Fault::from(error)),
+        }
+        // What was printed is skipped; the rest happened meanwhile.
+        (request.since_ms, request.limit) = (None, Some(limits::LIST_ROWS_MAX));
+    }
+}
+
+/// Prints the history, and what follows it if that is wanted.
+fn show(
+    context: &Context,
+    connection: &mut Connection,
+    request: &Request,
+    printed: &mut Printed,
+) -> Result<(), CallError> {
+    let history: Value = connection.call("events/log", request)?;
+    for event in history["events"].as_array().into_iter().flatten() {
+        printed.print(context, event, false);
+    }
+    if !request.follow {
+        return Ok(());
+    }
+    loop {
+        let event = connection.next_event()?;
+        printed.print(context, &event, true);
+    }
+}
+
+impl Printed {
+    /// Prints one line, unless it is one of a history that was printed before.
+    fn print(&mut self, context: &Context, event: &Value, is_live: bool) {
+        // What only the live stream has would make one event look like two.
+        let mut event = event.clone();
+        if let Some(event) = event.as_object_mut() {
+            event.remove("seq");
+            event.remove("pending");
+        }
+        let at = event["at"].as_str().and_then(Millis::parse);
+        if !is_live && (at < self.at || (at == self.at && self.lines.contains(&event))) {
+            return;
+        }
+        happening::print(context, &event);
+        if at > self.at {
+            (self.at, self.lines) = (at, Vec::new());
+        }
+        if at == self.at {
+            self.lines.push(event);
+        }
+    }
+}

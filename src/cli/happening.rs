@@ -1,0 +1,65 @@
+//! Happenings as lines, for `watch` and `log`.
+//!
+//! **Invariant:** an event that this program does not know is shown with all its keys, because a newer relay may tell it.
+
+use serde_json::Value;
+
+use super::context::Context;
+use super::print;
+use crate::model::happening::{Happening, What};
+
+/// Prints one happening: an object with `--json`, else a line.
+pub fn print(context: &Context, event: &Value) {
+    if context.json {
+        return print::json(event);
+    }
+    let line = match serde_json::from_value::<Happening>(event.clone()) {
+        Ok(Happening { at, what }) => format!("{}  {}", print::moment(at), words(&what, context.color)),
+        Err(_) => print::safe(&event.to_string()),
+    };
+    print::data(&format!("{line}\n"));
+}
+
+fn words(what: &What, color: bool) -> String {
+    let why = |why: &Option<String>| {
+        why.as_deref().map(|why| format!(" ({})", print::first_line(why, 200))).unwrap_or_default()
+    };
+    match what {
+        What::RelayStarted { pid, version } => format!("relay {version} started, pid {pid}"),
+        What::RelayLeaving { why } => format!("relay leaves: {}", print::safe(why)),
+        What::SessionSpawned { session } => format!("{session}  spawned"),
+        What::SessionRemoved { session } => format!("{session}  removed"),
+        What::State { session, from, state, reason, .. } => {
+            let (from, to) = (print::state(*from, color), print::state(*state, color));
+            format!("{session}  {from} → {to}{}", why(reason))
+        }
+        What::TurnStarted { session, turn_id } => format!("{session}  turn {turn_id} started"),
+        What::TurnEnded { session, turn_id, outcome, why: words } => {
+            format!("{session}  turn {turn_id} {outcome}{}", why(words))
+        }
+        What::Mail { mail, from, to, state, turn_id, note, .. } => {
+            let turn = turn_id.as_deref().map(|turn| format!(" in turn {turn}")).unwrap_or_default();
+            format!("{to}  mail {mail} from {from} {}{turn}{}", state.as_str(), why(note))
+        }
+        What::ApprovalAsked { session, approval, kind, summary } => {
+            format!("{session}  approval {approval} asked ({kind}): {}", print::first_line(summary, 200))
+        }
+        What::ApprovalSettled { session, approval, decision, by, reason } => {
+            format!("{session}  approval {approval} {decision} by {by}: {}", print::first_line(reason, 200))
+        }
+        What::ChildStarted { pid } => format!("child started{}", of_pid(*pid)),
+        What::ChildExited { pid, why } => {
+            format!("child exited{}: {}", of_pid(*pid), print::first_line(why, 200))
+        }
+        What::PaneAttached { session, attached } => format!("{session}  pane attached, {attached} now"),
+        What::PaneLeft { session, attached } => format!("{session}  pane left, {attached} now"),
+        What::Item { session, kind, source, text, .. } => {
+            format!("{session}  {kind} ({source}): {}", print::first_line(text, 200))
+        }
+        What::Missed { count } => format!("{count} events missed: this reader is too slow"),
+    }
+}
+
+fn of_pid(pid: Option<u32>) -> String {
+    pid.map(|pid| format!(", pid {pid}")).unwrap_or_default()
+}
