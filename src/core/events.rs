@@ -92,16 +92,16 @@ impl Core {
             | Record::SessionWanted { .. }
             | Record::SessionHeld { .. }
             | Record::ThreadBound { .. }
-            | Record::TokenIssued { .. }
-            | Record::TokenUsed { .. }
-            | Record::NameClaimed { .. }
-            | Record::NameReleased { .. }
-            | Record::NameRemoved { .. }
             | Record::DeadDiscarded { .. }
             | Record::ClaimOpened { .. }
             | Record::ClaimNoted { .. }
             | Record::ClaimEnded { .. }
-            | Record::ChildIntended(_) => Vec::new(),
+            | Record::ChildIntended(_)
+            | Record::TokenIssued { .. }
+            | Record::TokenUsed { .. }
+            | Record::NameClaimed { .. }
+            | Record::NameReleased { .. }
+            | Record::NameRemoved { .. } => Vec::new(),
         }
     }
 

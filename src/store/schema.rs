@@ -6,8 +6,7 @@ use rusqlite::Connection;
 
 /// One step per version. The first makes the tables of version 1. Then: holding, brakes, reviving and search, and the acceptance of
 /// a mail is no longer kept as a step; approvals get an id to type, and who settled them; a session may have a child of its own, and
-/// skills in its mail; the history can be read from its end; the hashes of tokens
-/// and the names of outside agents are kept.
+/// skills in its mail; the history can be read from its end; hashes of tokens and the names of outside agents are kept.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (

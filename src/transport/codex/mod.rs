@@ -450,8 +450,8 @@ impl Codex {
             return;
         };
         let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
-        self.openings.remove(&session);
         let state = self.own_tools.get(&*id).copied();
+        self.openings.remove(&session);
         self.events.push_back(ChildEvent::ThreadOpened { session: session.clone(), thread: id, busy });
         self.events.extend(state.map(|state| ChildEvent::OwnTools { session, state }));
     }
