@@ -18,7 +18,7 @@ pub mod record;
 mod approval;
 mod brake;
 mod child;
-mod conn;
+pub mod conn;
 mod deliver;
 mod events;
 mod evidence;

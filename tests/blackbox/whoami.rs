@@ -131,6 +131,36 @@ fn a_name_that_was_held_when_the_relay_died_is_kept_a_while_and_the_operator_may
     drop(holder);
 }
 
+/// The person's policy: who may write to whom. Refusals are typed, say what is possible, and stand in the log.
+#[test]
+fn the_policy_says_who_may_write_to_whom() {
+    let house = House::new();
+    let config = house.config_dir().join("config.toml");
+    std::fs::write(&config, "[policy.mail]\nann = [\"bob\"]\noutside = []\n").expect("the configuration");
+    for name in ["ann", "bob", "eve"] {
+        let _ = house.run(&["--as", name, "whoami"]).ok();
+    }
+    let _ = house.run(&["--as", "ann", "send", "bob", "allowed"]).ok();
+    let _ = house.run(&["--as", "ann", "send", "operator", "always allowed"]).ok();
+    let said = refused(house.run(&["--as", "ann", "send", "eve", "not allowed"]), 1);
+    assert!(
+        said.contains("the policy does not let ann write to eve") && said.contains("bob, operator"),
+        "{said}"
+    );
+    let _ = refused(house.run(&["--as", "eve", "send", "bob", "outside agents may not"]), 1);
+    let _ = house.run(&["send", "eve", "the operator may"]).ok();
+    assert!(house.relay_log().contains("the policy does not let ann write to eve"), "{}", house.relay_log());
+    for (text, why) in [
+        ("[policy.allow]\nsettle = [\"ann\"]\n", "what may be allowed is prompt"),
+        ("[policy.mail]\n\"A b\" = []\n", "which is no name"),
+        ("[policy]\nmails = {}\n", "line"),
+    ] {
+        std::fs::write(&config, text).expect("the configuration");
+        let said = refused(house.run(&["list"]), 2);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
 /// LK-4, LK-10, LK-12: what cannot be told counts as held. A lock that some other process has is held, whoever that is; a lock file that
 /// cannot be read is no free name; and asking changes no file.
 #[test]
