@@ -9,11 +9,11 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::project::Coders;
-use crate::core::policy::Policy;
+use crate::core::policy::{ALLOWABLE, Policy, Rules};
 use crate::model::clock::{parse_duration, written_duration};
 use crate::model::fault::Fault;
 use crate::model::limits;
-use crate::model::name::nearest;
+use crate::model::name::{Name, nearest};
 use crate::protocol::check::Groups;
 
 /// What the person's file may say.
@@ -42,8 +42,54 @@ pub struct UserConfig {
     /// As in the project's file, which comes first.
     #[serde(default)]
     pub coders: Coders,
+    /// Who may write to whom, and which agents may do what is else the operator's.
+    #[serde(default)]
+    pub policy: PolicyTable,
     /// How long a command waits for a relay to start or to answer before it says "busy": a duration.
     pub start_timeout: Option<String>,
+}
+
+/// The table `[policy]`.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyTable {
+    /// See [`Policy::mail`].
+    #[serde(default)]
+    pub mail: Rules,
+    /// See [`Policy::allow`].
+    #[serde(default)]
+    pub allow: Rules,
+}
+
+impl PolicyTable {
+    fn check(&self) -> Result<(), Fault> {
+        let bad = |what: String| {
+            Err(Fault::usage(format!("configuration refused: {what}")).hint("see `[policy]` in the README"))
+        };
+        let is_name = |name: &str| name == "*" || Name::parse(name).is_some();
+        for (from, to) in &self.mail {
+            if let Some(odd) = [from].into_iter().chain(to).find(|name| !is_name(name)) {
+                return bad(format!("`policy.mail` names `{}`, which is no name", odd.escape_debug()));
+            }
+        }
+        for (word, names) in &self.allow {
+            if !ALLOWABLE.iter().any(|(known, _)| known == word) {
+                let known: Vec<&str> = ALLOWABLE.iter().map(|(word, _)| *word).collect();
+                let word = word.escape_debug();
+                return bad(format!(
+                    "`policy.allow` has `{word}`; what may be allowed is {}",
+                    known.join(", ")
+                ));
+            }
+            if let Some(odd) = names.iter().find(|name| Name::parse(name).is_none()) {
+                return bad(format!(
+                    "`policy.allow.{word}` names `{}`, which is no name",
+                    odd.escape_debug()
+                ));
+            }
+        }
+        Ok(())
+    }
 }
 
 impl UserConfig {
@@ -114,7 +160,10 @@ impl UserConfig {
                 Fault::usage("configuration refused: `patience` is not a duration").hint("write it as \"5m\"")
             })?,
         };
+        self.policy.check()?;
         Ok(Policy {
+            mail: self.policy.mail.clone(),
+            allow: self.policy.allow.clone(),
             patience_ms,
             brake_hops: self.brake_hops.unwrap_or(default.brake_hops),
             brake_pair_per_minute: self.brake_pair_per_minute.unwrap_or(default.brake_pair_per_minute),

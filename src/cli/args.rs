@@ -113,6 +113,8 @@ pub enum Command {
     Release(command::release::Release),
     Whoami(command::whoami::Whoami),
     Instructions(command::instructions::Instructions),
+    Install(command::install::Install),
+    Uninstall(command::uninstall::Uninstall),
     Look(command::look::Look),
     Watch(command::watch::Watch),
     Log(command::log::Log),

@@ -5,6 +5,7 @@
 
 mod connection;
 pub mod doctor;
+pub mod install;
 pub mod selftest;
 mod start;
 pub mod tmux;

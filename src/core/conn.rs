@@ -5,6 +5,7 @@
 use super::action::{Action, Event};
 use super::identity::{Hold, TOOLS};
 use super::input::Resolved;
+use super::policy::Policy;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::fault::{Code, Fault};
@@ -167,7 +168,7 @@ impl Core {
                 Fault::busy(format!("request refused: {most} requests of this connection wait already")),
             );
         }
-        if let Some(fault) = rights_refusal(&request, &identity) {
+        if let Some(fault) = rights_refusal(&request, &identity, &self.settings.policy) {
             return step.refuse(ask, fault);
         }
         match request {
@@ -264,9 +265,9 @@ fn known_waiting(core: &Core, conn: ConnId) -> usize {
 }
 
 /// Why somebody may not ask for this, by the verb table's word on its method.
-fn rights_refusal(request: &Request, by: &Identity) -> Option<Fault> {
+fn rights_refusal(request: &Request, by: &Identity, policy: &Policy) -> Option<Fault> {
     let method = request.method();
-    if by.kind == FromKind::Operator || !verb::is_operators(method) {
+    if by.kind == FromKind::Operator || !verb::is_operators(method) || policy.allows(by, method) {
         return None;
     }
     if !verb::is_for_named(method) {

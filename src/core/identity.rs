@@ -81,7 +81,9 @@ impl Core {
                 Fault::usage(format!("name refused: nobody may be called `{}`", wanted.escape_debug()));
             return Err(fault.hint("a name is a lower-case letter, then up to 31 of a-z, 0-9, - and _"));
         };
-        let token = hello.token.as_deref().and_then(Token::parse).map(|token| token.hash());
+        // What is no token at all is the hash of none.
+        let hash = |text: &str| Token::parse(text).map_or(TokenHash([0; 32]), |token| token.hash());
+        let token = hello.token.as_deref().map(hash);
         if self.ledger.sessions.contains_key(&name) {
             let known = self.identify_session(step, name, token)?;
             return Ok(known);

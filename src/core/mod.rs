@@ -19,7 +19,7 @@ mod approval;
 mod brake;
 mod child;
 mod closing;
-mod conn;
+pub mod conn;
 mod deliver;
 mod events;
 mod evidence;

@@ -1,6 +1,15 @@
-//! Policy: the numbers of delivery that a person may set. What nothing was said about has the default.
+//! Policy: what a person may set of delivery, and who may do what. What nothing was said about has the default: agents write to
+//! each other, and everything else is the operator's.
+//!
+//! **Invariant:** no policy lets an agent settle an approval.
 
+use std::collections::BTreeMap;
+
+use super::conn::Identity;
+use crate::model::fault::Fault;
 use crate::model::limits;
+use crate::model::mail::FromKind;
+use crate::model::name::{self, Name};
 
 /// See the header of this file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,7 +26,55 @@ pub struct Policy {
     pub wake_max: usize,
     /// How long an approval waits for a person before it is declined; `None` for ever.
     pub approval_ms: Option<i64>,
+    /// Whom a sender may write to; who is not named here may write to everybody.
+    pub mail: Rules,
+    /// Which agents may do what is else the operator's, by word.
+    pub allow: Rules,
 }
+
+/// Names, each with the names or words that it goes together with; `*` is everybody.
+pub type Rules = BTreeMap<String, Vec<String>>;
+
+/// What may be allowed to agents, and the methods that it takes. Settling is not among it: an approval is a person's (G10).
+pub const ALLOWABLE: &[(&str, &[&str])] = &[
+    ("prompt", &["session/prompt"]),
+    ("interrupt", &["session/interrupt"]),
+    ("close", &["session/close"]),
+    ("look", &["session/look"]),
+];
+
+impl Policy {
+    /// Whom a sender may write to, when that is not everybody: by its own name, or by the kind of sender that it is.
+    fn recipients_of(&self, from: &Identity) -> Option<&[String]> {
+        let rule = |key: &str| self.mail.get(key).map(Vec::as_slice);
+        rule(from.name.as_str()).or_else(|| rule(from.kind.as_str())).or_else(|| rule(EVERYBODY))
+    }
+
+    /// The refusal of mail that a sender may not write. The operator may write to everybody, and everybody to the operator.
+    pub fn mail_refusal(&self, from: &Identity, to: &[Name]) -> Option<Fault> {
+        let allowed = match from.kind {
+            FromKind::Operator | FromKind::System => return None,
+            FromKind::Agent | FromKind::Outside => self.recipients_of(from)?,
+        };
+        let may = |name: &Name| {
+            *name == Name::operator() || allowed.iter().any(|one| one == EVERYBODY || one == name.as_str())
+        };
+        let refused = to.iter().find(|name| !may(name))?;
+        let fault =
+            Fault::refused(format!("mail refused: the policy does not let {} write to {refused}", from.name));
+        let whom: Vec<&str> = allowed.iter().map(String::as_str).chain([name::OPERATOR]).collect();
+        Some(fault.hint(format!("{} may write to {}", from.name, whom.join(", "))))
+    }
+
+    /// Whether an agent may call a method that is else the operator's.
+    pub fn allows(&self, by: &Identity, method: &str) -> bool {
+        let words = ALLOWABLE.iter().filter(|(_, methods)| methods.contains(&method));
+        let named = |names: &Vec<String>| names.iter().any(|name| name == by.name.as_str());
+        by.kind == FromKind::Agent && words.filter_map(|(word, _)| self.allow.get(*word)).any(named)
+    }
+}
+
+const EVERYBODY: &str = "*";
 
 impl Default for Policy {
     fn default() -> Policy {
@@ -28,6 +85,8 @@ impl Default for Policy {
             brake_thread_per_minute: limits::BRAKE_THREAD_PER_MINUTE,
             wake_max: limits::WAKE_MAX,
             approval_ms: Some(limits::APPROVAL_MS),
+            mail: Rules::new(),
+            allow: Rules::new(),
         }
     }
 }

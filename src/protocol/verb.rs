@@ -51,6 +51,8 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "release", method: Some("session/release"), starts_relay: true, operator: true, mutates: true, help: "End a hold, or let go what the loop brake holds" },
     Verb { name: "whoami", method: None, starts_relay: true, operator: false, mutates: false, help: "Show who you are to the relay, and why" },
     Verb { name: "instructions", method: None, starts_relay: true, operator: false, mutates: false, help: "Print what a session is told of itself and its peers" },
+    Verb { name: "install", method: None, starts_relay: false, operator: false, mutates: false, help: "Give an agent program that is no session our tools" },
+    Verb { name: "uninstall", method: None, starts_relay: false, operator: false, mutates: false, help: "Take them out of its configuration again" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
     Verb { name: "watch", method: Some("events/subscribe"), starts_relay: true, operator: true, mutates: false, help: "Show what happens, as it happens" },
     Verb { name: "log", method: Some("events/log"), starts_relay: true, operator: true, mutates: false, help: "Show the history: every step of mail, approvals, children" },

@@ -43,7 +43,7 @@ impl Names {
             Ok(Taken::Held) => {
                 Some(lock::holders(dir, &file).unwrap_or_else(|| "another process".to_owned()))
             }
-            Err(fault) => Some(format!("nobody knows whom: {}", fault.message)),
+            Err(fault) => Some(format!("nobody knows whom ({})", fault.message)),
         }
     }
 

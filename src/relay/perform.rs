@@ -16,7 +16,7 @@ use crate::core::envelope;
 use crate::core::input::Input;
 use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
-use crate::model::fault::Fault;
+use crate::model::fault::{Code, Fault};
 use crate::model::id::{ConnId, Nonce};
 use crate::model::name::{BundleName, Name};
 use crate::model::session::{child_socket, panes_socket};
@@ -43,6 +43,9 @@ impl Relay {
         match action {
             Action::Reply { conn, id, answer } => self.reply(conn, &id, answer),
             Action::Refuse { conn, id, fault } => {
+                if fault.code == Code::Refused {
+                    log::info!("refused to connection {}: {}", conn.0, fault.message);
+                }
                 self.clients.answer(conn, &rpc::refusal(Some(&id), &RpcError::of(&fault)))
             }
             Action::Query { conn, id, query: Query::Search { text, limit, at } } => {

@@ -131,6 +131,93 @@ fn a_name_that_was_held_when_the_relay_died_is_kept_a_while_and_the_operator_may
     drop(holder);
 }
 
+/// The person's policy: who may write to whom. Refusals are typed, say what is possible, and stand in the log.
+#[test]
+fn the_policy_says_who_may_write_to_whom() {
+    let house = House::new();
+    let config = house.config_dir().join("config.toml");
+    std::fs::write(&config, "[policy.mail]\nann = [\"bob\"]\noutside = []\n").expect("the configuration");
+    for name in ["ann", "bob", "eve"] {
+        let _ = house.run(&["--as", name, "whoami"]).ok();
+    }
+    let _ = house.run(&["--as", "ann", "send", "bob", "allowed"]).ok();
+    let _ = house.run(&["--as", "ann", "send", "operator", "always allowed"]).ok();
+    let said = refused(house.run(&["--as", "ann", "send", "eve", "not allowed"]), 1);
+    assert!(
+        said.contains("the policy does not let ann write to eve") && said.contains("bob, operator"),
+        "{said}"
+    );
+    let _ = refused(house.run(&["--as", "eve", "send", "bob", "outside agents may not"]), 1);
+    let _ = house.run(&["send", "eve", "the operator may"]).ok();
+    assert!(house.relay_log().contains("the policy does not let ann write to eve"), "{}", house.relay_log());
+    for (text, why) in [
+        ("[policy.allow]\nsettle = [\"ann\"]\n", "what may be allowed is prompt"),
+        ("[policy.mail]\n\"A b\" = []\n", "which is no name"),
+        ("[policy]\nmails = {}\n", "line"),
+    ] {
+        std::fs::write(&config, text).expect("the configuration");
+        let said = refused(house.run(&["list"]), 2);
+        assert!(said.contains(why), "{said}");
+    }
+}
+
+/// LK-4, LK-10, LK-12: what cannot be told counts as held. A lock that some other process has is held, whoever that is; a lock file that
+/// cannot be read is no free name; and asking changes no file.
+#[test]
+fn a_name_whose_lock_somebody_else_has_or_that_cannot_be_read_is_not_free() {
+    let house = House::new();
+    let _ = house.run(&["--as", "bob", "whoami"]).ok();
+    let locks = house.bundle_dir().join("identities");
+    let held = std::fs::File::open(locks.join("bob.lock")).expect("the lock file stays");
+    held.lock().expect("nobody has it");
+    let said = refused(house.run(&["--as", "bob", "whoami"]), 7);
+    assert!(said.contains(&format!("is held by pid {}", std::process::id())), "{said}");
+    drop(held);
+    let _ = house.run(&["--as", "bob", "whoami"]).ok();
+    std::fs::remove_file(locks.join("bob.lock")).expect("ours");
+    std::os::unix::fs::symlink("/dev/null", locks.join("bob.lock")).expect("ours");
+    let said = refused(house.run(&["--as", "bob", "whoami"]), 7);
+    assert!(said.contains("symbolic link"), "{said}");
+    let before = listing(&locks);
+    let _ = house.run(&["list"]).ok();
+    let _ = house.run(&["status"]).ok();
+    assert_eq!(listing(&locks), before, "looking changes nothing");
+}
+
+/// LK-1, LK-2, LK-3, LK-11: of 64 processes that claim one name at once exactly one has it, for as long as it lives; killed with -9, it
+/// gives it back, and the next claim succeeds at once. `AGENTMUX_ROUNDS` plays more rounds.
+#[test]
+fn of_64_claims_at_once_one_wins_and_its_death_frees_the_name_at_once() {
+    let house = House::new();
+    let _ = house.run(&["whoami"]).ok();
+    let rounds = support::rounds::rounds(2);
+    for round in 0..rounds {
+        let mut claims: Vec<support::Spawned> = (0..64)
+            .map(|_| house.spawn(&["--as", "prize", "wait", "--timeout", "1h", "--no-start"]))
+            .collect();
+        house.poll("63 to be refused", SOON, || {
+            match claims.iter().filter(|claim| !claim.has_exited()).count() {
+                1 => Ok(()),
+                left => Err(format!("round {round}: {left} are left")),
+            }
+        });
+        assert_eq!(session_state(&house, "prize").as_deref(), Some("idle"));
+        let at = claims.iter().position(|claim| !claim.has_exited()).expect("one is left");
+        let mut winner = claims.swap_remove(at);
+        let refused = refused_json(house.run(&["--as", "prize", "whoami", "--json"]), 7, "conflict");
+        assert!(
+            refused["message"].as_str().is_some_and(|text| text.contains(&format!("pid {}", winner.id()))),
+            "{refused}"
+        );
+        winner.kill();
+        let _ = house.run(&["--as", "prize", "whoami"]).ok();
+        for claim in claims {
+            let _ = claim.finish(SOON).fails(7);
+        }
+    }
+    println!("{rounds} rounds of 64 claims: one holder each, free at once after kill -9");
+}
+
 fn session_state(house: &House, name: &str) -> Option<String> {
     let list = house.run(&["list", "--json"]).json();
     let found = list["sessions"].as_array()?.iter().find(|session| session["name"] == name)?.clone();

@@ -7,9 +7,11 @@
 mod support;
 
 mod approvals;
+mod attacks;
 mod crash;
 mod disk;
 mod failures;
+mod inspector;
 mod mcp;
 mod pane;
 mod panes;

@@ -174,5 +174,6 @@ fn policy(random: &mut Random) -> Policy {
         brake_thread_per_minute: 2 + random.below(6) as usize,
         wake_max: 1 + random.below(3) as usize,
         approval_ms: Some(random.ms(100, 5_000)),
+        ..Policy::default()
     }
 }

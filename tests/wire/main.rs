@@ -12,5 +12,6 @@ mod docs;
 mod envelope;
 mod generated;
 mod hostile;
+mod identity;
 mod siege;
 mod socket;

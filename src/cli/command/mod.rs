@@ -17,6 +17,7 @@ pub mod hold;
 pub mod host;
 pub mod inbox;
 pub mod init;
+pub mod install;
 pub mod instructions;
 pub mod interrupt;
 pub mod list;
@@ -37,6 +38,7 @@ pub mod spawn;
 pub mod status;
 pub mod trace;
 pub mod trust;
+pub mod uninstall;
 pub mod up;
 pub mod wait;
 pub mod watch;
@@ -81,6 +83,8 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Log(args) => log::run(context, args),
         Command::Attach(args) => attach::run(context, &args),
         Command::Panes(args) => panes::run(context, args),
+        Command::Install(args) => install::run(context, &args),
+        Command::Uninstall(args) => uninstall::run(context, &args),
         Command::Instructions(args) => instructions::run(context, &args),
         Command::Whoami(_) => whoami::run(context),
         Command::Approvals(_) => approvals::run(context),

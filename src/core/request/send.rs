@@ -66,6 +66,9 @@ impl Core {
         parent: Option<Parent>,
         disk_low: bool,
     ) {
+        if let Some(fault) = self.settings.policy.mail_refusal(from, &to) {
+            return step.refuse(ask, fault);
+        }
         if let Some(fault) = self.admission_refusal(&to, send.body.len() as u64, disk_low) {
             return step.refuse(ask, fault);
         }
@@ -133,7 +136,11 @@ impl Core {
             let names: Vec<Name> = if text == "@all" {
                 let outsiders = self.ledger.outsiders.iter().filter(|(_, outsider)| outsider.held);
                 let all = self.ledger.sessions.keys().chain(outsiders.map(|(name, _)| name));
-                all.filter(|name| **name != from.name).cloned().collect()
+                // Everybody whom the sender may write to.
+                let may = |name: &&Name| {
+                    self.settings.policy.mail_refusal(from, std::slice::from_ref(name)).is_none()
+                };
+                all.filter(|name| **name != from.name).filter(may).cloned().collect()
             } else {
                 vec![self.recipient(text)?]
             };

@@ -1,0 +1,71 @@
+//! An agent that tries: from its own shell, outside any sandbox, against approvals, names and its relay.
+
+use serde_json::json;
+
+use super::support::house::House;
+use super::support::model::{Rule, ScriptedModel};
+use super::{DEADLINE, state_of};
+
+/// LK-8, users 8: an unsandboxed agent's shell that drops or forges every variable still approves nothing, settles nothing, stops
+/// nothing, and speaks as nobody else.
+#[test]
+fn an_unsandboxed_agent_cannot_act_as_the_operator_or_as_another() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let agentmux = env!("CARGO_BIN_EXE_agentmux");
+    let state = house.state_dir();
+    let bare = format!("env -i {agentmux} --state-dir {} -b test", state.display());
+    let escalated =
+        json!({"cmd": "touch never", "sandbox_permissions": "require_escalated", "justification": "a test"});
+    let _ = house.run(&["spawn", "reviewer", "--sandbox", "read-only"]).ok();
+    let _ = house.run(&["spawn", "lead", "--sandbox", "danger-full-access", "--approval", "never"]).ok();
+    model.script([Rule::user("ask me").call("exec_command", escalated).reply("went on")]);
+    let _ = house.run(&["send", "reviewer", "ask me", "--wait"]).ok();
+    let id = house.poll("the approval", DEADLINE, || {
+        let approvals = house.run(&["approvals", "--json"]).ok().json();
+        approvals["approvals"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| "none".to_owned())
+    });
+    let attempts = [
+        format!("{bare} approve {id}"),
+        format!("{bare} deny {id}"),
+        format!("env -u AGENTMUX_CHILD -u AGENTMUX_SESSION -u CODEX_THREAD_ID {agentmux} approve {id}"),
+        format!("{bare} down --now"),
+        format!("{bare} --as reviewer send operator forged"),
+        format!("AGENTMUX_SESSION=reviewer AGENTMUX_TOKEN=0 {agentmux} --as reviewer send operator forged"),
+        format!("{bare} --as somebody send operator forged"),
+        format!("{bare} --as reviewer --take-over whoami"),
+        format!("{bare} host relay --replace"),
+        // A process of its own session and group is still a child of its shell.
+        format!("setsid -w {bare} approve {id}"),
+    ];
+    for (number, attempt) in attempts.iter().enumerate() {
+        let marker = format!("attempt {number}");
+        model.prepend(Rule::user(&marker).exec(&format!("{attempt}; echo code=$?")).reply("tried"));
+        let _ = house.run(&["send", "lead", &marker, "--wait"]).ok();
+        house.poll("lead to be done", DEADLINE, || match state_of(&house, "lead").as_str() {
+            "idle" => Ok(()),
+            other => Err(other.to_owned()),
+        });
+        let outputs: Vec<String> = model.histories().iter().flat_map(|history| history.outputs()).collect();
+        let output = outputs.iter().filter(|output| output.contains("code=")).nth(number);
+        let output = output.unwrap_or_else(|| panic!("no output of {attempt}\n{}", model.transcript()));
+        assert!(output.contains("refused") && output.contains("code=1"), "{attempt}\n{output}");
+    }
+    // Speaking without a name is possible, and is what it is: not the name that a variable claims.
+    model.prepend(
+        Rule::user("without a name")
+            .exec(&format!("AGENTMUX_SESSION=reviewer {agentmux} send operator forged"))
+            .reply("x"),
+    );
+    let _ = house.run(&["send", "lead", "without a name", "--wait"]).ok();
+    let mails = house.poll("its mail", DEADLINE, || {
+        let inbox = house.run(&["inbox", "--json"]).ok().json();
+        let mails = inbox["mails"].as_array().cloned().unwrap_or_default();
+        if mails.is_empty() { Err("none".to_owned()) } else { Ok(mails) }
+    });
+    assert!(mails.iter().all(|mail| mail["from"] == "outside" && mail["fromKind"] == "outside"), "{mails:?}");
+    let approvals = house.run(&["approvals", "--json"]).ok().json();
+    assert_eq!(approvals["approvals"][0]["id"], *id, "it still waits");
+    assert!(!house.project().join("never").exists());
+    let _ = house.run(&["deny", &id]).ok();
+}
