@@ -7,10 +7,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::config::{PROJECT_FILE, ProjectConfig};
+use super::project::{PROJECT_FILE, ProjectFile};
 use crate::model::fault::Fault;
 use crate::model::name::BundleName;
-use crate::protocol::check::Groups;
 
 /// A bundle, and why this one.
 #[derive(Debug, Clone)]
@@ -21,8 +20,8 @@ pub struct Bundle {
     pub root: PathBuf,
     /// The rule that chose it.
     pub rule: &'static str,
-    /// Names that the project's file gives to several recipients.
-    pub groups: Groups,
+    /// The project's file, if there is one here or above; it counts also when the bundle is named by hand.
+    pub project: Option<ProjectFile>,
 }
 
 /// Rules by which a person names a bundle, wherever the command is run.
@@ -38,23 +37,24 @@ pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Resul
     })?;
     let repository = dir.ancestors().find_map(repository_at);
     let root = repository.clone().unwrap_or_else(|| dir.clone());
-    if let Some(name) = flag {
-        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[0], groups: Groups::new() });
+    let file = dir.ancestors().map(|dir| dir.join(PROJECT_FILE)).find(|file| file.is_file());
+    let project = file.map(ProjectFile::read).transpose()?;
+    let by_hand = [flag, variable.filter(|name| !name.is_empty())];
+    if let Some((name, rule)) =
+        by_hand.into_iter().zip(NAMED_BY_HAND).find_map(|(name, rule)| Some((name?, rule)))
+    {
+        return Ok(Bundle { name: given(name)?, root, rule, project });
     }
-    if let Some(name) = variable.filter(|name| !name.is_empty()) {
-        return Ok(Bundle { name: given(name)?, root, rule: NAMED_BY_HAND[1], groups: Groups::new() });
-    }
-    if let Some(file) = dir.ancestors().map(|dir| dir.join(PROJECT_FILE)).find(|file| file.is_file()) {
-        let place = file.parent().unwrap_or(&dir).to_owned();
-        let ProjectConfig { bundle, groups } = ProjectConfig::read(&file)?;
-        let name = match bundle {
-            Some(name) => given(&name)?,
-            None => BundleName::derive(&place.to_string_lossy()),
+    if let Some(file) = project {
+        let name = match &file.config.bundle {
+            Some(name) => given(name)?,
+            None => BundleName::derive(&file.dir().to_string_lossy()),
         };
-        return Ok(Bundle { name, root: repository.unwrap_or(place), rule: PROJECT_FILE, groups });
+        let root = repository.unwrap_or_else(|| file.dir().to_owned());
+        return Ok(Bundle { name, root, rule: PROJECT_FILE, project: Some(file) });
     }
     let rule = if repository.is_some() { "git repository" } else { "directory" };
-    Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule, groups: Groups::new() })
+    Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule, project: None })
 }
 
 /// Where all bundles keep their state, and why there.

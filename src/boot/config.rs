@@ -1,33 +1,24 @@
-//! Configuration files: `agentmux.toml` in the project, `config.toml` for the person. Neither has to exist.
+//! The person's configuration file, `config.toml`, and how configuration files are read. It does not have to exist.
 //!
-//! **Invariant:** a file that does not parse changes nothing: every command that would read it fails first, with the line.
+//! **Invariant:** a file that does not parse, or that says something unknown, changes nothing: every command that would read it
+//! fails first, with the line.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use super::project::Coders;
 use crate::core::policy::Policy;
-use crate::model::clock::parse_duration;
+use crate::model::clock::{parse_duration, written_duration};
 use crate::model::fault::Fault;
 use crate::model::limits;
+use crate::model::name::nearest;
 use crate::protocol::check::Groups;
-
-/// The project's file.
-pub const PROJECT_FILE: &str = "agentmux.toml";
-
-/// What the project's file may say. It names no program, so it needs no trust.
-#[derive(Debug, Default, Deserialize)]
-pub struct ProjectConfig {
-    /// The bundle's name.
-    pub bundle: Option<String>,
-    /// Names that stand for several recipients, such as `reviewers = ["ann", "bob"]`; written `@reviewers`.
-    #[serde(default)]
-    pub groups: Groups,
-}
 
 /// What the person's file may say.
 #[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct UserConfig {
     /// After how long without anything to do the relay leaves: a duration, or `0` for never.
     pub idle_exit: Option<toml::Value>,
@@ -48,18 +39,11 @@ pub struct UserConfig {
     /// As in the project's file, which comes first.
     #[serde(default)]
     pub groups: Groups,
+    /// As in the project's file, which comes first.
+    #[serde(default)]
+    pub coders: Coders,
     /// How long a command waits for a relay to start or to answer before it says "busy": a duration.
     pub start_timeout: Option<String>,
-}
-
-impl ProjectConfig {
-    /// Reads the project's file.
-    ///
-    /// # Errors
-    /// `usage` when it cannot be read or does not parse, quoting the line.
-    pub fn read(path: &Path) -> Result<ProjectConfig, Fault> {
-        parse(path)
-    }
 }
 
 impl UserConfig {
@@ -76,8 +60,30 @@ impl UserConfig {
     /// # Errors
     /// `usage` when it cannot be read or does not parse, quoting the line.
     pub fn read(dir: &Path) -> Result<UserConfig, Fault> {
-        let path = dir.join("config.toml");
-        if path.exists() { parse(&path) } else { Ok(UserConfig::default()) }
+        let path = UserConfig::path(dir);
+        if path.exists() { parse(&path).map(|(_, config)| config) } else { Ok(UserConfig::default()) }
+    }
+
+    /// The person's file in a directory.
+    pub fn path(dir: &Path) -> PathBuf {
+        dir.join("config.toml")
+    }
+
+    /// What counts when no file says anything.
+    pub fn defaults() -> Vec<(&'static str, serde_json::Value)> {
+        let policy = Policy::default();
+        let duration = |ms: i64| serde_json::Value::from(written_duration(ms));
+        vec![
+            ("idle_exit", duration(limits::IDLE_EXIT_MS)),
+            ("patience", duration(policy.patience_ms)),
+            ("retention", duration(limits::RETENTION_MS)),
+            ("approval_timeout", duration(limits::APPROVAL_MS)),
+            ("start_timeout", duration(limits::START_MS as i64)),
+            ("brake_hops", policy.brake_hops.into()),
+            ("brake_pair_per_minute", policy.brake_pair_per_minute.into()),
+            ("brake_thread_per_minute", policy.brake_thread_per_minute.into()),
+            ("wake_max", policy.wake_max.into()),
+        ]
     }
 
     /// After how long the relay leaves; `None` for never.
@@ -165,15 +171,59 @@ pub fn user_dir(named: Option<&Path>) -> Option<PathBuf> {
     Some(base.join("agentmux"))
 }
 
-fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<T, Fault> {
+/// Reads a configuration file: its text, and what it says.
+///
+/// # Errors
+/// `usage` when it cannot be read, does not parse or says something unknown, quoting the line.
+pub(super) fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<(String, T), Fault> {
     let text = std::fs::read_to_string(path).map_err(|error| {
         Fault::usage(format!("configuration refused: {} cannot be read: {error}", path.display()))
     })?;
-    toml::from_str(&text).map_err(|error| {
+    let parsed = toml::from_str(&text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
         let number = text[..at].matches('\n').count() + 1;
         let line = text.lines().nth(number - 1).unwrap_or_default().trim();
-        let why = error.message().lines().next().unwrap_or("it does not parse").to_owned();
-        Fault::usage(format!("configuration refused: {} line {number}: `{line}`: {why}", path.display()))
-    })
+        let why = error.message().lines().next().unwrap_or("it does not parse");
+        let fault = Fault::usage(format!(
+            "configuration refused: {} line {number}: `{line}`: {}",
+            path.display(),
+            why.replace("unknown field", "unknown key")
+        ));
+        match nearest_key(why) {
+            Some(key) => fault.hint(format!("perhaps `{key}` was meant")),
+            None => fault,
+        }
+    })?;
+    Ok((text, parsed))
+}
+
+/// What a configuration file says, key by key with dots between; nothing when there is no file.
+///
+/// # Errors
+/// As [`parse`].
+pub fn entries(path: &Path) -> Result<Vec<(String, serde_json::Value)>, Fault> {
+    if !path.exists() {
+        return Ok(Vec::new());
+    }
+    let (_, table): (_, serde_json::Value) = parse(path)?;
+    let mut found = Vec::new();
+    flatten("", table, &mut found);
+    Ok(found)
+}
+
+fn flatten(key: &str, value: serde_json::Value, found: &mut Vec<(String, serde_json::Value)>) {
+    match value {
+        serde_json::Value::Object(table) => table.into_iter().for_each(|(name, value)| {
+            let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+            flatten(&key, value, found);
+        }),
+        value => found.push((key.to_owned(), value)),
+    }
+}
+
+/// The known key that is nearest to the unknown one that serde complains of.
+fn nearest_key(why: &str) -> Option<String> {
+    let mut words = why.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
+    let unknown = words.next()?;
+    nearest(unknown, words).into_iter().next()
 }

@@ -13,6 +13,7 @@ pub mod holder;
 pub mod lock;
 pub mod process;
 pub mod program;
+pub mod project;
 pub mod spawn;
 pub mod statedir;
 pub mod terminal;

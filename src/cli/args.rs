@@ -79,6 +79,8 @@ pub enum Color {
 /// The verbs; their help comes from the verb table.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    Init(command::init::Init),
+    Trust(command::trust::Trust),
     Spawn(command::spawn::Spawn),
     Up(command::up::Up),
     Down(command::down::Down),
@@ -109,6 +111,7 @@ pub enum Command {
     Approve(command::approve::Approve),
     Deny(command::deny::Deny),
     Doctor(command::doctor::Doctor),
+    Config(command::config::Config),
     Completions(command::completions::Completions),
     Selftest(command::selftest::Selftest),
     #[command(subcommand)]

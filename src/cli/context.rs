@@ -9,6 +9,8 @@ use super::args::{Color, Globals};
 use super::print;
 use crate::boot::bundle::{self, Bundle};
 use crate::boot::config::{self, UserConfig};
+use crate::boot::project::{CoderConfig, Coders, ProjectFile};
+use crate::boot::statedir::StateDir;
 use crate::client::{Connection, Reached, Target};
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
@@ -33,6 +35,8 @@ pub struct Context {
     pub color: bool,
     /// Names that stand for several recipients, from the configuration.
     groups: Groups,
+    /// Programs that sessions run, from the person's configuration.
+    coders: Coders,
 }
 
 impl Context {
@@ -50,8 +54,9 @@ impl Context {
         config.policy()?;
         config.retention_ms()?;
         let start_timeout = config.start_timeout()?;
+        let project = bundle.project.as_ref().map(|file| &file.config);
         let mut groups = config.groups;
-        groups.extend(bundle.groups.clone());
+        groups.extend(project.map(|config| config.groups.clone()).unwrap_or_default());
         let forbidden =
             std::env::var_os("AGENTMUX_NO_START").is_some_and(|value| !value.is_empty() && value != "0");
         let color = match globals.color {
@@ -79,6 +84,7 @@ impl Context {
             verbose: globals.verbose > 0,
             color,
             groups,
+            coders: config.coders,
         })
     }
 
@@ -95,6 +101,26 @@ impl Context {
             }
         }
         Ok(to)
+    }
+
+    /// The project's file, if it says what to run and the person has trusted it; if it is not trusted the person is told.
+    pub fn trusted_project(&self) -> Result<Option<&ProjectFile>, Fault> {
+        let Some(file) = self.target.bundle.project.as_ref().filter(|file| file.needs_trust()) else {
+            return Ok(None);
+        };
+        let dir = StateDir::open(&self.target.state_root, &self.target.bundle.name)?;
+        if file.is_trusted(dir.as_ref())? {
+            return Ok(Some(file));
+        }
+        let path = file.path.display();
+        self.tell(&format!("note: the sessions of {path} are left out, because it is not trusted as it is\nhint: read it, then: agentmux trust"));
+        Ok(None)
+    }
+
+    /// The coder of that name: the project's, when it is trusted, then the person's.
+    pub fn coder(&self, project: Option<&ProjectFile>, name: &str) -> Option<CoderConfig> {
+        let of_project = project.and_then(|file| file.config.coders.get(name));
+        of_project.or_else(|| self.coders.get(name)).cloned()
     }
 
     /// Connects, starting the relay if nobody has.

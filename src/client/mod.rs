@@ -5,9 +5,10 @@
 
 mod connection;
 pub mod doctor;
+pub mod peek;
 pub mod selftest;
 mod start;
 pub mod tmux;
 
-pub use connection::{CallError, Connection};
+pub use connection::{CallError, Connection, Sender};
 pub use start::{Reached, Target, catch_interrupt, own_program, params};

@@ -208,7 +208,7 @@ impl Target {
 
     /// Two projects that were given one bundle name by their files must not meet by accident.
     fn check_root(&self, dir: &StateDir) -> Result<(), Fault> {
-        if self.bundle.rule != crate::boot::config::PROJECT_FILE {
+        if self.bundle.rule != crate::boot::project::PROJECT_FILE {
             return Ok(());
         }
         let root = self.bundle.root.display().to_string();

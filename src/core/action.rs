@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** no action leaves the relay before the commit of the lap that decided it (G1).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::record::DeliveryId;
@@ -126,6 +127,13 @@ pub enum Action {
     WithdrawPanes {
         /// The child's place.
         slot: u32,
+    },
+    /// Store the environment that a session's next child gets.
+    KeepEnvironment {
+        /// The session.
+        name: Name,
+        /// The variables.
+        environment: BTreeMap<String, String>,
     },
     /// Forget the stored environment of a session.
     ForgetEnvironment {

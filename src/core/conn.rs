@@ -12,7 +12,7 @@ use crate::model::limits;
 use crate::model::mail::FromKind;
 use crate::model::name::{self, Name};
 use crate::protocol::answer::{Answer, Welcome};
-use crate::protocol::request::{Hello, Request};
+use crate::protocol::request::{Elsewhere, Hello, Request};
 use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION};
 use crate::wire::rpc::Id;
 
@@ -25,6 +25,8 @@ pub struct Conn {
     pub identity: Option<Identity>,
     /// The session that its pane shows.
     pub attached: Option<Name>,
+    /// What its pane shows in place of that session's thread.
+    pub elsewhere: Option<Elsewhere>,
     /// Mail handed to it whose taking its next request confirms.
     pub handed: Vec<MailId>,
     /// Requests of it that wait.
@@ -63,8 +65,17 @@ impl Step {
 
 impl Core {
     pub(super) fn handle_conn_opened(&mut self, step: &mut Step, conn: ConnId, descends: bool) {
-        self.conns
-            .insert(conn, Conn { descends, identity: None, attached: None, handed: Vec::new(), waiting: 0 });
+        self.conns.insert(
+            conn,
+            Conn {
+                descends,
+                identity: None,
+                attached: None,
+                elsewhere: None,
+                handed: Vec::new(),
+                waiting: 0,
+            },
+        );
         self.timers.set(Timer::Hello(conn), step.now.plus(limits::HELLO_MS));
     }
 
@@ -148,6 +159,7 @@ impl Core {
         match request {
             Request::Hello(_) => unreachable!("answered above"),
             Request::Spawn(spawn) => self.request_spawn(step, ask, spawn, resolved),
+            Request::Configure(spawn) => self.request_configure(step, ask, spawn, resolved),
             Request::Up(names) => self.request_up(step, ask, &names.names),
             Request::Down(down) => self.request_down(step, ask, &down),
             Request::Remove(one) => self.request_remove(step, ask, &one.name),
@@ -171,6 +183,7 @@ impl Core {
             Request::Wait(wait) => self.request_wait(step, ask, &identity, &wait, resolved),
             Request::Look(look) => self.request_look(step, ask, &look),
             Request::Watch(watch) => self.request_watch(step, ask, &watch),
+            Request::PaneReport(report) => self.request_report(step, ask, report),
             Request::Log(log) => self.request_log(step, ask, &log),
             Request::Approvals => self.request_approvals(step, ask),
             Request::SettleApproval(settle) => self.request_settle(step, ask, settle, resolved),

@@ -96,7 +96,8 @@ impl Core {
         running.claim = Some(Flight { claim, turn: into.clone(), ended: Vec::new(), for_now, earlier });
         running.retry_at = None;
         running.singly = running.singly.saturating_sub(1);
-        let skills = running.skills.clone();
+        let as_written = self.ledger.sessions.get(name).is_some_and(|session| session.skills_in_mail);
+        let skills = if as_written { Default::default() } else { running.skills.clone() };
         self.timers.set(Timer::Lease(name.clone()), at.plus(limits::LEASE_MS));
         let (session, deliveries) = (name.clone(), batch);
         step.act(Action::Deliver(Deliver { nonce, session, claim, deliveries, into, skills, at }));

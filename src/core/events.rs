@@ -89,6 +89,7 @@ impl Core {
             Record::SessionRemoved { .. }
             | Record::DeliveryAcked { .. }
             | Record::SessionWanted { .. }
+            | Record::SessionConfigured(_)
             | Record::SessionHeld { .. }
             | Record::ThreadBound { .. }
             | Record::DeadDiscarded { .. }

@@ -123,6 +123,7 @@ impl Ledger {
                 let before = self.sessions.insert(session.name.clone(), session.clone());
                 assert!(before.is_none(), "a session is spawned once");
             }
+            Record::SessionConfigured(session) => *self.session_mut(&session.name) = session.clone(),
             Record::SessionWanted { name, wanted, after } => {
                 let session = self.session_mut(name);
                 (session.wanted, session.stopped_after) = (*wanted, after.0);

@@ -20,6 +20,8 @@ pub struct DeliveryId(pub i64);
 pub enum Record {
     /// A session was created.
     SessionSpawned(Session),
+    /// A session that is not running got other settings.
+    SessionConfigured(Session),
     /// What is wanted of a session changed.
     SessionWanted {
         /// The session.

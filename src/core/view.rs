@@ -4,6 +4,7 @@
 
 use super::Core;
 use super::child::Children;
+use super::conn::Conn;
 use crate::model::child::CODEX_CAPABILITIES;
 use crate::model::clock::Millis;
 use crate::model::mail::DeliveryState;
@@ -19,6 +20,8 @@ impl Core {
         let queue = self.ledger.queue(name);
         let oldest = queue.and_then(|queue| queue.open.first()).and_then(|id| self.ledger.deliveries.get(id));
         let attached = self.conns.values().filter(|conn| conn.attached.as_ref() == Some(name)).count();
+        let is_elsewhere = |conn: &&Conn| conn.attached.as_ref() == Some(name) && conn.elsewhere.is_some();
+        let elsewhere = self.conns.values().filter(is_elsewhere).count();
         Some(SessionInfo {
             name: name.clone(),
             coder: session.coder,
@@ -33,6 +36,7 @@ impl Core {
             pending: queue.map_or(0, |queue| queue.open.len() as u64),
             oldest_pending_ms: oldest.map(|delivery| now.since(delivery.sent_at)),
             attached: attached as u32,
+            elsewhere: elsewhere as u32,
             capabilities: CODEX_CAPABILITIES,
             dir: session.setup.dir.clone(),
             wanted: session.wanted,

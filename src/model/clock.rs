@@ -88,6 +88,13 @@ pub fn parse_duration(text: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(factor)
 }
 
+/// Writes a duration in the largest unit that leaves nothing out, for [`parse_duration`] to read.
+pub fn written_duration(ms: i64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let fits = units.iter().find(|(_, factor)| ms != 0 && ms % factor == 0);
+    fits.map_or_else(|| format!("{ms}ms"), |(unit, factor)| format!("{}{unit}", ms / factor))
+}
+
 /// Turns days since 1970 into year, month and day (Howard Hinnant's algorithm for the Gregorian calendar).
 fn civil(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
@@ -127,6 +134,9 @@ mod tests {
     fn durations_need_a_number_and_a_known_unit() {
         assert_eq!(parse_duration("250ms"), Some(250));
         assert_eq!(parse_duration("2h"), Some(7_200_000));
+        for ms in [0, 1, 250, 1_000, 90_000, 3_600_000, 86_400_000 * 180] {
+            assert_eq!(parse_duration(&written_duration(ms)), u64::try_from(ms).ok());
+        }
         for bad in ["", "5", "s", "-1s", "1.5s", "1w", "99999999999999999999d", "1 s"] {
             assert_eq!(parse_duration(bad), None, "{bad}");
         }

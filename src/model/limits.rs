@@ -216,6 +216,8 @@ pub const LIST_ROWS_DEFAULT: u32 = 50;
 /// Rows of one listing at most.
 pub const LIST_ROWS_MAX: u32 = 1_000;
 
+/// A message of a screen that is longer than this is passed on without being read.
+pub const SCREEN_MESSAGE_BYTES_MAX: usize = 256 * 1024;
 /// Panes of one tmux window; more sessions get another window.
 pub const PANES_PER_WINDOW: usize = 9;
 /// Times that tmux is asked again when the server before has just ended.

@@ -51,13 +51,19 @@ impl Wanted {
 pub struct ChildKey(pub u64);
 
 impl ChildKey {
-    /// Hashes everything that makes children differ: coder, program and environment (`CODEX_HOME` is part of it).
+    /// Hashes everything that makes children differ: coder, program, environment (`CODEX_HOME` is part of it), and the one
+    /// session that has it for itself.
     pub fn of<'a>(
         coder: Coder,
         program: &str,
+        isolated: Option<&Name>,
         environment: impl Iterator<Item = (&'a str, &'a str)>,
     ) -> ChildKey {
         let mut text = format!("{}\0{program}\0", coder.as_str());
+        if let Some(name) = isolated {
+            // No variable's name begins so.
+            text.push_str(&format!("=isolated={name}\0"));
+        }
         for (key, value) in environment {
             text.push_str(key);
             text.push('=');
@@ -91,6 +97,10 @@ pub struct Session {
     pub held_until: Option<Millis>,
     /// Whether mail wakes it when it is stopped.
     pub wake: bool,
+    /// Whether its child is its own.
+    pub isolated: bool,
+    /// Whether a `$` before a skill's name in mail pulls the skill in, as the person's own words do.
+    pub skills_in_mail: bool,
     /// The last mail that was accepted before it was stopped; only later mail wakes it.
     pub stopped_after: i64,
 }

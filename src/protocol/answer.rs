@@ -22,6 +22,7 @@ pub enum Answer {
     Welcome(Welcome),
     Session(OneSession),
     Shown(Box<Shown>),
+    Configured(Configured),
     Sessions(Sessions),
     States(States),
     Status(Box<Status>),
@@ -37,6 +38,7 @@ pub enum Answer {
     Approvals(Approvals),
     ApprovalSettled(ApprovalSettled),
     Attach(Attached),
+    Nothing(Nothing),
 }
 
 /// The answer to `hello`.
@@ -94,6 +96,9 @@ pub struct SessionInfo {
     pub oldest_pending_ms: Option<i64>,
     /// Panes attached.
     pub attached: u32,
+    /// Of those, panes that show another thread now.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub elsewhere: u32,
     /// What its child can really do.
     pub capabilities: Capabilities,
     /// The directory it works in.
@@ -102,11 +107,36 @@ pub struct SessionInfo {
     pub wanted: Wanted,
 }
 
+fn is_zero(count: &u32) -> bool {
+    *count == 0
+}
+
 /// The answer to `session/spawn`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OneSession {
     /// The session.
     pub session: SessionInfo,
+}
+
+/// The answer to `session/configure`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Configured {
+    /// The session.
+    pub name: Name,
+    /// Whether its settings are others now.
+    pub change: Change,
+}
+
+/// What became of new settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Change {
+    /// They are what it has.
+    None,
+    /// It has them, and will start with them.
+    Made,
+    /// It runs with others, and is not stopped for them; ask again when it is down.
+    Later,
 }
 
 /// The answer to `session/show`.
@@ -137,6 +167,12 @@ pub struct SessionDetails {
     pub sandbox: Option<String>,
     /// The approval policy.
     pub approval: Option<String>,
+    /// Whether its child is its own.
+    pub isolated: bool,
+    /// Whether mail wakes it when it is stopped.
+    pub wake_on_mail: bool,
+    /// Whether a `$` before a skill's name in mail pulls the skill in.
+    pub skills_in_mail: bool,
     /// The environment that its child gets; what may be a secret shows its length only. Null when its file is missing.
     pub environment: Option<BTreeMap<String, String>>,
 }
@@ -474,6 +510,10 @@ pub struct Looked {
     /// Its last items, oldest first.
     pub items: Vec<Item>,
 }
+
+/// The answer to `pane/report`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Nothing {}
 
 /// The answer to `events/subscribe`; events follow as notifications.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

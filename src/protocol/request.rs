@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check::{
-    Groups, check_events, check_mail, check_name, check_reason, check_recipient, check_search, check_spawn,
+    Groups, check_elsewhere, check_events, check_mail, check_name, check_reason, check_recipient,
+    check_search, check_spawn,
 };
 use crate::model::fault::Fault;
 use crate::model::limits;
@@ -21,6 +22,7 @@ use crate::model::mail::{Priority, When};
 pub enum Request {
     Hello(Hello),
     Spawn(Spawn),
+    Configure(Spawn),
     Up(Names),
     Down(Down),
     Remove(One),
@@ -44,6 +46,7 @@ pub enum Request {
     Release(Release),
     Look(Look),
     Watch(Watch),
+    PaneReport(PaneReport),
     Log(Log),
     Approvals,
     SettleApproval(SettleApproval),
@@ -97,6 +100,12 @@ pub struct Spawn {
     /// Whether mail wakes it when it is stopped.
     #[serde(default)]
     pub wake: bool,
+    /// Whether its child is its own, and not shared with sessions of the same program and environment.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Whether a `$` before a skill's name in mail pulls the skill in.
+    #[serde(default)]
+    pub skills_in_mail: bool,
     /// The environment that the child gets; allow-listed again by the relay.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -322,6 +331,25 @@ pub struct Watch {
     pub after: Option<Place>,
 }
 
+/// `pane/report`: what the pane of this connection shows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PaneReport {
+    /// Another thread than its session's; nothing when it shows that.
+    #[serde(default)]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// What a pane shows that has left its session.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Elsewhere {
+    /// `new`, `fork` or `other`.
+    pub how: String,
+    /// The thread, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
+}
+
 /// A place in the stream of events.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Place {
@@ -394,12 +422,14 @@ impl Request {
         let request = match method {
             "hello" => Request::Hello(read(method, params)?),
             "session/spawn" => Request::Spawn(read(method, params)?),
+            "session/configure" => Request::Configure(read(method, params)?),
             "session/up" => Request::Up(read(method, params)?),
             "session/down" => Request::Down(read(method, params)?),
             "session/remove" => Request::Remove(read(method, params)?),
             "session/list" => Request::List,
             "session/look" => Request::Look(read(method, params)?),
             "events/subscribe" => Request::Watch(read(method, params)?),
+            "pane/report" => Request::PaneReport(read(method, params)?),
             "events/log" => Request::Log(read(method, params)?),
             "approval/list" => Request::Approvals,
             "approval/settle" => Request::SettleApproval(read(method, params)?),
@@ -438,12 +468,14 @@ impl Request {
         match self {
             Request::Hello(_) => "hello",
             Request::Spawn(_) => "session/spawn",
+            Request::Configure(_) => "session/configure",
             Request::Up(_) => "session/up",
             Request::Down(_) => "session/down",
             Request::Remove(_) => "session/remove",
             Request::List => "session/list",
             Request::Look(_) => "session/look",
             Request::Watch(_) => "events/subscribe",
+            Request::PaneReport(_) => "pane/report",
             Request::Log(_) => "events/log",
             Request::Approvals => "approval/list",
             Request::SettleApproval(_) => "approval/settle",
@@ -496,7 +528,7 @@ impl Request {
     /// Checks sizes and grammar.
     fn checked(self) -> Result<Request, Fault> {
         match &self {
-            Request::Spawn(spawn) => check_spawn(spawn)?,
+            Request::Spawn(spawn) | Request::Configure(spawn) => check_spawn(spawn)?,
             Request::Send(send) => {
                 if send.to.is_empty() || send.to.len() > limits::RECIPIENTS_MAX {
                     let most = limits::RECIPIENTS_MAX;
@@ -519,6 +551,7 @@ impl Request {
                 check_events(&watch.events)?;
             }
             Request::Log(Log { name: Some(name), .. }) => check_name(name)?,
+            Request::PaneReport(PaneReport { elsewhere: Some(elsewhere) }) => check_elsewhere(elsewhere)?,
             Request::SettleApproval(settle) => check_reason(settle.reason.as_deref())?,
             Request::Hold(hold) => check_name(&hold.name)?,
             Request::Search(search) => check_search(&search.text)?,

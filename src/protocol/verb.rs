@@ -23,6 +23,8 @@ pub struct Verb {
 /// Every verb, in the order of `--help`.
 #[rustfmt::skip]
 pub const VERBS: &[Verb] = &[
+    Verb { name: "init", method: None, starts_relay: false, operator: false, mutates: false, help: "Write an agentmux.toml to fill in" },
+    Verb { name: "trust", method: None, starts_relay: false, operator: true, mutates: false, help: "Let the project's agentmux.toml say what is run, as it reads now" },
     Verb { name: "spawn", method: Some("session/spawn"), starts_relay: true, operator: true, mutates: true, help: "Create a session and bring it up" },
     Verb { name: "up", method: Some("session/up"), starts_relay: true, operator: true, mutates: true, help: "Bring sessions up; all of them without names" },
     Verb { name: "down", method: Some("session/down"), starts_relay: false, operator: true, mutates: true, help: "Stop sessions; without names all of them and the relay" },
@@ -53,6 +55,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "approve", method: Some("approval/settle"), starts_relay: true, operator: true, mutates: true, help: "Say yes to an approval, once" },
     Verb { name: "deny", method: Some("approval/settle"), starts_relay: true, operator: true, mutates: true, help: "Say no to an approval; its turn goes on" },
     Verb { name: "doctor", method: None, starts_relay: false, operator: false, mutates: false, help: "Check everything that the bundle stands on, and name what mends it" },
+    Verb { name: "config", method: None, starts_relay: false, operator: false, mutates: false, help: "Show every setting that counts, and where it was said" },
     Verb { name: "completions", method: None, starts_relay: false, operator: false, mutates: false, help: "Print shell completions" },
     Verb { name: "selftest", method: None, starts_relay: false, operator: false, mutates: false, help: "Break starts of a relay in a scratch directory, and look whether the next command minds" },
     Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground" },
@@ -62,7 +65,9 @@ pub const VERBS: &[Verb] = &[
 pub const OTHER_METHODS: &[(&str, bool)] = &[
     ("hello", false),
     ("mail/wait", false),
+    ("session/configure", true),
     ("mail/discard", true),
+    ("pane/report", true),
     ("relay/stop", true),
     ("relay/replace", true),
 ];

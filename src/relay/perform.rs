@@ -74,6 +74,11 @@ impl Relay {
             Action::PublishPanes { slot } => self.publish_panes(slot),
             Action::WithdrawPanes { slot } => self.dir.unlink(&panes_socket(slot)),
             // A session of that name may have been spawned since, in the same lap.
+            Action::KeepEnvironment { name, environment } => {
+                if let Err(fault) = self.keep_environment(&name, &environment) {
+                    log::warn!("{fault}");
+                }
+            }
             Action::ForgetEnvironment { name } => {
                 if !self.core.ledger().sessions.contains_key(&name) {
                     self.dir.unlink(&environment_file(&name));

@@ -3,6 +3,8 @@
 //! **Invariant:** reads the store and the file system, changes neither, with one exception: the environment of a session that
 //! is about to be spawned is put into its file, so that it is there before anything relies on it.
 
+use std::collections::BTreeMap;
+
 use super::child::DIRECTORY;
 use super::clients::Asked;
 use super::lap::Relay;
@@ -43,7 +45,10 @@ impl Relay {
                     resolved.variables = self.child_places(&session);
                 }
             }
-            Request::Spawn(spawn) => resolved.spawn_refused = self.prepare_spawn(spawn).err(),
+            Request::Spawn(spawn) => {
+                resolved.spawn_refused = check_places(spawn).and_then(|()| self.keep_new(spawn)).err();
+            }
+            Request::Configure(spawn) => resolved.spawn_refused = check_places(spawn).err(),
             _ => {}
         }
         Ok(Input::Asked { conn, id, request: Box::new(request), resolved })
@@ -64,25 +69,39 @@ impl Relay {
         *self.disk_low.get_or_insert_with(look)
     }
 
-    /// Checks what a spawn names in the file system, and stores the environment for its child.
-    fn prepare_spawn(&self, spawn: &mut Spawn) -> Result<(), Fault> {
-        // Whether the directory is there was looked at by the client: on a dead network mount that look never ends.
-        if !std::path::Path::new(&spawn.dir).is_absolute() {
-            let dir = spawn.dir.escape_debug();
-            return Err(Fault::usage(format!("spawn refused: the directory `{dir}` is not absolute")));
+    /// Stores the environment of a session that is to be, for its child.
+    fn keep_new(&self, spawn: &Spawn) -> Result<(), Fault> {
+        match Name::parse(&spawn.name) {
+            Some(name) if !self.core.ledger().sessions.contains_key(&name) => {
+                self.keep_environment(&name, &spawn.environment)
+            }
+            _ => Ok(()),
         }
-        if !std::path::Path::new(&spawn.program).is_absolute() {
-            return Err(Fault::usage("spawn refused: the program's path is not absolute"));
-        }
-        spawn.environment = environment::allowed(std::mem::take(&mut spawn.environment).into_iter());
-        let Some(name) = Name::parse(&spawn.name) else { return Ok(()) };
-        if self.core.ledger().sessions.contains_key(&name) {
-            return Ok(());
-        }
-        let text =
-            serde_json::to_string(&spawn.environment).map_err(|error| Fault::bug(error.to_string()))?;
-        self.dir.write(&environment_file(&name), &text)
     }
+
+    /// Stores the environment that the child of a session gets.
+    pub(super) fn keep_environment(
+        &self,
+        name: &Name,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(), Fault> {
+        let text = serde_json::to_string(environment).map_err(|error| Fault::bug(error.to_string()))?;
+        self.dir.write(&environment_file(name), &text)
+    }
+}
+
+/// Checks the paths that a session's settings name, and keeps of the environment what may pass. Whether the directory is there
+/// was looked at by the client: on a dead network mount that look never ends.
+fn check_places(spawn: &mut Spawn) -> Result<(), Fault> {
+    if !std::path::Path::new(&spawn.dir).is_absolute() {
+        let dir = spawn.dir.escape_debug();
+        return Err(Fault::usage(format!("spawn refused: the directory `{dir}` is not absolute")));
+    }
+    if !std::path::Path::new(&spawn.program).is_absolute() {
+        return Err(Fault::usage("spawn refused: the program's path is not absolute"));
+    }
+    spawn.environment = environment::allowed(std::mem::take(&mut spawn.environment).into_iter());
+    Ok(())
 }
 
 /// Where the environment of a session is kept.

@@ -12,7 +12,7 @@ use crate::model::session::Session;
 
 pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
     match record {
-        Record::SessionSpawned(session) => spawn_session(db, session),
+        Record::SessionSpawned(session) | Record::SessionConfigured(session) => put_session(db, session),
         Record::SessionWanted { name, wanted, after } => {
             let sql = "UPDATE sessions SET wanted = ?2, stopped_after = ?3 WHERE name = ?1";
             run(db, sql, params![name.as_str(), wanted.as_str(), after.0])
@@ -118,12 +118,12 @@ fn run(db: &Connection, sql: &str, params: impl rusqlite::Params) -> rusqlite::R
     db.prepare_cached(sql)?.execute(params).map(|_| ())
 }
 
-fn spawn_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
+fn put_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
     let setup = &session.setup;
     run(
         db,
-        "INSERT INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at, held_until, wake, stopped_after)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        "INSERT OR REPLACE INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at, held_until, wake, stopped_after, isolated, skills_in_mail)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         params![
             session.name.as_str(),
             session.coder.as_str(),
@@ -140,6 +140,8 @@ fn spawn_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
             session.held_until.map(|until| until.0),
             session.wake,
             session.stopped_after,
+            session.isolated,
+            session.skills_in_mail,
         ],
     )
 }

@@ -142,6 +142,8 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         created_at: row.get::<_, Col<_>>("created_at")?.0,
         held_until: row.get::<_, Option<Col<_>>>("held_until")?.map(|until| until.0),
         wake: row.get("wake")?,
+        isolated: row.get("isolated")?,
+        skills_in_mail: row.get("skills_in_mail")?,
         stopped_after: row.get("stopped_after")?,
     })
 }

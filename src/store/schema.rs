@@ -6,7 +6,8 @@ use rusqlite::Connection;
 
 /// One step per version. The first makes the tables of version 1; the second prepares for holding,
 /// brakes, reviving and search, and no longer keeps the acceptance of a mail as a step; the third gives approvals an id to type
-/// and names who settled them; the next one lets the history be read from its end.
+/// and names who settled them; the fourth lets a session have a child of its own, and skills in its mail; the last one lets the
+/// history be read from its end.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -68,6 +69,9 @@ CREATE VIRTUAL TABLE search USING fts5 (subject, body, content = '', contentless
 ALTER TABLE approvals ADD COLUMN id TEXT NOT NULL DEFAULT '';
 ALTER TABLE approvals ADD COLUMN settled_by TEXT;
 CREATE INDEX approvals_by_id ON approvals (id);
+", "
+ALTER TABLE sessions ADD COLUMN isolated INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE sessions ADD COLUMN skills_in_mail INTEGER NOT NULL DEFAULT 0;
 ", "
 CREATE INDEX approvals_by_asked ON approvals (asked_at);
 CREATE INDEX approvals_by_settled ON approvals (settled_at);

@@ -224,3 +224,18 @@ fn the_environment_of_a_session_is_private_and_without_marks() {
         assert!(!environ.contains(absent), "{absent} reached the child");
     }
 }
+
+/// `--isolated` gives a session a child of its own; the others share theirs.
+#[test]
+fn an_isolated_session_has_its_own_child() {
+    let team = Team::of(&["lead", "reviewer"]);
+    let house = &team.house;
+    let _ = house.run(&["spawn", "tester", "--isolated"]).ok();
+    let pid = |name: &str| house.run(&["show", name, "--json"]).ok().json()["session"]["childPid"].clone();
+    assert_eq!(pid("lead"), pid("reviewer"));
+    assert_ne!(pid("lead"), pid("tester"));
+    assert_eq!(house.run(&["status", "--json"]).ok().json()["children"].as_array().map(Vec::len), Some(2));
+    let _ = house.run(&["send", "tester", "hello", "--wait"]).ok();
+    let _ = house.run(&["down", "tester"]).ok();
+    assert_eq!(house.run(&["status", "--json"]).ok().json()["children"].as_array().map(Vec::len), Some(1));
+}

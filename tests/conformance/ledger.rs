@@ -266,6 +266,18 @@ impl Shell {
                     ..Spawn::default()
                 })
             }
+            (3, _) if self.random.chance(500) => {
+                let (dir, program) = ("/project".to_owned(), "/bin/codex-0".to_owned());
+                let isolated = self.random.chance(500);
+                Request::Configure(Spawn {
+                    name,
+                    dir,
+                    program,
+                    isolated,
+                    wake: !isolated,
+                    ..Spawn::default()
+                })
+            }
             (3, _) => Request::Up(Names { names: vec![name] }),
             (4, _) => Request::Down(Down { names: vec![name], now: self.random.chance(500) }),
             (5, _) if self.random.chance(500) => Request::Remove(One { name }),

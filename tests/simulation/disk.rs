@@ -177,7 +177,7 @@ impl Tables {
 
     fn write(&mut self, record: &Record) {
         match record {
-            Record::SessionSpawned(session) => {
+            Record::SessionSpawned(session) | Record::SessionConfigured(session) => {
                 self.sessions.insert(session.name.clone(), session.clone());
             }
             Record::SessionWanted { name, wanted, after } => {

@@ -274,6 +274,7 @@ impl World {
             | Action::SweepChild { .. }
             | Action::PublishPanes { .. }
             | Action::WithdrawPanes { .. }
+            | Action::KeepEnvironment { .. }
             | Action::ForgetEnvironment { .. } => {}
         }
     }

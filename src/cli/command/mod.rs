@@ -7,6 +7,7 @@ pub mod ask;
 pub mod attach;
 pub mod cancel;
 pub mod completions;
+pub mod config;
 pub mod dead;
 pub mod deny;
 pub mod doctor;
@@ -14,6 +15,7 @@ pub mod down;
 pub mod hold;
 pub mod host;
 pub mod inbox;
+pub mod init;
 pub mod list;
 pub mod log;
 pub mod look;
@@ -30,6 +32,7 @@ pub mod show;
 pub mod spawn;
 pub mod status;
 pub mod trace;
+pub mod trust;
 pub mod up;
 pub mod wait;
 pub mod watch;
@@ -41,6 +44,9 @@ use crate::model::fault::Fault;
 /// Runs one verb; returns the exit code of a command that did what it could.
 pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
     match command {
+        Command::Init(_) => init::run(context),
+        Command::Trust(args) => trust::run(context, &args),
+        Command::Config(args) => config::run(context, &args),
         Command::Spawn(args) => spawn::run(context, args),
         Command::Up(args) => up::run(context, args),
         Command::Down(args) => down::run(context, args),

@@ -1,9 +1,10 @@
 //! `agentmux spawn NAME`: creates a session and brings it up.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use crate::boot::project::{CoderConfig, ProjectFile, SessionConfig};
 use crate::boot::{environment, program};
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
@@ -16,9 +17,9 @@ use crate::protocol::request::Spawn as Request;
 pub struct Spawn {
     /// The session's name, which is its address
     name: String,
-    /// The kind of agent program
-    #[arg(long, value_enum, default_value_t)]
-    coder: Coder,
+    /// codex, or a coder of the configuration
+    #[arg(long)]
+    coder: Option<String>,
     /// The directory it works in; the current one without it
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -40,29 +41,24 @@ pub struct Spawn {
     /// Let mail wake it when it is stopped
     #[arg(long)]
     wake_on_mail: bool,
+    /// Give it a child of its own
+    #[arg(long)]
+    isolated: bool,
+    /// Let `$skill` in mail pull the skill in
+    #[arg(long)]
+    skills_in_mail: bool,
     /// The command of a coder that needs one
     #[arg(last = true, value_name = "COMMAND")]
     command: Vec<String>,
 }
 
-/// The kinds of agent program.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Coder {
-    /// OpenAI Codex, driven through its app-server
-    #[default]
-    Codex,
-    /// Claude Code
-    Claude,
-    /// Any Agent Client Protocol agent
-    Acp,
-    /// Any terminal program, in a pane
-    Tmux,
-    /// Any program that reads its stdin
-    Stdin,
-}
+/// Kinds of agent program that are planned.
+const PLANNED: [&str; 4] = ["claude", "acp", "tmux", "stdin"];
 
 pub fn run(context: &Context, args: Spawn) -> Result<u8, Fault> {
-    let request = checked(context, args)?;
+    check::check_new_name(&args.name)?;
+    let project = context.trusted_project()?;
+    let request = checked(context, project, args)?;
     let mut connection = context.connect()?;
     let answer: OneSession = connection.call("session/spawn", &request)?;
     context.print(&answer, |answer| {
@@ -73,20 +69,58 @@ pub fn run(context: &Context, args: Spawn) -> Result<u8, Fault> {
     Ok(0)
 }
 
-/// Checks everything that can be checked before a relay is started or anything is written.
-fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
-    check::check_new_name(&args.name)?;
-    if args.coder != Coder::Codex {
-        let coder =
-            args.coder.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned());
-        return Err(Fault::refused(format!("spawn refused: the coder `{coder}` is not supported yet"))
-            .hint("codex is"));
-    }
-    if !args.command.is_empty() {
+/// Checks everything that can be checked before a relay is started or anything is written. A flag comes before the file.
+fn checked(context: &Context, project: Option<&ProjectFile>, args: Spawn) -> Result<Request, Fault> {
+    let coder = args.coder.as_deref();
+    if !args.command.is_empty() && coder.is_none_or(|coder| !PLANNED.contains(&coder)) {
         return Err(Fault::usage("spawn refused: the coder codex takes no command")
             .hint("AGENTMUX_CODEX names the program"));
     }
-    let dir = args.dir.map_or(context.dir.clone(), |dir| context.dir.join(dir));
+    let file = project.and_then(|file| file.config.sessions.get(&args.name)).cloned().unwrap_or_default();
+    let from_file = |text: String| project.map_or(Ok(text.clone()), |file| instructions(file.dir(), text));
+    let wanted = SessionConfig {
+        coder: args.coder.or(file.coder),
+        dir: args.dir.map(|dir| context.dir.join(dir)).or(in_project(project, file.dir)),
+        instructions: match args.instructions {
+            Some(text) => Some(instructions(&context.dir, text)?),
+            None => file.instructions.map(from_file).transpose()?,
+        },
+        model: args.model.or(file.model),
+        sandbox: args.sandbox.or(file.sandbox),
+        approval: args.approval.or(file.approval),
+        wake_on_mail: args.wake_on_mail || file.wake_on_mail,
+        isolated: args.isolated || file.isolated,
+        skills_in_mail: args.skills_in_mail || file.skills_in_mail,
+    };
+    request(context, project, args.name, args.thread, wanted)
+}
+
+/// What a session of the project's file asks for.
+pub(super) fn of_project(context: &Context, file: &ProjectFile, name: &str) -> Result<Request, Fault> {
+    let wanted = file.config.sessions.get(name).cloned().unwrap_or_default();
+    let dir = wanted.dir.unwrap_or_else(|| file.dir().to_owned());
+    let wanted = SessionConfig {
+        dir: in_project(Some(file), Some(dir)),
+        instructions: wanted.instructions.map(|text| instructions(file.dir(), text)).transpose()?,
+        ..wanted
+    };
+    check::check_new_name(name)?;
+    request(context, Some(file), name.to_owned(), None, wanted)
+}
+
+fn in_project(project: Option<&ProjectFile>, dir: Option<PathBuf>) -> Option<PathBuf> {
+    project.zip(dir).map(|(file, dir)| file.dir().join(dir))
+}
+
+fn request(
+    context: &Context,
+    project: Option<&ProjectFile>,
+    name: String,
+    thread: Option<String>,
+    wanted: SessionConfig,
+) -> Result<Request, Fault> {
+    let coder = coder(context, project, wanted.coder.as_deref().unwrap_or("codex"))?;
+    let dir = wanted.dir.unwrap_or_else(|| context.dir.clone());
     let real = std::fs::canonicalize(&dir).ok().filter(|real| real.is_dir());
     let dir =
         real.ok_or_else(|| Fault::usage(format!("spawn refused: {} is not a directory", dir.display())))?;
@@ -94,9 +128,8 @@ fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
         .to_str()
         .ok_or_else(|| Fault::usage("spawn refused: the directory's path is not UTF-8"))?
         .to_owned();
-    let instructions = args.instructions.map(|text| read_instructions(context, text)).transpose()?;
     let named = std::env::var("AGENTMUX_CODEX").ok().filter(|named| !named.is_empty());
-    let launcher = program::find(named.as_deref())?;
+    let launcher = program::find(named.or(coder.program).as_deref())?;
     program::check_version(&launcher)?;
     let launcher = launcher
         .to_str()
@@ -104,25 +137,55 @@ fn checked(context: &Context, args: Spawn) -> Result<Request, Fault> {
         .to_owned();
     let variables = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
+    let mut environment = environment::allowed(variables);
+    environment.extend(coder.env);
     let request = Request {
-        name: args.name,
+        name,
         dir,
-        instructions,
-        model: args.model,
-        thread: args.thread,
-        sandbox: args.sandbox,
-        approval: args.approval,
+        instructions: wanted.instructions,
+        model: wanted.model,
+        thread,
+        sandbox: wanted.sandbox,
+        approval: wanted.approval,
         program: launcher,
-        wake: args.wake_on_mail,
-        environment: environment::allowed(variables),
+        wake: wanted.wake_on_mail,
+        isolated: wanted.isolated,
+        skills_in_mail: wanted.skills_in_mail,
+        environment,
     };
     check::check_spawn(&request)?;
     Ok(request)
 }
 
-fn read_instructions(context: &Context, text: String) -> Result<String, Fault> {
+/// The program that a coder's name stands for.
+fn coder(context: &Context, project: Option<&ProjectFile>, name: &str) -> Result<CoderConfig, Fault> {
+    let known = context.coder(project, name);
+    let kind = known.as_ref().and_then(|coder| coder.kind.clone()).unwrap_or_else(|| "codex".to_owned());
+    let kind = if known.is_some() { kind.as_str() } else { name };
+    if PLANNED.contains(&kind) {
+        return Err(Fault::refused(format!("spawn refused: the coder `{kind}` is not supported yet"))
+            .hint("codex is"));
+    }
+    if kind != "codex" {
+        let kind: String = kind.chars().take(40).flat_map(char::escape_debug).collect();
+        return Err(Fault::usage(format!("spawn refused: there is no coder `{kind}`"))
+            .hint("codex is one, and those of the configuration are: [coders.NAME]"));
+    }
+    let coder = known.unwrap_or_default();
+    let passing = environment::allowed(coder.env.clone().into_iter());
+    match coder.env.keys().find(|key| !passing.contains_key(*key)) {
+        Some(key) => Err(Fault::usage(format!(
+            "configuration refused: the variable `{key}` of coder `{name}` is none that passes to a child"
+        ))
+        .hint("CODEX_HOME, PATH, proxies, certificates and OPENAI_… pass; a secret belongs into the agent's own login")),
+        None => Ok(coder),
+    }
+}
+
+/// Instructions as they stand, or out of a file.
+fn instructions(dir: &Path, text: String) -> Result<String, Fault> {
     let Some(file) = text.strip_prefix('@') else { return Ok(text) };
-    let path = context.dir.join(file);
+    let path = dir.join(file);
     std::fs::read_to_string(&path).map_err(|error| {
         Fault::usage(format!("instructions refused: {} cannot be read: {error}", path.display()))
     })

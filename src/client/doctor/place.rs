@@ -4,8 +4,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use super::{Finding, Patient, word};
-use crate::boot::config::PROJECT_FILE;
 use crate::boot::filesystem::{self, Trust};
+use crate::boot::project::PROJECT_FILE;
 use crate::boot::statedir::SOCKET;
 use crate::model::limits;
 

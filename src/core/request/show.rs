@@ -27,6 +27,9 @@ impl Core {
             model: setup.model,
             sandbox: setup.sandbox,
             approval: setup.approval,
+            isolated: session.isolated,
+            wake_on_mail: session.wake,
+            skills_in_mail: session.skills_in_mail,
             environment: None,
         };
         let query = Query::Show { session: Box::new(session) };

@@ -6,6 +6,7 @@ use super::super::record::Record;
 use super::super::session::Running;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
+use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::happening::What;
 use crate::model::limits;
@@ -13,6 +14,33 @@ use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
 use crate::model::session::{ChildKey, Coder, Session, ThreadSetup, Wanted};
 use crate::protocol::request::Spawn;
+
+/// The session that a spawn describes.
+pub(super) fn session_of(name: Name, spawn: Spawn, now: Millis, stopped_after: i64) -> Session {
+    let environment = spawn.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+    let isolated = spawn.isolated.then_some(&name);
+    Session {
+        coder: Coder::Codex,
+        child_key: ChildKey::of(Coder::Codex, &spawn.program, isolated, environment),
+        name,
+        program: spawn.program,
+        setup: ThreadSetup {
+            dir: spawn.dir,
+            instructions: spawn.instructions,
+            model: spawn.model,
+            sandbox: spawn.sandbox,
+            approval: spawn.approval,
+        },
+        thread: spawn.thread.map(Into::into),
+        wanted: Wanted::Up,
+        created_at: now,
+        held_until: None,
+        wake: spawn.wake,
+        isolated: spawn.isolated,
+        skills_in_mail: spawn.skills_in_mail,
+        stopped_after,
+    }
+}
 
 impl Core {
     pub(in crate::core) fn request_spawn(
@@ -28,26 +56,8 @@ impl Core {
         if let Some(fault) = self.spawn_refusal(&name, &spawn, resolved) {
             return step.refuse(ask, fault);
         }
-        let environment = spawn.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        let session = Session {
-            name: name.clone(),
-            coder: Coder::Codex,
-            child_key: ChildKey::of(Coder::Codex, &spawn.program, environment),
-            program: spawn.program,
-            setup: ThreadSetup {
-                dir: spawn.dir,
-                instructions: spawn.instructions,
-                model: spawn.model,
-                sandbox: spawn.sandbox,
-                approval: spawn.approval,
-            },
-            thread: spawn.thread.map(Into::into),
-            wanted: Wanted::Up,
-            created_at: step.now,
-            held_until: None,
-            wake: spawn.wake,
-            stopped_after: self.ledger.last_delivery,
-        };
+        let stopped_after = self.ledger.last_delivery;
+        let session = session_of(name.clone(), spawn, step.now, stopped_after);
         self.record(step, Record::SessionSpawned(session));
         self.sessions.insert(name.clone(), Running::new(step.now));
         self.forgive(&name);
