@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::start::interrupted;
 use crate::boot::environment;
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -29,6 +30,9 @@ pub struct Connection {
     stream: UnixStream,
     lines: Lines,
     last_id: i64,
+    /// For how long an answer is waited for when the person has pressed ^C: mail may have been accepted, and its id is wanted.
+    last_word: Duration,
+    interrupted_at: Option<Instant>,
     /// The relay's process, as it says.
     pub relay_pid: u32,
     /// Whether the relay has told that it is being stopped.
@@ -145,7 +149,15 @@ impl Connection {
     ) -> Result<Connection, CallError> {
         check_peer(&stream).map_err(CallError::Refused)?;
         let lines = Lines::new(limits::CLIENT_OUT_BYTES_MAX);
-        let mut connection = Connection { stream, lines, last_id: 0, relay_pid: 0, stopping: false };
+        let mut connection = Connection {
+            stream,
+            lines,
+            last_id: 0,
+            last_word: Duration::ZERO,
+            interrupted_at: None,
+            relay_pid: 0,
+            stopping: false,
+        };
         let hello = Hello {
             client: "cli".to_owned(),
             version: VERSION.to_owned(),
@@ -181,6 +193,8 @@ impl Connection {
         params: &impl Serialize,
         deadline: Option<Instant>,
     ) -> Result<T, CallError> {
+        let is_mail = ["mail/send", "mail/reply"].contains(&method);
+        self.last_word = Duration::from_millis(if is_mail { limits::LAST_WORD_MS } else { 0 });
         self.last_id += 1;
         let id = Id::Number(self.last_id);
         let line = rpc::request(&id, method, params);
@@ -256,9 +270,12 @@ impl Connection {
                     Err(_) => return Err(unaddressed(line)),
                 }
             }
-            if crate::client::start::interrupted() {
+            let given_up_at =
+                interrupted().then(|| *self.interrupted_at.get_or_insert_with(Instant::now) + self.last_word);
+            if given_up_at.is_some_and(|at| at <= Instant::now()) {
                 return Err(CallError::Interrupted);
             }
+            let deadline = deadline.into_iter().chain(given_up_at).min();
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
             if left.is_some_and(|left| left.is_zero()) {
                 return Err(CallError::TimedOut);

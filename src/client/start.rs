@@ -262,8 +262,16 @@ impl Target {
         started
     }
 
-    /// Starts a relay, which shares the lock until it serves, and waits for its word.
+    /// Starts a relay and waits for its word; once more when it was killed before it could say any.
     fn start(&self, dir: &StateDir, lock: &Lock, deadline: Instant) -> Result<(), Fault> {
+        match self.start_once(dir, lock, deadline)? {
+            None => Ok(()),
+            Some(_) => self.start_once(dir, lock, deadline)?.map_or(Ok(()), Err),
+        }
+    }
+
+    /// Starts a relay, which shares the lock until it serves; the fault that is no error is that it ended without a word.
+    fn start_once(&self, dir: &StateDir, lock: &Lock, deadline: Instant) -> Result<Option<Fault>, Fault> {
         let failed = |why: String| Fault::io(format!("start failed: {why}"));
         let (read, write) =
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| failed(error.to_string()))?;
@@ -284,12 +292,12 @@ impl Target {
         let pid = spawn_detached(&program).map_err(failed)?;
         drop(write);
         match read_word(&read, deadline) {
-            Word::Said(line) if line == "ready" => Ok(()),
+            Word::Said(line) if line == "ready" => Ok(None),
             Word::Said(line) => Err(serde_json::from_str(&line).unwrap_or_else(|_| failed(line))),
-            Word::Silent => {
-                Err(failed(format!("the relay (pid {pid}) ended without a word{}", last_log_line(dir)))
-                    .hint(self.see_log()))
-            }
+            Word::Silent => Ok(Some(
+                failed(format!("the relay (pid {pid}) ended without a word{}", last_log_line(dir)))
+                    .hint(self.see_log()),
+            )),
             Word::TimedOut => {
                 let stopped = process::is_stopped(pid);
                 let state = if stopped { STOPPED } else { "" };

@@ -88,6 +88,7 @@ impl Core {
             // `ack` tells itself: what it confirms is no longer in the ledger. A removal has the removal's own moment.
             Record::SessionRemoved { .. }
             | Record::DeliveryAcked { .. }
+            | Record::SessionConfigured(_)
             | Record::SessionWanted { .. }
             | Record::SessionConfigured(_)
             | Record::SessionHeld { .. }

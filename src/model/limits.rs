@@ -139,6 +139,8 @@ pub const RETRY_MS_MIN: i64 = 200;
 pub const RETRY_MS_MAX: i64 = 30_000;
 /// A session whose account cannot run now (usage limit, authentication) is tried again after this.
 pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
+/// How long a command that was interrupted while it sent mail waits for the relay's word about that mail.
+pub const LAST_WORD_MS: u64 = 2_000;
 /// Default of `approval_timeout`: how long an approval waits for a person before it is declined.
 pub const APPROVAL_MS: i64 = 10 * 60 * 1_000;
 /// How long a question about approvals waits for a new relay to hear from the child what is still asked.

@@ -4,10 +4,9 @@
 
 use rusqlite::Connection;
 
-/// One step per version. The first makes the tables of version 1; the second prepares for holding,
-/// brakes, reviving and search, and no longer keeps the acceptance of a mail as a step; the third gives approvals an id to type
-/// and names who settled them; the fourth lets a session have a child of its own, and skills in its mail; the last one lets the
-/// history be read from its end.
+/// One step per version. The first makes the tables of version 1. Then: holding, brakes, reviving and search, and the acceptance of
+/// a mail is no longer kept as a step; approvals get an id to type, and who settled them; a session may have a child of its own, and
+/// skills in its mail; the history can be read from its end.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (

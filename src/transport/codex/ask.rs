@@ -17,12 +17,15 @@ use serde_json::{Map, Value, json};
 use super::Codex;
 use crate::model::child::{Always, ApprovalAsked, ChildEvent};
 use crate::model::limits;
+use crate::model::name::Name;
 use crate::wire::rpc::Id;
 
 /// A question that waits.
 #[derive(Debug)]
 pub(super) struct Ask {
     id: Id,
+    /// Whose turn waits.
+    pub(super) session: Name,
     shape: Shape,
     /// The answer that approves, once.
     approved: Option<Value>,
@@ -76,8 +79,11 @@ impl Codex {
             can_approve: approved.is_some(),
             always,
         };
-        self.asks.insert(key, Ask { id: id.clone(), shape, approved, always: amended });
+        let session = asked.session.clone();
+        let ask = Ask { id: id.clone(), session: session.clone(), shape, approved, always: amended };
+        self.asks.insert(key, ask);
         self.events.push_back(ChildEvent::ApprovalAsked(asked));
+        self.asks_no_more(session);
     }
 
     pub(super) fn approve(&mut self, key: &str, always: bool) {

@@ -61,6 +61,8 @@ struct Thread {
     tools: BTreeSet<String>,
     /// The last change of files that began: its item and its paths, for when it is asked about.
     change: Option<(String, String)>,
+    /// Whether it waits for a person, as its status says, and the question has not come to us yet.
+    asking: bool,
     /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
     closing: bool,
 }
@@ -76,6 +78,8 @@ struct Attempt {
     dir: String,
     /// The thread that it resumes.
     resumes: Option<ThreadId>,
+    /// Whether only questions that the child has yet to repeat are missing.
+    is_ready: bool,
 }
 
 /// A request of ours that waits for its answer.
@@ -201,7 +205,8 @@ impl Codex {
     ) {
         self.last_opening += 1;
         let opening = self.last_opening;
-        let attempt = Attempt { number: opening, dir: setup.dir.clone(), resumes: thread.clone() };
+        let (dir, resumes) = (setup.dir.clone(), thread.clone());
+        let attempt = Attempt { number: opening, dir, resumes, is_ready: false };
         self.openings.insert(session.clone(), attempt);
         let mut params = thread_params(setup, shell_env);
         match thread {
@@ -295,8 +300,12 @@ impl Codex {
                 self.on_thread_open(session, opening, thread, false)
             }
             (Call::Resume { session, opening, thread }, Ok(answer)) => {
-                let busy = answer["thread"]["status"]["type"] == "active";
-                self.on_thread_open(session, opening, thread, busy);
+                let status = &answer["thread"]["status"];
+                self.on_thread_open(session.clone(), opening, thread, status["type"] == "active");
+                let asked = self.asks.values().any(|ask| ask.session == session);
+                if let Some(thread) = self.threads.get_mut(&session) {
+                    thread.asking = waits_for_a_person(status) && !asked;
+                }
             }
             (
                 Call::StartThread { session, opening, .. }
@@ -394,6 +403,7 @@ impl Codex {
                 dir,
                 tools: BTreeSet::new(),
                 change: None,
+                asking: false,
                 closing: false,
             },
         );
@@ -425,10 +435,28 @@ impl Codex {
             }
             Err(_) => {}
         }
-        if let Some(thread) = self.threads.get(&session).filter(|_| opened) {
-            self.openings.remove(&session);
-            let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
-            self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });
+        if let Some(attempt) = self.openings.get_mut(&session).filter(|_| opened) {
+            attempt.is_ready = true;
+            self.finish_opening(session);
+        }
+    }
+
+    /// A thread is open when its skills are known and the child has repeated what it asks: whoever looks then sees it.
+    fn finish_opening(&mut self, session: Name) {
+        let is_ready = self.openings.get(&session).is_some_and(|attempt| attempt.is_ready);
+        let Some(thread) = self.threads.get(&session).filter(|thread| is_ready && !thread.asking) else {
+            return;
+        };
+        let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
+        self.openings.remove(&session);
+        self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });
+    }
+
+    /// The child has asked, or no longer waits for a person.
+    fn asks_no_more(&mut self, session: Name) {
+        if let Some(thread) = self.threads.get_mut(&session) {
+            thread.asking = false;
+            self.finish_opening(session);
         }
     }
 
@@ -515,6 +543,12 @@ fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)]) -> Value {
         }
     }
     params
+}
+
+/// Whether a thread's status says that a person is asked.
+fn waits_for_a_person(status: &Value) -> bool {
+    let flags = status["activeFlags"].as_array();
+    flags.into_iter().flatten().any(|flag| flag == "waitingOnApproval" || flag == "waitingOnUserInput")
 }
 
 /// Whether trying again may help: overload, and a writer that has yet to let go.

@@ -42,7 +42,10 @@ impl Codex {
         let Some(thread) = self.threads.get_mut(&session) else { return };
         let active = params["status"]["type"] == "active";
         if !active && thread.turn.is_none() && std::mem::take(&mut thread.busy) {
-            self.events.push_back(ChildEvent::ThreadIdle { session });
+            self.events.push_back(ChildEvent::ThreadIdle { session: session.clone() });
+        }
+        if !super::waits_for_a_person(&params["status"]) {
+            self.asks_no_more(session);
         }
     }
 
