@@ -90,7 +90,6 @@ impl Core {
             | Record::DeliveryAcked { .. }
             | Record::SessionConfigured(_)
             | Record::SessionWanted { .. }
-            | Record::SessionConfigured(_)
             | Record::SessionHeld { .. }
             | Record::ThreadBound { .. }
             | Record::DeadDiscarded { .. }

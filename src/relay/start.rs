@@ -22,12 +22,14 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::entropy::Entropy;
 use super::feed::Feed;
+use super::hook::{Hook, Hooks};
 use super::lap::{Fatal, Relay};
 use super::perform::Facts;
 use super::resolve::environment_file;
 use super::upkeep::Upkeep;
 use super::{child, logfile};
 use crate::boot::config::{self, UserConfig};
+use crate::boot::environment;
 use crate::boot::filesystem;
 use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
@@ -163,12 +165,29 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         disk_low: None,
         upkeep: Upkeep::default(),
         feed: Feed::new(std::process::id(), started_at),
+        hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle)),
         spare: std::fs::File::open("/dev/null").ok(),
     };
     relay.register().map_err(failed)?;
     log::info!("relay {VERSION} of bundle {} started, pid {}", options.bundle, std::process::id());
     relay.first_lap(Input::Started { survivors }).map_err(|Fatal(why)| Fault::io(why))?;
     Ok(relay)
+}
+
+fn hook_of(configured: config::HookProgram) -> Hook {
+    let config::HookProgram { program, arguments, on } = configured;
+    Hook { program, arguments, on }
+}
+
+/// What a run of the hook gets besides: what the relay has, the bundle, and where a desktop listens.
+fn hook_environment(bundle: &BundleName) -> Vec<(String, String)> {
+    let mut environment = environment::for_relay();
+    environment.push(("AGENTMUX_BUNDLE".to_owned(), bundle.to_string()));
+    let runtime = format!("/run/user/{}", nix::unistd::getuid());
+    if std::path::Path::new(&runtime).is_dir() {
+        environment.push(("XDG_RUNTIME_DIR".to_owned(), runtime));
+    }
+    environment
 }
 
 /// Leaves everything of the starter behind but the pipe: directory, descriptors. The session is new already.

@@ -10,6 +10,7 @@ mod approvals;
 mod crash;
 mod disk;
 mod failures;
+mod hook;
 mod pane;
 mod panes;
 mod reboot;
