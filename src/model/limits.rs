@@ -242,6 +242,8 @@ pub const PANES_END_LOOKS: u32 = 40;
 pub const PANES_END_LOOK_MS: u64 = 50;
 /// Codex's screen gives up reconnecting after 120 s; when its child was away for nearly as long it is started again.
 pub const SCREEN_PATIENCE_MS: u64 = 110_000;
+/// A screen that was asked to end has this long.
+pub const SCREEN_END_MS: u64 = 1_000;
 /// A screen that has lived this long was a good one: the next failure is the first again.
 pub const SCREEN_STEADY_MS: u64 = 60_000;
 /// A pane shows its state when nothing more has come for this long.

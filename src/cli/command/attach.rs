@@ -99,14 +99,18 @@ impl Stage {
 
     /// Ends the screen, if one is shown; a stop holds for every later one, too.
     fn end(&self, why: Why) {
-        self.with(|scene| {
-            if let Some(screen) = &scene.screen {
-                scene.ended = Some(why);
-                let _ = process::signal(screen, libc::SIGTERM);
-            } else if why == Why::Stopped {
+        let screen = self.with(|scene| {
+            if scene.screen.is_some() || why == Why::Stopped {
                 scene.ended = Some(why);
             }
+            scene.screen.as_ref().and_then(|screen| screen.try_clone().ok())
         });
+        // One that cannot reach its child any more may not hear the first word.
+        if let Some(screen) = screen {
+            let _ = process::signal(&screen, libc::SIGTERM);
+            process::wait_for_end(&screen, Duration::from_millis(limits::SCREEN_END_MS));
+            let _ = process::signal(&screen, libc::SIGKILL);
+        }
     }
 }
 

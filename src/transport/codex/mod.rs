@@ -143,6 +143,9 @@ impl Transport for Codex {
     }
 
     fn on_message(&mut self, text: &str) {
+        if notice::is_unheard(text) {
+            return;
+        }
         match rpc::parse(text.as_bytes(), false) {
             Ok(Message::Response { id: Id::Number(id), result }) => {
                 if let Some(call) = self.calls.remove(&id) {
