@@ -7,6 +7,7 @@ pub mod boot;
 pub mod cli;
 pub mod client;
 pub mod core;
+pub mod mcp;
 pub mod model;
 pub mod protocol;
 pub mod relay;

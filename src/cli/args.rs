@@ -47,6 +47,12 @@ pub struct Globals {
     /// Act as if started in this directory
     #[arg(short = 'C', global = true, value_name = "DIR")]
     pub directory: Option<PathBuf>,
+    /// Speak under this name, as an outside agent
+    #[arg(long = "as", global = true, value_name = "NAME")]
+    pub speak_as: Option<String>,
+    /// Take the name of --as from whoever holds it
+    #[arg(long, global = true, requires = "speak_as")]
+    pub take_over: bool,
     /// Print JSON
     #[arg(long, global = true)]
     pub json: bool,
@@ -102,6 +108,8 @@ pub enum Command {
     Requeue(command::requeue::Requeue),
     Hold(command::hold::Hold),
     Release(command::release::Release),
+    Whoami(command::whoami::Whoami),
+    Instructions(command::instructions::Instructions),
     Look(command::look::Look),
     Watch(command::watch::Watch),
     Log(command::log::Log),

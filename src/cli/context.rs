@@ -11,7 +11,8 @@ use crate::boot::bundle::{self, Bundle};
 use crate::boot::config::{self, UserConfig};
 use crate::boot::project::{CoderConfig, Coders, ProjectFile};
 use crate::boot::statedir::StateDir;
-use crate::client::{Connection, Reached, Target};
+use crate::client::{Connection, Reached, Speaker, Target};
+use crate::mcp::Place;
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
 use crate::protocol::check::{self, Groups};
@@ -76,6 +77,11 @@ impl Context {
                 state_root: state_root.path,
                 config_dir,
                 no_start: globals.no_start || forbidden,
+                speaker: Speaker {
+                    name: globals.speak_as,
+                    take_over: globals.take_over,
+                    ..Speaker::default()
+                },
                 start_timeout,
             },
             state_rule: state_root.rule,
@@ -91,17 +97,20 @@ impl Context {
 
     /// Recipients as the relay knows them: groups of the configuration are replaced by their members.
     pub fn recipients(&self, given: Vec<String>) -> Result<Vec<String>, Fault> {
-        let mut to: Vec<String> = Vec::new();
-        for text in given {
-            let members = text.strip_prefix('@').and_then(|group| self.groups.get(group));
-            for name in members.map_or(std::slice::from_ref(&text), Vec::as_slice) {
-                check::check_recipient(name, &self.groups)?;
-                if !to.contains(name) {
-                    to.push(name.clone());
-                }
-            }
+        check::expand(given, &self.groups)
+    }
+
+    /// What the tools of an agent need to know of this command's place.
+    pub fn place(&self) -> Place {
+        let mut target = self.target.clone();
+        target.speaker.client = "mcp";
+        let set = |key: &str| std::env::var(key).ok().filter(|value| !value.is_empty());
+        if target.speaker.name.is_none()
+            && let Some(token) = set("AGENTMUX_TOKEN")
+        {
+            (target.speaker.name, target.speaker.token) = (set("AGENTMUX_SESSION"), Some(token));
         }
-        Ok(to)
+        Place { target, groups: self.groups.clone() }
     }
 
     /// The project's file, if it says what to run and the person has trusted it; if it is not trusted the person is told.

@@ -24,6 +24,25 @@ use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION};
 use crate::wire::lines::Lines;
 use crate::wire::rpc::{self, Id, Message};
 
+/// Who a client says that it is.
+#[derive(Debug, Clone)]
+pub struct Speaker {
+    /// What kind of client.
+    pub client: &'static str,
+    /// The name that it wants to speak as.
+    pub name: Option<String>,
+    /// What proves that the name is its own.
+    pub token: Option<String>,
+    /// Whether the operator takes the name from whoever holds it.
+    pub take_over: bool,
+}
+
+impl Default for Speaker {
+    fn default() -> Speaker {
+        Speaker { client: "cli", name: None, token: None, take_over: false }
+    }
+}
+
 /// A connection that has said hello.
 #[derive(Debug)]
 pub struct Connection {
@@ -35,6 +54,8 @@ pub struct Connection {
     interrupted_at: Option<Instant>,
     /// The relay's process, as it says.
     pub relay_pid: u32,
+    /// Its answer to hello; there is none before.
+    pub welcome: Option<Box<Welcome>>,
     /// Whether the relay has told that it is being stopped.
     pub stopping: bool,
 }
@@ -129,8 +150,8 @@ impl Connection {
     ///
     /// # Errors
     /// What the relay refuses; `Lost` when it goes away, `TimedOut` when it does not answer.
-    pub fn hello(stream: UnixStream, patience: Duration) -> Result<Connection, CallError> {
-        Connection::introduce(stream, patience, PROTOCOL_MIN, PROTOCOL_MAX)
+    pub fn hello(stream: UnixStream, patience: Duration, speaker: &Speaker) -> Result<Connection, CallError> {
+        Connection::introduce(stream, patience, speaker, PROTOCOL_MIN, PROTOCOL_MAX)
     }
 
     /// Says hello for one of the methods that are the same in every version.
@@ -138,12 +159,13 @@ impl Connection {
     /// # Errors
     /// As [`Connection::hello`].
     pub fn hello_of_any_version(stream: UnixStream, patience: Duration) -> Result<Connection, CallError> {
-        Connection::introduce(stream, patience, 1, u32::MAX)
+        Connection::introduce(stream, patience, &Speaker::default(), 1, u32::MAX)
     }
 
     fn introduce(
         stream: UnixStream,
         patience: Duration,
+        speaker: &Speaker,
         protocol_min: u32,
         protocol_max: u32,
     ) -> Result<Connection, CallError> {
@@ -156,18 +178,23 @@ impl Connection {
             last_word: Duration::ZERO,
             interrupted_at: None,
             relay_pid: 0,
+            welcome: None,
             stopping: false,
         };
         let hello = Hello {
-            client: "cli".to_owned(),
+            client: speaker.client.to_owned(),
             version: VERSION.to_owned(),
             protocol_min,
             protocol_max,
             agent_mark: environment::agent_mark(),
+            identity: speaker.name.clone(),
+            token: speaker.token.clone(),
+            take_over: speaker.take_over,
         };
         let deadline = Instant::now() + patience;
         let welcome: Welcome = connection.call_until("hello", &hello, Some(deadline))?;
         connection.relay_pid = welcome.pid;
+        connection.welcome = Some(Box::new(welcome));
         Ok(connection)
     }
 

@@ -10,5 +10,5 @@ pub mod selftest;
 mod start;
 pub mod tmux;
 
-pub use connection::{CallError, Connection, Sender};
+pub use connection::{CallError, Connection, Sender, Speaker};
 pub use start::{Reached, Target, catch_interrupt, own_program, params};

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::connection::{CallError, Connected, Connection};
+use super::connection::{CallError, Connected, Connection, Speaker};
 use crate::boot::bundle::Bundle;
 use crate::boot::environment;
 use crate::boot::holder::Holder;
@@ -37,6 +37,8 @@ pub struct Target {
     pub config_dir: Option<PathBuf>,
     /// Whether starts are forbidden (`--no-start`, `AGENTMUX_NO_START`).
     pub no_start: bool,
+    /// Who to speak as.
+    pub speaker: Speaker,
     /// How long to wait for a relay to start (`start_timeout`).
     pub start_timeout: Duration,
 }
@@ -163,7 +165,7 @@ impl Target {
             Err(fault) if fault.code == Code::Busy => return Err(self.busy(dir)),
             Err(fault) => return Err(fault),
         };
-        match Connection::hello(stream, self.answer_patience()) {
+        match Connection::hello(stream, self.answer_patience(), &self.speaker) {
             Ok(connection) => Ok(Reached::Relay(Box::new(connection))),
             // It left between connect and hello.
             Err(CallError::Lost { .. }) => Ok(Reached::Nobody),

@@ -166,6 +166,8 @@ pub struct Deliver {
     pub deliveries: Vec<DeliveryId>,
     /// The running turn that they join; a turn of their own without it.
     pub into: Option<TurnId>,
+    /// Whether the session has our own tools to answer with.
+    pub tools: bool,
     /// Names that must not follow a `$` directly.
     pub skills: Arc<[String]>,
     /// The moment that ages are counted to.
@@ -237,6 +239,15 @@ pub enum Query {
         since: Option<Millis>,
         /// How many.
         limit: u32,
+        /// The moment that ages are counted to.
+        at: Millis,
+    },
+    /// `mail/list` that took what it lists.
+    Taken {
+        /// Which mails, in order.
+        mails: Vec<MailId>,
+        /// Whose.
+        reader: Name,
         /// The moment that ages are counted to.
         at: Millis,
     },

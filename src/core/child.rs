@@ -108,6 +108,7 @@ impl Core {
             self.arm_hold(&name);
             self.touch(&name);
         }
+        self.keep_names(step);
         let of_readers = self.ledger.claims.iter().filter(|(_, claim)| !claim.ended && claim.child.is_none());
         for claim in of_readers.map(|(id, _)| *id).collect::<Vec<_>>() {
             self.take_back(step, claim, "the relay was restarted before its reader confirmed it");
@@ -358,6 +359,7 @@ impl Core {
             ChildEvent::HistoryUnread { session, why } => self.on_history_unread(step, &session, &why),
             ChildEvent::ApprovalAsked(asked) => self.on_approval_asked(step, nonce, asked),
             ChildEvent::ApprovalResolved { key } => self.on_approval_resolved(step, nonce, &key),
+            ChildEvent::OwnTools { session, state } => self.on_own_tools(step.now, &session, state),
             ChildEvent::SkillsListed { session, names } => {
                 if let Some(running) = self.sessions.get_mut(&session) {
                     running.skills = names.into_iter().take(limits::SKILLS_MAX).collect();

@@ -3,6 +3,7 @@
 //! **Invariant:** the sender is assigned here from facts about the connection, never from a field of a request.
 
 use super::action::{Action, Event};
+use super::identity::{Hold, TOOLS};
 use super::input::Resolved;
 use super::timer::Timer;
 use super::{Core, Step};
@@ -10,17 +11,23 @@ use crate::model::fault::{Code, Fault};
 use crate::model::id::{ConnId, MailId};
 use crate::model::limits;
 use crate::model::mail::FromKind;
-use crate::model::name::{self, Name};
+use crate::model::name::Name;
 use crate::protocol::answer::{Answer, Welcome};
 use crate::protocol::request::{Elsewhere, Hello, Request};
-use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION};
+use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION, verb};
 use crate::wire::rpc::Id;
 
 /// One connection.
 #[derive(Debug)]
 pub struct Conn {
     /// Whether its process descends from one of our children.
-    descends: bool,
+    pub(super) descends: bool,
+    /// Its process, for people to read.
+    pub(super) pid: Option<u32>,
+    /// What its name hangs on.
+    pub(super) hold: Hold,
+    /// Whether it only serves an agent's tools, and so keeps no relay running.
+    pub(super) is_tools: bool,
     /// Who it speaks as, once it has said hello.
     pub identity: Option<Identity>,
     /// The session that its pane shows.
@@ -64,18 +71,25 @@ impl Step {
 }
 
 impl Core {
-    pub(super) fn handle_conn_opened(&mut self, step: &mut Step, conn: ConnId, descends: bool) {
-        self.conns.insert(
-            conn,
-            Conn {
-                descends,
-                identity: None,
-                attached: None,
-                elsewhere: None,
-                handed: Vec::new(),
-                waiting: 0,
-            },
-        );
+    pub(super) fn handle_conn_opened(
+        &mut self,
+        step: &mut Step,
+        conn: ConnId,
+        descends: bool,
+        pid: Option<u32>,
+    ) {
+        let known = Conn {
+            descends,
+            pid,
+            hold: Hold::None,
+            is_tools: false,
+            identity: None,
+            attached: None,
+            elsewhere: None,
+            handed: Vec::new(),
+            waiting: 0,
+        };
+        self.conns.insert(conn, known);
         self.timers.set(Timer::Hello(conn), step.now.plus(limits::HELLO_MS));
     }
 
@@ -90,6 +104,7 @@ impl Core {
         if let Some(reader) = known.identity {
             let why = "its reader went away without a word";
             self.take_back_handed(step, &reader.name, &known.handed, why);
+            self.release_name(step, &reader.name, known.hold);
         }
     }
 
@@ -122,10 +137,13 @@ impl Core {
             // Its connection closes with this relay; the client asks the next one.
             return;
         }
+        if self.refuse_fenced(step, &ask) {
+            return;
+        }
         let Some(known) = self.conns.get_mut(&conn) else { return };
         let handed = if resolved.pipelined { Vec::new() } else { std::mem::take(&mut known.handed) };
         let identity = match (&request, known.identity.clone()) {
-            (Request::Hello(hello), None) => return self.handle_hello(step, ask, hello),
+            (Request::Hello(hello), None) => return self.handle_hello(step, ask, hello, &resolved),
             (Request::Hello(_), Some(_)) => {
                 return step.refuse(ask, Fault::usage("request refused: hello was said already"));
             }
@@ -152,9 +170,8 @@ impl Core {
                 Fault::busy(format!("request refused: {most} requests of this connection wait already")),
             );
         }
-        if is_operators(&request) && identity.kind != FromKind::Operator {
-            let why = "request refused: only the operator may do this, and this command runs inside an agent";
-            return step.refuse(ask, Fault::refused(why).hint("run it from your own shell"));
+        if let Some(fault) = rights_refusal(&request, &identity) {
+            return step.refuse(ask, fault);
         }
         match request {
             Request::Hello(_) => unreachable!("answered above"),
@@ -170,7 +187,7 @@ impl Core {
             Request::Reply(reply) => self.request_reply(step, ask, &identity, reply, resolved),
             Request::Inbox(inbox) => self.request_inbox(step, ask, &identity, &inbox),
             Request::Read(mail) => self.request_read(step, ask, &identity, &mail.id, resolved),
-            Request::Trace(mail) => self.request_trace(step, ask, &mail.id, resolved),
+            Request::Trace(mail) => self.request_trace(step, ask, &identity, &mail.id, resolved),
             Request::Search(search) => self.request_search(step, ask, search),
             Request::Next(next) => self.request_next(step, ask, &identity, &next),
             Request::Hold(hold) => self.request_hold(step, ask, &hold),
@@ -193,7 +210,7 @@ impl Core {
         }
     }
 
-    fn handle_hello(&mut self, step: &mut Step, ask: Ask, hello: &Hello) {
+    fn handle_hello(&mut self, step: &mut Step, ask: Ask, hello: &Hello, resolved: &Resolved) {
         if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
             let fault = Fault::new(
                 Code::Version,
@@ -205,17 +222,18 @@ impl Core {
             step.refuse(ask.clone(), fault.hint("replace the relay: agentmux host relay --replace"));
             return step.act(Action::Close { conn: ask.conn });
         }
-        let Some(conn) = self.conns.get_mut(&ask.conn) else { return };
-        let outside = conn.descends || hello.agent_mark.is_some();
-        let identity = if outside {
-            Identity {
-                name: Name::parse(name::OUTSIDE).expect("a constant in the grammar"),
-                kind: FromKind::Outside,
+        let known = match self.identify(step, &ask, hello, resolved) {
+            Ok(known) => known,
+            Err(fault) => {
+                step.refuse(ask.clone(), fault);
+                return step.act(Action::Close { conn: ask.conn });
             }
-        } else {
-            Identity { name: Name::operator(), kind: FromKind::Operator }
         };
+        let identity = known.identity;
+        let Some(conn) = self.conns.get_mut(&ask.conn) else { return };
         conn.identity = Some(identity.clone());
+        conn.hold = known.hold;
+        conn.is_tools = hello.client == TOOLS;
         self.timers.clear(&Timer::Hello(ask.conn));
         let welcome = Welcome {
             version: VERSION.to_owned(),
@@ -226,6 +244,8 @@ impl Core {
             bundle: self.settings.bundle.clone(),
             name: identity.name,
             kind: identity.kind,
+            because: known.because,
+            token: known.token.map(|token| token.reveal().to_owned()),
         };
         step.reply(ask, Answer::Welcome(welcome));
     }
@@ -244,7 +264,19 @@ fn known_waiting(core: &Core, conn: ConnId) -> usize {
     core.conns.get(&conn).map_or(0, |conn| conn.waiting)
 }
 
-/// Whether only the operator may ask for this; the same as the verb table says of its method.
-fn is_operators(request: &Request) -> bool {
-    crate::protocol::verb::is_operators(request.method())
+/// Why somebody may not ask for this, by the verb table's word on its method.
+fn rights_refusal(request: &Request, by: &Identity) -> Option<Fault> {
+    let method = request.method();
+    if by.kind == FromKind::Operator || !verb::is_operators(method) {
+        return None;
+    }
+    if !verb::is_for_named(method) {
+        let why = "request refused: only the operator may do this, and this command runs inside an agent";
+        return Some(Fault::refused(why).hint("run it from your own shell"));
+    }
+    if by.has_name() {
+        return None;
+    }
+    let why = "request refused: this command runs inside an agent that has no name of its own here";
+    Some(Fault::refused(why).hint("an agent that is no session claims a free name: --as NAME"))
 }

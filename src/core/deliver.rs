@@ -16,7 +16,7 @@ use super::record::{DeliveryId, Record};
 use super::session::{Flight, Phase};
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::ChildCommand;
+use crate::model::child::{ChildCommand, ToolsState};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, Nonce, TurnId};
 use crate::model::limits;
@@ -36,6 +36,9 @@ impl Core {
         let Some(nonce) = self.ready_child_of(name) else { return };
         let Some(running) = self.sessions.get(name) else { return };
         let waits = running.retry_at.is_some_and(|at| at > step.now) || running.blocked_until.is_some();
+        if running.tools == Some(ToolsState::Starting) && !running.busy {
+            return;
+        }
         if waits || self.has_approval(name) || self.is_held(name) {
             return;
         }
@@ -98,9 +101,10 @@ impl Core {
         running.singly = running.singly.saturating_sub(1);
         let as_written = self.ledger.sessions.get(name).is_some_and(|session| session.skills_in_mail);
         let skills = if as_written { Default::default() } else { running.skills.clone() };
+        let tools = self.has_tools(name);
         self.timers.set(Timer::Lease(name.clone()), at.plus(limits::LEASE_MS));
         let (session, deliveries) = (name.clone(), batch);
-        step.act(Action::Deliver(Deliver { nonce, session, claim, deliveries, into, skills, at }));
+        step.act(Action::Deliver(Deliver { nonce, session, claim, deliveries, into, skills, tools, at }));
     }
 
     /// Opens a claim and moves its mails to `claimed`.
@@ -309,7 +313,7 @@ impl Core {
     /// Why a recipient's mail is not further, in one line; `None` when nothing stands in its way.
     pub(super) fn why_not_further(&self, name: &Name, now: Millis) -> Option<String> {
         let Some(running) = self.sessions.get(name) else {
-            return (*name == Name::operator()).then(|| "waits to be read".to_owned());
+            return Some("waits to be read".to_owned());
         };
         if let Some(until) = self.ledger.sessions.get(name).and_then(|session| session.held_until) {
             let end = if until == HELD_FOR_EVER {
@@ -323,6 +327,9 @@ impl Core {
         let state = self.shown_state(name);
         let reason = running.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
         let text = match state {
+            crate::model::session::SessionState::Idle if running.tools == Some(ToolsState::Starting) => {
+                format!("the tools of {name} are coming up")
+            }
             crate::model::session::SessionState::Idle => {
                 return running
                     .retry_at

@@ -96,7 +96,12 @@ impl Core {
             | Record::ClaimOpened { .. }
             | Record::ClaimNoted { .. }
             | Record::ClaimEnded { .. }
-            | Record::ChildIntended(_) => Vec::new(),
+            | Record::ChildIntended(_)
+            | Record::TokenIssued { .. }
+            | Record::TokenUsed { .. }
+            | Record::NameClaimed { .. }
+            | Record::NameReleased { .. }
+            | Record::NameRemoved { .. } => Vec::new(),
         }
     }
 

@@ -20,6 +20,8 @@ pub struct Moment {
     pub now: Millis,
     /// 128 random bits, never used before.
     pub seed: u128,
+    /// 128 more, for tokens and nothing else: what is minted from the seed is no secret.
+    pub secret: u128,
 }
 
 /// Something that happened.
@@ -36,6 +38,8 @@ pub enum Input {
         conn: ConnId,
         /// Whether its process descends from one of our children.
         descends: bool,
+        /// Its process, for people to read.
+        pid: Option<u32>,
     },
     /// A client is gone.
     ConnClosed {
@@ -113,6 +117,10 @@ pub struct Resolved {
     pub keyed: Option<Box<Known>>,
     /// Whether it was sent before the answers to earlier requests of its connection had left, so that it confirms none.
     pub pipelined: bool,
+    /// Connections that hold the name that a hello asks for, and whose other end is gone.
+    pub hung_up: Vec<ConnId>,
+    /// Who else holds the lock of that name, if somebody does.
+    pub name_locked: Option<String>,
     /// Whether the file system is nearly full.
     pub disk_low: bool,
     /// The claims that its deliveries were in, when it is to be delivered again.

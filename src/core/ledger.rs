@@ -10,9 +10,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::record::{DeliveryId, Record};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, MailId, Nonce};
+use crate::model::limits;
 use crate::model::mail::{DeliveryState, Priority, When};
 use crate::model::name::Name;
 use crate::model::session::{Child, Session};
+use crate::model::token::TokenHash;
 
 /// The header of one mail to one recipient that has yet to get it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,6 +50,30 @@ pub struct OpenApproval {
     pub session: Name,
     /// When it was asked first.
     pub asked_at: Millis,
+}
+
+/// The tokens of one session's tools.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// The child that they were given to; they end with it.
+    pub child: Nonce,
+    /// Whether the first of them was used.
+    pub used: bool,
+    /// Their hashes, oldest first.
+    pub hashes: Vec<TokenHash>,
+}
+
+/// A name that an outside agent has claimed, and its mailbox.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outsider {
+    /// The hash of its holder's token.
+    pub hash: TokenHash,
+    /// Which claim of the name is the last.
+    pub epoch: u64,
+    /// Whether somebody holds it, as far as is stored.
+    pub held: bool,
+    /// Since when it is held, or not.
+    pub since: Millis,
 }
 
 /// One claim.
@@ -95,6 +121,10 @@ pub struct Ledger {
     pub children: BTreeMap<Nonce, Child>,
     /// Approvals that nobody has settled, by key: the child's nonce, `/`, the child's own key.
     pub approvals: BTreeMap<String, OpenApproval>,
+    /// Tokens of sessions' tools.
+    pub tokens: BTreeMap<Name, Tokens>,
+    /// Names of outside agents.
+    pub outsiders: BTreeMap<Name, Outsider>,
     /// The last delivery number given out.
     pub last_delivery: i64,
     /// Body bytes of all open deliveries.
@@ -132,7 +162,37 @@ impl Ledger {
             Record::ThreadBound { name, thread } => self.session_mut(name).thread = Some(thread.clone()),
             Record::SessionRemoved { name } => {
                 self.sessions.remove(name);
+                self.tokens.remove(name);
                 assert!(!self.queues.contains_key(name), "a removed session has no open mail");
+            }
+            Record::TokenIssued { session, child, hash } => {
+                let fresh = || Tokens { child: *child, used: false, hashes: Vec::new() };
+                let tokens = self.tokens.entry(session.clone()).or_insert_with(fresh);
+                if tokens.child != *child {
+                    *tokens = fresh();
+                }
+                tokens.hashes.push(*hash);
+                if tokens.hashes.len() > limits::TOKENS_PER_SESSION_MAX {
+                    // The first is the one in use, if any is.
+                    tokens.hashes.remove(1);
+                }
+            }
+            Record::TokenUsed { session, hash } => {
+                if let Some(tokens) = self.tokens.get_mut(session) {
+                    (tokens.used, tokens.hashes) = (true, vec![*hash]);
+                }
+            }
+            Record::NameClaimed { name, hash, epoch, at, .. } => {
+                let outsider = Outsider { hash: *hash, epoch: *epoch, held: true, since: *at };
+                self.outsiders.insert(name.clone(), outsider);
+            }
+            Record::NameReleased { name, at } => {
+                let outsider = self.outsiders.get_mut(name).expect("only a claimed name is released");
+                (outsider.held, outsider.since) = (false, *at);
+            }
+            Record::NameRemoved { name } => {
+                self.outsiders.remove(name);
+                assert!(!self.queues.contains_key(name), "a removed name has no open mail");
             }
             Record::MailAccepted { mail, deliveries } => {
                 for (id, to) in deliveries {
@@ -181,6 +241,7 @@ impl Ledger {
             }
             Record::ChildEnded { nonce, .. } => {
                 self.children.remove(nonce);
+                self.tokens.retain(|_, tokens| tokens.child != *nonce);
                 // What it asked, it no longer asks.
                 let of_child = format!("{nonce}/");
                 self.approvals.retain(|key, _| !key.starts_with(&of_child));

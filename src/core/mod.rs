@@ -23,6 +23,7 @@ mod deliver;
 mod events;
 mod evidence;
 mod hold;
+mod identity;
 mod notice;
 mod request;
 mod session;
@@ -41,6 +42,7 @@ use policy::Policy;
 use record::Record;
 use timer::{Timer, Timers};
 
+use crate::model::child::ToolsState;
 use crate::model::clock::Millis;
 use crate::model::id::{ConnId, Mint};
 use crate::model::limits;
@@ -56,6 +58,8 @@ pub struct Settings {
     pub pid: u32,
     /// The bundle's directory, for agents' shells and for panes.
     pub state_root: String,
+    /// The program that gives agents their tools, and its arguments; none when there are no tools.
+    pub tools: Option<(String, Vec<String>)>,
     /// After how long without anything to do the relay leaves; `None` for never.
     pub idle_exit_ms: Option<i64>,
     /// What a person may have set of delivery.
@@ -94,6 +98,9 @@ pub struct Core {
 struct Step {
     now: Millis,
     mint: Mint,
+    /// Random bits for tokens, and how many were made of them.
+    secret: u128,
+    tokens_drawn: u64,
     records: Vec<Record>,
     actions: Vec<Action>,
 }
@@ -153,10 +160,19 @@ impl Core {
     /// Decides what one input leads to.
     pub fn handle(&mut self, moment: Moment, input: Input) -> Effects {
         let mint = Mint::new(moment.now, moment.seed);
-        let mut step = Step { now: moment.now, mint, records: Vec::new(), actions: Vec::new() };
+        let mut step = Step {
+            now: moment.now,
+            mint,
+            secret: moment.secret,
+            tokens_drawn: 0,
+            records: Vec::new(),
+            actions: Vec::new(),
+        };
         match input {
             Input::Started { survivors } => self.handle_started(&mut step, &survivors),
-            Input::ConnOpened { conn, descends } => self.handle_conn_opened(&mut step, conn, descends),
+            Input::ConnOpened { conn, descends, pid } => {
+                self.handle_conn_opened(&mut step, conn, descends, pid);
+            }
             Input::ConnClosed { conn } => self.handle_conn_closed(&mut step, conn),
             Input::Asked { conn, id, request, resolved } => {
                 self.handle_asked(&mut step, conn, id, *request, resolved)
@@ -212,6 +228,8 @@ impl Core {
             Timer::Child(key) => self.handle_child_overdue(step, key),
             Timer::Hold(name) => self.hold(step, &name, None),
             Timer::Linger(name) => self.handle_linger_over(&name),
+            Timer::Tools(name) => self.on_own_tools(step.now, &name, ToolsState::Gone),
+            Timer::Name(name) => self.handle_name_kept(step, &name),
             Timer::Approval(key) => self.handle_approval_overdue(step, &key),
             Timer::Expire => self.expire_mail(step),
             Timer::Sweep => {
@@ -221,7 +239,7 @@ impl Core {
                 }
             }
             // A client of this very lap is served.
-            Timer::IdleExit if !self.conns.is_empty() => {}
+            Timer::IdleExit if self.has_clients() => {}
             Timer::IdleExit => self.leave(step, limits::DOWN_NOW_MS, "nothing to do"),
             Timer::Leave => self.handle_leave_overdue(step),
         }
@@ -238,7 +256,7 @@ impl Core {
         } else {
             self.timers.clear(&Timer::Sweep);
         }
-        let busy = !self.conns.is_empty()
+        let busy = self.has_clients()
             || self.stop.is_some()
             || self.children.values().any(child::Children::is_running)
             || self.sessions.keys().any(|name| self.should_run(name) || self.is_to_wake(name));
@@ -246,6 +264,16 @@ impl Core {
             Some(ms) if !busy => self.timers.set_once(Timer::IdleExit, now.plus(ms)),
             _ => self.timers.clear(&Timer::IdleExit),
         }
+    }
+
+    /// Whether anybody is connected for whom the relay stays; the tools of agents come back when they need it.
+    fn has_clients(&self) -> bool {
+        self.count_clients() > 0
+    }
+
+    /// How many are connected, without the tools of agents.
+    fn count_clients(&self) -> u64 {
+        self.conns.values().filter(|conn| !conn.is_tools).count() as u64
     }
 
     /// Stores a record: applied to the ledger here, to the transaction by the shell.

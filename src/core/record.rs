@@ -10,6 +10,7 @@ use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use crate::model::mail::{DeliveryState, Mail};
 use crate::model::name::Name;
 use crate::model::session::{Child, Session, Wanted};
+use crate::model::token::TokenHash;
 
 /// One delivery: one mail to one recipient. Numbers are given in order of acceptance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -48,6 +49,49 @@ pub enum Record {
     /// A session was removed.
     SessionRemoved {
         /// The session.
+        name: Name,
+    },
+    /// A session's own tools were given a token, for as long as their child lives.
+    TokenIssued {
+        /// The session.
+        session: Name,
+        /// The child that it was given to.
+        child: Nonce,
+        /// Its hash.
+        hash: TokenHash,
+    },
+    /// A session's tools said hello with a token: those that were given out before are over.
+    TokenUsed {
+        /// The session.
+        session: Name,
+        /// Its hash.
+        hash: TokenHash,
+    },
+    /// An outside agent claimed a name.
+    NameClaimed {
+        /// The name.
+        name: Name,
+        /// The hash of its token.
+        hash: TokenHash,
+        /// Which claim of the name this is; earlier ones are fenced.
+        epoch: u64,
+        /// When.
+        at: Millis,
+        /// Who claimed it, in words for people.
+        by: String,
+        /// Whether the operator took it from a holder.
+        taken_over: bool,
+    },
+    /// The last connection of an outside agent is gone; its mailbox stays.
+    NameReleased {
+        /// The name.
+        name: Name,
+        /// When.
+        at: Millis,
+    },
+    /// An outside agent's mailbox was removed.
+    NameRemoved {
+        /// The name.
         name: Name,
     },
     /// A mail was accepted.

@@ -17,7 +17,7 @@ use super::action::Action;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::{ChildCommand, Tokens};
+use crate::model::child::{ChildCommand, Tokens, ToolServer, ToolsState};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use crate::model::limits;
@@ -76,6 +76,8 @@ pub(super) struct Running {
     pub singly: usize,
     /// Names that must not follow a `$` directly.
     pub skills: Arc<[String]>,
+    /// Where our own tools in its thread stand, as far as the child has told.
+    pub tools: Option<ToolsState>,
     /// Whether mail has woken it, although it is not wanted up.
     pub woken: bool,
     /// The state that was last shown, and since when.
@@ -119,6 +121,7 @@ impl Running {
             refusals: 0,
             singly: 0,
             skills: Arc::from([]),
+            tools: None,
             woken: false,
             shown: (SessionState::Stopped, now),
         }
@@ -202,19 +205,24 @@ impl Core {
     /// Asks a ready child to open the session's thread, once.
     fn open_thread(&mut self, step: &mut Step, name: &Name) {
         let Some(nonce) = self.ready_child_of(name) else { return };
-        let (Some(session), Some(running)) = (self.ledger.sessions.get(name), self.sessions.get_mut(name))
-        else {
-            return;
-        };
+        let Some(running) = self.sessions.get_mut(name) else { return };
         if running.opening || running.retry_at.is_some_and(|at| at > step.now) {
             return;
         }
         running.opening = true;
+        let tools = self.tools_of(step, name, nonce);
+        let Some(session) = self.ledger.sessions.get(name) else { return };
         let command = ChildCommand::OpenThread {
+            tools,
             session: name.clone(),
             thread: session.thread.clone(),
             setup: session.setup.clone(),
-            welcome: super::envelope::welcome(name, &self.settings.bundle),
+            welcome: super::envelope::welcome(
+                name,
+                &self.settings.bundle,
+                self.ledger.sessions.keys(),
+                false,
+            ),
             shell_env: vec![
                 ("AGENTMUX_SESSION".to_owned(), name.to_string()),
                 ("AGENTMUX_BUNDLE".to_owned(), self.settings.bundle.to_string()),
@@ -223,6 +231,32 @@ impl Core {
         };
         step.act(Action::Command { nonce, command });
         self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::THREAD_OPEN_MS));
+    }
+
+    /// The program that gives a session's thread its tools, with a token of its own.
+    fn tools_of(&mut self, step: &mut Step, name: &Name, child: Nonce) -> Option<Box<ToolServer>> {
+        let (command, args) = self.settings.tools.clone()?;
+        let token = self.issue_token(step, name, child);
+        Some(Box::new(ToolServer { command, args, session: name.clone(), token }))
+    }
+
+    /// The child tells where our own tools stand. While they come up no turn begins, for a while.
+    pub(super) fn on_own_tools(&mut self, now: Millis, name: &Name, state: ToolsState) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.tools = Some(state);
+        let timer = Timer::Tools(name.clone());
+        match state {
+            ToolsState::Starting => self.timers.set(timer, now.plus(limits::TOOLS_READY_MS)),
+            ToolsState::Ready | ToolsState::Gone => self.timers.clear(&timer),
+        }
+        self.touch(name);
+    }
+
+    /// Whether a session has our own tools: its child says so, or they have spoken to us since that child was started.
+    pub(super) fn has_tools(&self, name: &Name) -> bool {
+        let told = self.sessions.get(name).and_then(|running| running.tools);
+        let heard = self.ledger.tokens.get(name).is_some_and(|tokens| tokens.used);
+        told.map_or(heard, |state| state == ToolsState::Ready || heard)
     }
 
     pub(super) fn on_thread_opened(&mut self, step: &mut Step, name: &Name, thread: &ThreadId, busy: bool) {
@@ -307,6 +341,8 @@ impl Core {
         self.timers.clear(&Timer::Lease(name.clone()));
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.disconnect();
+        running.tools = None;
+        self.timers.clear(&Timer::Tools(name.clone()));
         running.phase = match running.phase {
             Phase::Open | Phase::Starting => Phase::Starting,
             Phase::Closing | Phase::Stopped => Phase::Stopped,

@@ -32,6 +32,10 @@ pub enum Timer {
     Hold(Name),
     /// A woken session may sleep again.
     Linger(Name),
+    /// A session's own tools have to be ready.
+    Tools(Name),
+    /// A name is no longer kept for its token.
+    Name(Name),
     /// An approval is declined.
     Approval(String),
     /// The soonest mail expires.

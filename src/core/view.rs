@@ -5,11 +5,12 @@
 use super::Core;
 use super::child::Children;
 use super::conn::Conn;
-use crate::model::child::CODEX_CAPABILITIES;
+use super::ledger::Outsider;
+use crate::model::child::{CODEX_CAPABILITIES, OUTSIDE_CAPABILITIES};
 use crate::model::clock::Millis;
 use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
-use crate::model::session::{Child, Coder, HELD_FOR_EVER};
+use crate::model::session::{Child, Coder, HELD_FOR_EVER, SessionState, Wanted};
 use crate::protocol::answer::{ChildInfo, SessionInfo};
 
 impl Core {
@@ -43,9 +44,38 @@ impl Core {
         })
     }
 
-    /// All sessions, by name.
+    /// All sessions by name, then all outside agents that have a mailbox.
     pub(super) fn session_infos(&self, now: Millis) -> Vec<SessionInfo> {
-        self.ledger.sessions.keys().filter_map(|name| self.session_info(now, name)).collect()
+        let outsiders =
+            self.ledger.outsiders.iter().map(|(name, outsider)| self.outsider_info(now, name, outsider));
+        let sessions = self.ledger.sessions.keys().filter_map(|name| self.session_info(now, name));
+        sessions.chain(outsiders).collect()
+    }
+
+    /// An outside agent, as `list` shows it: `idle` while it is connected.
+    fn outsider_info(&self, now: Millis, name: &Name, outsider: &Outsider) -> SessionInfo {
+        let queue = self.ledger.queue(name);
+        let oldest = queue.and_then(|queue| queue.open.first()).and_then(|id| self.ledger.deliveries.get(id));
+        let here = self.holders_of(name).next().is_some();
+        SessionInfo {
+            name: name.clone(),
+            coder: Coder::Outside,
+            state: if here { SessionState::Idle } else { SessionState::Stopped },
+            since: Some(outsider.since),
+            reason: (!here).then(|| "not connected; its mail waits".to_owned()),
+            until: None,
+            thread_id: None,
+            turn_id: None,
+            turn_age_ms: None,
+            tokens: None,
+            pending: queue.map_or(0, |queue| queue.open.len() as u64),
+            oldest_pending_ms: oldest.map(|delivery| now.since(delivery.sent_at)),
+            attached: 0,
+            elsewhere: 0,
+            capabilities: OUTSIDE_CAPABILITIES,
+            dir: String::new(),
+            wanted: if here { Wanted::Up } else { Wanted::Down },
+        }
     }
 
     /// All children, without their memory, which only the shell can see.

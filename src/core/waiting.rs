@@ -111,6 +111,17 @@ impl Core {
         }
     }
 
+    /// Refuses everything that a connection waits for.
+    pub(super) fn refuse_waiting_of(&mut self, step: &mut Step, conn: ConnId, fault: &Fault) {
+        let numbers: Vec<u64> =
+            self.waiting.all.iter().filter(|(_, e)| e.ask.conn == conn).map(|(n, _)| *n).collect();
+        for number in numbers {
+            if let Some(entry) = self.take_waiting(number) {
+                step.refuse(entry.ask, fault.clone());
+            }
+        }
+    }
+
     pub(super) fn refuse_all_waiting(&mut self, step: &mut Step, fault: &Fault) {
         for number in self.waiting.all.keys().copied().collect::<Vec<u64>>() {
             if let Some(entry) = self.take_waiting(number) {

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::id::{ClaimId, ThreadId, TurnId};
 use super::name::Name;
 use super::session::ThreadSetup;
+use super::token::Token;
 
 /// What a kind of child can really do; reported, never pretended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,6 +49,8 @@ pub enum ChildCommand {
         welcome: String,
         /// Variables for the shells that the model starts.
         shell_env: Vec<(String, String)>,
+        /// The program that gives the thread our own tools.
+        tools: Option<Box<ToolServer>>,
     },
     /// Leave a session's thread; its running turn is interrupted first.
     CloseThread {
@@ -111,6 +114,19 @@ pub enum ChildCommand {
         /// How many at most.
         limit: u32,
     },
+}
+
+/// The MCP server that a thread gets for writing to its peers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ToolServer {
+    /// The program.
+    pub command: String,
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// The session that it speaks as.
+    pub session: Name,
+    /// What proves that.
+    pub token: Token,
 }
 
 /// What a child told us.
@@ -252,6 +268,13 @@ pub enum ChildEvent {
         /// The approval's key.
         key: String,
     },
+    /// Where the program that gives a thread our own tools stands.
+    OwnTools {
+        /// The session.
+        session: Name,
+        /// Its state.
+        state: ToolsState,
+    },
     /// The names of the skills that a `$` would pull in.
     SkillsListed {
         /// The session.
@@ -305,6 +328,7 @@ impl ChildEvent {
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
             | ChildEvent::ItemDone { session, .. }
             | ChildEvent::TokensUsed { session, .. }
+            | ChildEvent::OwnTools { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),
             ChildEvent::Ready { .. }
             | ChildEvent::Unusable { .. }
@@ -334,6 +358,17 @@ pub struct Tokens {
     /// What fits into that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub context_window: Option<i64>,
+}
+
+/// Where the program that gives a thread our own tools stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ToolsState {
+    /// It is coming up; a turn that began now would be without them.
+    Starting,
+    /// The model has them.
+    Ready,
+    /// It did not come up; turns go on without them.
+    Gone,
 }
 
 /// How a turn ended.
@@ -407,6 +442,15 @@ pub struct Item {
     /// Its text.
     pub text: String,
 }
+
+/// What can be done with an outside agent: mail waits until it reads it, and its next request confirms that.
+pub const OUTSIDE_CAPABILITIES: Capabilities = Capabilities {
+    steer: false,
+    interrupt: false,
+    approvals: false,
+    reconcile: false,
+    evidence: Evidence::Consumed,
+};
 
 /// What a child can really do, as a function of its kind.
 pub const CODEX_CAPABILITIES: Capabilities = Capabilities {

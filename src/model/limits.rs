@@ -152,8 +152,31 @@ pub const APPROVAL_COMMAND_CHARS_MAX: usize = 65_536;
 /// Default of `idle_exit`: the relay leaves after this long without anything to do.
 pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
 
+/// How long a tool waits at most; agents give a tool call about a minute.
+pub const TOOL_WAIT_MS: u64 = 45_000;
+/// How much longer a tool waits for a relay that does not answer.
+pub const TOOL_HANG_MS: u64 = 4_000;
+/// Tool calls of one agent that are under way at once.
+pub const TOOL_CALLS_MAX: usize = 24;
+/// Connections that an agent's tools keep between calls.
+pub const TOOL_CONNECTIONS_KEPT: usize = 4;
+/// Mails that the tool `inbox` lists when it is not told how many.
+pub const TOOL_INBOX_ROWS: u32 = 10;
+/// Body bytes after which the tool `inbox` shows no more bodies, and takes no more mail.
+pub const TOOL_INBOX_BYTES: usize = 64 * 1024;
+/// After a relay restart a claimed name is kept this long for its token.
+pub const NAME_KEPT_MS: i64 = 10_000;
+/// Names that outside agents may have claimed, held or not.
+pub const OUTSIDERS_MAX: usize = 256;
+/// Tokens of one session that are valid at once: the last that was used, and those given out since to the same child.
+pub const TOKENS_PER_SESSION_MAX: usize = 8;
+
 /// A child must answer `initialize` within this time of its start.
 pub const CHILD_START_MS: i64 = 20_000;
+/// The first turn of a thread waits this long for our own tools in it.
+pub const TOOLS_READY_MS: i64 = 5_000;
+/// Threads whose tools are remembered before they are known to be open.
+pub const THREADS_UNHEARD_MAX: usize = 512;
 /// A thread must be open within this time of the request.
 pub const THREAD_OPEN_MS: i64 = 30_000;
 /// First and longest pause between attempts to connect to a starting child.
@@ -269,6 +292,7 @@ const _: () = assert!(
     "a watcher is never closed for being slow"
 );
 const _: () = assert!(HOOK_AGAIN_MS < HOOK_WINDOW_MS && HOOKS_AT_ONCE <= 12, "runs have tokens of their own");
+const _: () = assert!(TOOL_WAIT_MS + TOOL_HANG_MS < 50_000);
 const _: () = assert!(START_MS_MIN <= START_MS && START_MS <= START_MS_MAX);
 const _: () = assert!(RELAY_LOCK_MS < START_MS, "a starter hears why its relay gave up waiting");
 const _: () = assert!(QUEUED_PER_SESSION_MAX <= QUEUED_MAX);

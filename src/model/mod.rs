@@ -14,4 +14,5 @@ pub mod limits;
 pub mod mail;
 pub mod name;
 pub mod session;
+pub mod token;
 pub mod version;

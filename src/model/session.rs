@@ -15,6 +15,8 @@ pub enum Coder {
     /// `codex app-server`, many threads in one child.
     #[default]
     Codex,
+    /// None of ours: an outside agent that has claimed a name, and reads its mail itself.
+    Outside,
 }
 
 impl Coder {
@@ -22,6 +24,7 @@ impl Coder {
     pub fn as_str(self) -> &'static str {
         match self {
             Coder::Codex => "codex",
+            Coder::Outside => "outside",
         }
     }
 }

@@ -61,6 +61,12 @@ pub struct Welcome {
     pub name: Name,
     /// What kind of sender that is.
     pub kind: FromKind,
+    /// Why it speaks as that, in words.
+    #[serde(default)]
+    pub because: String,
+    /// The token of a name that this connection has claimed: with it, other connections of the same agent speak as it, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
 }
 
 /// One session as `list` shows it.

@@ -138,6 +138,24 @@ pub fn check_name(name: &str) -> Result<(), Fault> {
 /// Names that stand for several recipients; written with `@` before them.
 pub type Groups = BTreeMap<String, Vec<String>>;
 
+/// Recipients as the relay knows them: groups are replaced by their members.
+///
+/// # Errors
+/// As [`check_recipient`].
+pub fn expand(given: Vec<String>, groups: &Groups) -> Result<Vec<String>, Fault> {
+    let mut to: Vec<String> = Vec::new();
+    for text in given {
+        let members = text.strip_prefix('@').and_then(|group| groups.get(group));
+        for name in members.map_or(std::slice::from_ref(&text), Vec::as_slice) {
+            check_recipient(name, groups)?;
+            if !to.contains(name) {
+                to.push(name.clone());
+            }
+        }
+    }
+    Ok(to)
+}
+
 /// Checks a recipient: a session's name, `operator`, or `@all`. Groups are the client's business; the relay knows none.
 ///
 /// # Errors

@@ -70,6 +70,15 @@ pub struct Hello {
     /// The environment mark of an agent, when the client was started by one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub agent_mark: Option<String>,
+    /// The name that it wants to speak as: a session's, with its token, or a free one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub identity: Option<String>,
+    /// What proves that the name is its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token: Option<String>,
+    /// Whether the operator takes the name from whoever holds it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take_over: bool,
 }
 
 /// `session/spawn`.
@@ -205,6 +214,9 @@ pub struct Inbox {
     /// How many, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Hands the caller what waits for it, oldest first and with bodies; its next request confirms that.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub take: bool,
 }
 
 /// One mail.

@@ -46,6 +46,8 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "requeue", method: Some("mail/requeue"), starts_relay: true, operator: true, mutates: true, help: "Deliver dead mail after all; settles one in doubt as not taken" },
     Verb { name: "hold", method: Some("session/hold"), starts_relay: true, operator: true, mutates: true, help: "Hold a session's mail back for a while" },
     Verb { name: "release", method: Some("session/release"), starts_relay: true, operator: true, mutates: true, help: "End a hold, or let go what the loop brake holds" },
+    Verb { name: "whoami", method: None, starts_relay: true, operator: false, mutates: false, help: "Show who you are to the relay, and why" },
+    Verb { name: "instructions", method: None, starts_relay: true, operator: false, mutates: false, help: "Print what a session is told of itself and its peers" },
     Verb { name: "look", method: Some("session/look"), starts_relay: true, operator: true, mutates: false, help: "Show the last items of a session's thread" },
     Verb { name: "watch", method: Some("events/subscribe"), starts_relay: true, operator: true, mutates: false, help: "Show what happens, as it happens" },
     Verb { name: "log", method: Some("events/log"), starts_relay: true, operator: true, mutates: false, help: "Show the history: every step of mail, approvals, children" },
@@ -58,7 +60,7 @@ pub const VERBS: &[Verb] = &[
     Verb { name: "config", method: None, starts_relay: false, operator: false, mutates: false, help: "Show every setting that counts, and where it was said" },
     Verb { name: "completions", method: None, starts_relay: false, operator: false, mutates: false, help: "Print shell completions" },
     Verb { name: "selftest", method: None, starts_relay: false, operator: false, mutates: false, help: "Break starts of a relay in a scratch directory, and look whether the next command minds" },
-    Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground" },
+    Verb { name: "host", method: None, starts_relay: false, operator: false, mutates: false, help: "Run the relay in the foreground, or an agent's tools" },
 ];
 
 /// Methods that belong to no verb of their own, and whether only the operator may call them.
@@ -81,6 +83,15 @@ pub fn verb(name: &str) -> Option<&'static Verb> {
 pub fn is_operators(method: &str) -> bool {
     let verbs = VERBS.iter().filter_map(|verb| Some((verb.method?, verb.operator)));
     verbs.chain(OTHER_METHODS.iter().copied()).any(|(name, operator)| name == method && operator)
+}
+
+/// Methods of the operator that whoever has a name here may call, too, for its own mail.
+pub const FOR_NAMED: &[&str] =
+    &["mail/list", "mail/read", "mail/trace", "mail/next", "mail/ack", "mail/cancel"];
+
+/// Whether an agent with a name may call `method`, although others may not.
+pub fn is_for_named(method: &str) -> bool {
+    FOR_NAMED.contains(&method)
 }
 
 /// Whether there is such a method.

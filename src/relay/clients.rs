@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 
 use mio::net::UnixStream;
 use mio::{Interest, Registry, Token};
@@ -250,6 +251,15 @@ impl Clients {
     /// When the next client that does not read its last answers is closed.
     pub fn deadline(&self) -> Option<Millis> {
         self.all.values().filter_map(|client| client.until).min()
+    }
+
+    /// Whether the other end of a connection is gone, at this moment.
+    pub fn has_hung_up(&self, conn: ConnId) -> bool {
+        use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+        let Some(client) = self.all.get(&conn) else { return true };
+        let mut fds = [PollFd::new(client.stream.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut fds, PollTimeout::ZERO);
+        polled.is_ok() && fds[0].revents().is_some_and(|events| events.contains(PollFlags::POLLHUP))
     }
 
     /// Whether everything queued has been written.

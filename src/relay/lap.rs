@@ -21,6 +21,7 @@ use super::clock::Clock;
 use super::entropy::Entropy;
 use super::feed::Feed;
 use super::hook::Hooks;
+use super::names::Names;
 use super::perform::Facts;
 use super::upkeep::Upkeep;
 use super::watch::Watch;
@@ -60,6 +61,8 @@ pub struct Relay {
     pub(super) socket_inode: Option<u64>,
     pub(super) signals: SignalFd,
     pub(super) lock: Option<Lock>,
+    /// The locks of names in use.
+    pub(super) names: Names,
     pub(super) clock: Clock,
     pub(super) entropy: Entropy,
     /// What performing actions led to; handled in the next lap.
@@ -212,11 +215,14 @@ impl Relay {
                 Arrived::Input(input) => input,
                 Arrived::Asked(asked) => self.resolve(asked).map_err(fatal)?,
             };
-            let seed = self.entropy.draw().map_err(|error| Fatal(format!("no random bits: {error}")))?;
-            let effects = self.core.handle(Moment { now, seed }, input);
+            let mut draw = || self.entropy.draw().map_err(|error| Fatal(format!("no random bits: {error}")));
+            let moment = Moment { now, seed: draw()?, secret: draw()? };
+            let effects = self.core.handle(moment, input);
             for record in &effects.records {
                 self.store.apply(record).map_err(fatal)?;
                 log_approval(record);
+                log_identity(record);
+                self.names.note(record);
             }
             actions.extend(effects.actions);
         }
@@ -226,6 +232,7 @@ impl Relay {
         for action in actions {
             self.perform(action, now);
         }
+        self.names.settle(&self.dir, &self.core);
         self.upkeep(now);
         self.begin_watches();
         self.feed.pump(&mut self.clients);
@@ -274,7 +281,7 @@ impl Relay {
         let token = Token(self.next_client);
         self.next_client += 1;
         match self.clients.add(self.poll.registry(), stream, token) {
-            Ok(conn) => inputs.push(Input::ConnOpened { conn, descends }),
+            Ok(conn) => inputs.push(Input::ConnOpened { conn, descends, pid }),
             Err(error) => log::warn!("watching a client failed: {error}"),
         }
     }
@@ -344,6 +351,19 @@ fn log_approval(record: &Record) {
         Record::ApprovalSettled { session, key, decision, by, reason, .. } => {
             log::info!("approval {} of {session}: {decision} by {by}: {reason}", approval_id(key));
         }
+        _ => {}
+    }
+}
+
+/// Who claimed a name, and from whom it was taken, is for people to read.
+fn log_identity(record: &Record) {
+    match record {
+        Record::NameClaimed { name, epoch, by, taken_over, .. } => {
+            let how = if *taken_over { "taken over" } else { "claimed" };
+            log::info!("name {name} was {how} by {by} (claim {epoch})");
+        }
+        Record::NameReleased { name, .. } => log::info!("name {name} is free"),
+        Record::NameRemoved { name } => log::info!("name {name} was removed"),
         _ => {}
     }
 }

@@ -11,6 +11,8 @@ mod hook;
 mod lap;
 mod link;
 mod logfile;
+mod names;
+
 mod perform;
 mod resolve;
 mod start;

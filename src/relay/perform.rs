@@ -20,7 +20,7 @@ use crate::model::fault::Fault;
 use crate::model::id::{ConnId, Nonce};
 use crate::model::name::{BundleName, Name};
 use crate::model::session::{child_socket, panes_socket};
-use crate::protocol::answer::{Answer, BundleInfo, MailCounts, RelayInfo, Shown, Status};
+use crate::protocol::answer::{Answer, BundleInfo, MailCounts, Mails, RelayInfo, Shown, Status};
 use crate::protocol::{PROTOCOL_MAX, VERSION};
 use crate::store::StoreError;
 use crate::wire::rpc::{self, Id, RpcError};
@@ -121,6 +121,13 @@ impl Relay {
             Query::Inbox { name, unread, from, since, limit, at } => {
                 Some(Answer::Mails(self.store.inbox(&name, unread, from.as_ref(), since, limit, at)?))
             }
+            Query::Taken { mails, reader, at } => {
+                let mut taken = Vec::new();
+                for mail in mails {
+                    taken.extend(self.store.read(mail, &reader, at)?.map(|read| read.mail));
+                }
+                Some(Answer::Mails(Mails { mails: taken }))
+            }
             Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
             Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
             // Answered when the index is up to date.
@@ -191,10 +198,10 @@ impl Relay {
 
     /// Loads a claim's mails, writes their envelopes and hands them to the child.
     fn deliver(&mut self, deliver: Deliver, now: Millis) {
-        let Deliver { nonce, session, claim, deliveries, into, skills, at } = deliver;
+        let Deliver { nonce, session, claim, deliveries, into, skills, tools, at } = deliver;
         match self.store.mails_of(&deliveries) {
             Ok(mails) => {
-                let text = envelope::render(&mails, &session, &self.facts.bundle, at);
+                let text = envelope::render(&mails, &session, &self.facts.bundle, at, tools);
                 let (text, inert) = envelope::inert_skills(&text, &skills);
                 if inert > 0 {
                     let note = format!("{inert} `$` before the name of a skill made inert by U+2060");

@@ -11,6 +11,7 @@ use super::lap::Relay;
 use crate::boot::environment;
 use crate::core::input::{Input, Lookup, Resolved};
 use crate::model::fault::Fault;
+use crate::model::id::ConnId;
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::protocol::request::{Request, Spawn};
@@ -43,6 +44,16 @@ impl Relay {
                 resolved.settled_approvals = self.store.settled_approvals(&settle.id)?;
                 if let Some(session) = self.core.approval_session(&settle.id).filter(|_| settle.always) {
                     resolved.variables = self.child_places(&session);
+                }
+            }
+            Request::Hello(hello) => {
+                if let Some(name) = hello.identity.as_deref().and_then(Name::parse) {
+                    let holders: Vec<ConnId> = self.core.holders_of(&name).collect();
+                    resolved.hung_up =
+                        holders.into_iter().filter(|conn| self.clients.has_hung_up(*conn)).collect();
+                    if !name.is_reserved() && !self.core.ledger().sessions.contains_key(&name) {
+                        resolved.name_locked = self.names.take(&self.dir, &name);
+                    }
                 }
             }
             Request::Spawn(spawn) => {

@@ -7,7 +7,7 @@
 use std::collections::BTreeSet;
 use std::io::Write;
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use mio::Poll;
@@ -24,6 +24,7 @@ use super::entropy::Entropy;
 use super::feed::Feed;
 use super::hook::{Hook, Hooks};
 use super::lap::{Fatal, Relay};
+use super::names::{self, Names};
 use super::perform::Facts;
 use super::resolve::environment_file;
 use super::upkeep::Upkeep;
@@ -117,6 +118,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     lock.write_text(&lock_text(started_at))
         .map_err(|error| refused(&dir.path().join(RELAY_LOCK), &error.to_string()))?;
     dir.subdirectory(child::DIRECTORY)?;
+    dir.subdirectory(names::DIRECTORY)?;
     let mut store = open_store(&dir)?;
     let doubted = store.doubt_after_reboot(&process::boot_id(), started_at);
     match doubted.map_err(|error| store_fault(&dir, &error.0))? {
@@ -134,6 +136,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         bundle: options.bundle.clone(),
         pid: std::process::id(),
         state_root: options.state_root.display().to_string(),
+        tools: tools(options, config_dir.as_deref()),
         idle_exit_ms,
         policy,
     };
@@ -155,6 +158,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         socket_inode,
         signals,
         lock: Some(lock),
+        names: Names::default(),
         clock,
         entropy: Entropy::open().map_err(failed)?,
         inputs: Vec::new(),
@@ -170,6 +174,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     };
     relay.register().map_err(failed)?;
     log::info!("relay {VERSION} of bundle {} started, pid {}", options.bundle, std::process::id());
+    relay.names.start(&relay.dir, &relay.core);
     relay.first_lap(Input::Started { survivors }).map_err(|Fatal(why)| Fault::io(why))?;
     Ok(relay)
 }
@@ -184,10 +189,22 @@ fn hook_environment(bundle: &BundleName) -> Vec<(String, String)> {
     let mut environment = environment::for_relay();
     environment.push(("AGENTMUX_BUNDLE".to_owned(), bundle.to_string()));
     let runtime = format!("/run/user/{}", nix::unistd::getuid());
-    if std::path::Path::new(&runtime).is_dir() {
+    if Path::new(&runtime).is_dir() {
         environment.push(("XDG_RUNTIME_DIR".to_owned(), runtime));
     }
     environment
+}
+
+/// The command that gives an agent its tools: this program, told where this relay is.
+fn tools(options: &Options, config_dir: Option<&Path>) -> Option<(String, Vec<String>)> {
+    let program = std::env::current_exe().ok().filter(|program| program.exists())?;
+    let mut arguments =
+        vec!["host".to_owned(), "mcp".to_owned(), "--bundle".to_owned(), options.bundle.to_string()];
+    arguments.extend(["--state-dir".to_owned(), options.state_root.to_str()?.to_owned()]);
+    if let Some(dir) = config_dir.and_then(Path::to_str) {
+        arguments.extend(["--config-dir".to_owned(), dir.to_owned()]);
+    }
+    Some((program.to_str()?.to_owned(), arguments))
 }
 
 /// Leaves everything of the starter behind but the pipe: directory, descriptors. The session is new already.
@@ -207,7 +224,7 @@ struct Starter {
 }
 
 fn is_open(fd: i32) -> bool {
-    std::path::Path::new("/proc/self/fd").join(fd.to_string()).exists()
+    Path::new("/proc/self/fd").join(fd.to_string()).exists()
 }
 
 #[allow(

@@ -6,6 +6,7 @@ use super::sql::Col;
 use crate::core::record::Record;
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, TurnId, approval_id};
+use crate::model::limits;
 use crate::model::mail::{DeliveryState, Mail};
 use crate::model::name::Name;
 use crate::model::session::Session;
@@ -25,7 +26,35 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             run(db, "UPDATE sessions SET thread = ?2 WHERE name = ?1", params![name.as_str(), &**thread])
         }
         Record::SessionRemoved { name } => {
+            run(db, "DELETE FROM tokens WHERE session = ?1", params![name.as_str()])?;
             run(db, "DELETE FROM sessions WHERE name = ?1", params![name.as_str()])
+        }
+        Record::TokenIssued { session, child, hash } => {
+            let sql = "DELETE FROM tokens WHERE session = ?1 AND child <> ?2";
+            run(db, sql, params![session.as_str(), Col(*child)])?;
+            let sql = "INSERT INTO tokens (session, child, hash) VALUES (?1, ?2, ?3)";
+            run(db, sql, params![session.as_str(), Col(*child), Col(*hash)])?;
+            let sql = "DELETE FROM tokens WHERE row = (SELECT row FROM tokens WHERE session = ?1 ORDER BY row LIMIT 1 OFFSET 1)
+                       AND (SELECT count(*) FROM tokens WHERE session = ?1) > ?2";
+            run(db, sql, params![session.as_str(), limits::TOKENS_PER_SESSION_MAX as i64])
+        }
+        Record::TokenUsed { session, hash } => {
+            let sql = "DELETE FROM tokens WHERE session = ?1 AND hash <> ?2";
+            run(db, sql, params![session.as_str(), Col(*hash)])?;
+            run(db, "UPDATE tokens SET used = 1 WHERE session = ?1", params![session.as_str()])
+        }
+        Record::NameClaimed { name, hash, epoch, at, by, .. } => {
+            let sql =
+                "INSERT INTO outsiders (name, hash, epoch, held, since, by) VALUES (?1, ?2, ?3, 1, ?4, ?5)
+                       ON CONFLICT (name) DO UPDATE SET hash = ?2, epoch = ?3, held = 1, since = ?4, by = ?5";
+            run(db, sql, params![name.as_str(), Col(*hash), *epoch as i64, at.0, by])
+        }
+        Record::NameReleased { name, at } => {
+            let sql = "UPDATE outsiders SET held = 0, since = ?2 WHERE name = ?1";
+            run(db, sql, params![name.as_str(), at.0])
+        }
+        Record::NameRemoved { name } => {
+            run(db, "DELETE FROM outsiders WHERE name = ?1", params![name.as_str()])
         }
         Record::MailAccepted { mail, deliveries } => {
             insert_mail(db, mail)?;
@@ -91,6 +120,7 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
         Record::ChildEnded { nonce, at, why } => {
             let sql = "UPDATE children SET ended_at = ?2, why = ?3 WHERE nonce = ?1";
             run(db, sql, params![Col(*nonce), at.0, why])?;
+            run(db, "DELETE FROM tokens WHERE child = ?1", params![Col(*nonce)])?;
             // What it asked, it no longer asks; a relay that crashed meanwhile has not settled it.
             let sql =
                 "UPDATE approvals SET settled_at = ?2, decision = 'elsewhere', settled_by = 'elsewhere', reason = 'its child ended'

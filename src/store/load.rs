@@ -6,12 +6,13 @@ use rusqlite::{OptionalExtension, Row};
 
 use super::sql::Col;
 use super::{Store, StoreError};
-use crate::core::ledger::{Claim, Delivery, Ledger, OpenApproval};
+use crate::core::ledger::{Claim, Delivery, Ledger, OpenApproval, Outsider, Tokens};
 use crate::core::record::DeliveryId;
 use crate::model::id::{ClaimId, MailId, Nonce};
 use crate::model::mail::{DeliveryState, Priority, When};
 use crate::model::name::Name;
 use crate::model::session::{Child, ChildKey, Coder, Session, ThreadSetup, Wanted};
+use crate::model::token::TokenHash;
 
 impl Store {
     /// Loads the ledger.
@@ -34,6 +35,23 @@ impl Store {
             let session = row.get::<_, Col<Name>>(1)?.0;
             let open = OpenApproval { session, asked_at: row.get::<_, Col<_>>(2)?.0 };
             ledger.approvals.insert(row.get(0)?, open);
+            Ok(())
+        })?;
+        self.each("SELECT session, child, used, hash FROM tokens ORDER BY row", |row| {
+            let fresh =
+                Tokens { child: row.get::<_, Col<Nonce>>(1)?.0, used: row.get(2)?, hashes: Vec::new() };
+            let tokens = ledger.tokens.entry(row.get::<_, Col<Name>>(0)?.0).or_insert(fresh);
+            tokens.hashes.push(row.get::<_, Col<TokenHash>>(3)?.0);
+            Ok(())
+        })?;
+        self.each("SELECT name, hash, epoch, held, since FROM outsiders", |row| {
+            let outsider = Outsider {
+                hash: row.get::<_, Col<_>>(1)?.0,
+                epoch: row.get::<_, i64>(2)? as u64,
+                held: row.get(3)?,
+                since: row.get::<_, Col<_>>(4)?.0,
+            };
+            ledger.outsiders.insert(row.get::<_, Col<Name>>(0)?.0, outsider);
             Ok(())
         })?;
         let mut claims_of = self.claims_of_open_deliveries()?;

@@ -6,7 +6,7 @@ use rusqlite::Connection;
 
 /// One step per version. The first makes the tables of version 1. Then: holding, brakes, reviving and search, and the acceptance of
 /// a mail is no longer kept as a step; approvals get an id to type, and who settled them; a session may have a child of its own, and
-/// skills in its mail; the history can be read from its end.
+/// skills in its mail; the history can be read from its end; hashes of tokens and the names of outside agents are kept.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -76,6 +76,13 @@ CREATE INDEX approvals_by_asked ON approvals (asked_at);
 CREATE INDEX approvals_by_settled ON approvals (settled_at);
 CREATE INDEX children_by_since ON children (since);
 CREATE INDEX children_by_ended ON children (ended_at);
+", "
+CREATE TABLE tokens (
+    row INTEGER PRIMARY KEY AUTOINCREMENT, session TEXT NOT NULL, child BLOB NOT NULL, hash BLOB NOT NULL, used INTEGER NOT NULL DEFAULT 0
+) STRICT;
+CREATE TABLE outsiders (
+    name TEXT PRIMARY KEY, hash BLOB NOT NULL, epoch INTEGER NOT NULL, held INTEGER NOT NULL, since INTEGER NOT NULL, by TEXT NOT NULL
+) WITHOUT ROWID, STRICT;
 "];
 
 /// The version that this program writes.

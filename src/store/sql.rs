@@ -7,6 +7,7 @@ use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, MailId, Nonce};
 use crate::model::mail::{DeliveryState, FromKind, Priority, When};
 use crate::model::name::Name;
+use crate::model::token::TokenHash;
 
 /// A column that holds something of ours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,6 +39,9 @@ column!(ClaimId, |id| ToSqlOutput::from(id.0.as_bytes().to_vec()), |value| uuid(
 column!(Nonce, |id| ToSqlOutput::from(id.0.to_be_bytes().to_vec()), |value| {
     let bytes = value.as_blob()?.try_into().map_err(|_| FromSqlError::InvalidType)?;
     Ok(Nonce(u128::from_be_bytes(bytes)))
+});
+column!(TokenHash, |hash| ToSqlOutput::from(hash.0.to_vec()), |value| {
+    value.as_blob()?.try_into().map(TokenHash).map_err(|_| FromSqlError::InvalidType)
 });
 column!(Millis, |at| ToSqlOutput::from(at.0), |value| value.as_i64().map(Millis));
 column!(Name, |name| ToSqlOutput::from(name.as_str()), |value| {

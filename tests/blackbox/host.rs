@@ -2,6 +2,7 @@
 //! locks, its place among the processes.
 
 mod address;
+mod mcp;
 
 use crate::support::Spawned;
 use crate::*;

@@ -24,6 +24,7 @@ mod hold;
 mod host;
 mod inbox;
 mod init;
+mod instructions;
 mod list;
 mod log;
 mod look;
@@ -44,6 +45,7 @@ mod trust;
 mod up;
 mod wait;
 mod watch;
+mod whoami;
 
 use serde_json::Value;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};

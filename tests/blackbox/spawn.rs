@@ -237,10 +237,11 @@ fn an_isolated_session_has_its_own_child() {
     assert_eq!(house.run(&["status", "--json"]).ok().json()["children"].as_array().map(Vec::len), Some(2));
     let _ = house.run(&["send", "tester", "hello", "--wait"]).ok();
     let _ = house.run(&["down", "tester"]).ok();
+    // Its child ends once it has ended the programs that its threads had.
     house.poll("its child to end", SOON, || {
         match house.run(&["status", "--json"]).ok().json()["children"].as_array().map(Vec::len) {
             Some(1) => Ok(()),
-            children => Err(format!("{children:?}")),
+            other => Err(format!("{other:?} children")),
         }
     });
 }

@@ -233,7 +233,14 @@ pub fn open(session: &str, thread: Option<&ThreadId>) -> ChildCommand {
     };
     let shell_env = vec![("AGENTMUX_SESSION".to_owned(), session.to_owned())];
     let welcome = format!("You are {session}.");
-    ChildCommand::OpenThread { session: name(session), thread: thread.cloned(), setup, welcome, shell_env }
+    ChildCommand::OpenThread {
+        session: name(session),
+        thread: thread.cloned(),
+        setup,
+        welcome,
+        shell_env,
+        tools: None,
+    }
 }
 
 /// The command that starts a turn in `reviewer`.

@@ -13,7 +13,7 @@ use agentmux::core::ledger::Ledger;
 use agentmux::core::policy::Policy;
 use agentmux::core::record::Record;
 use agentmux::core::{Core, Settings};
-use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent, TurnOutcome};
+use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent, ToolServer, TurnOutcome};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ConnId, MailId, Nonce, TurnId};
 use agentmux::model::mail::{DeliveryState, Priority};
@@ -27,7 +27,7 @@ use agentmux::wire::rpc::Id;
 
 use super::random::Random;
 
-const NAMES: [&str; 3] = ["lead", "reviewer", "tester"];
+const NAMES: [&str; 4] = ["lead", "reviewer", "tester", "ann"];
 const LAPS: u64 = 160;
 const OPEN: &str = "the store is open";
 /// Seeds of an ordinary run; each costs some hundred syncs.
@@ -109,7 +109,7 @@ impl Shell {
             let mut actions = Vec::new();
             for _ in 0..=self.random.below(3) {
                 let input = self.draw();
-                let moment = Moment { now: self.now, seed: self.random.wide() };
+                let moment = Moment { now: self.now, seed: self.random.wide(), secret: self.random.wide() };
                 let effects = self.core.handle(moment, input);
                 for record in &effects.records {
                     self.store
@@ -195,15 +195,38 @@ impl Shell {
                 protocol_min: 1,
                 protocol_max: 1,
                 agent_mark: None,
+                identity: None,
+                token: None,
+                take_over: false,
             };
             asked(conn, 0, Request::Hello(hello))
         };
+        let visitor = |name: &str| {
+            let Request::Hello(hello) = (match hello(3) {
+                Input::Asked { request, .. } => *request,
+                _ => unreachable!(),
+            }) else {
+                unreachable!()
+            };
+            asked(3, 0, Request::Hello(Hello { identity: Some(name.to_owned()), take_over: true, ..hello }))
+        };
+        // One that claims a name, goes, and comes again under the same or another one.
+        if self.random.chance(300) {
+            let name = *self.random.pick(&["ann", "bob"]);
+            let pid = Some(7);
+            self.pending.push(Input::ConnOpened { conn: ConnId(3), descends: false, pid });
+            self.pending.push(visitor(name));
+            self.pending.push(Input::ConnClosed { conn: ConnId(3) });
+        }
         let mut first = vec![Input::Started { survivors }];
         for conn in [1, 2] {
-            first.extend([Input::ConnOpened { conn: ConnId(conn), descends: conn == 2 }, hello(conn)]);
+            first.extend([
+                Input::ConnOpened { conn: ConnId(conn), descends: conn == 2, pid: None },
+                hello(conn),
+            ]);
         }
         for input in first {
-            let moment = Moment { now: self.now, seed: self.random.wide() };
+            let moment = Moment { now: self.now, seed: self.random.wide(), secret: self.random.wide() };
             let effects = self.core.handle(moment, input);
             effects
                 .records
@@ -388,7 +411,8 @@ impl Shell {
             }
             Action::Command { nonce, command } => {
                 let event = match command {
-                    ChildCommand::OpenThread { session, thread, .. } => {
+                    ChildCommand::OpenThread { session, thread, tools, .. } => {
+                        self.tools_come(tools);
                         self.made += 1;
                         let thread = thread.unwrap_or_else(|| format!("thread-{}", self.made).into());
                         let busy = self.random.chance(200);
@@ -417,6 +441,27 @@ impl Shell {
     }
 }
 
+impl Shell {
+    /// The tools of a session say hello with their token, which may be an old one by then.
+    fn tools_come(&mut self, tools: Option<Box<ToolServer>>) {
+        let Some(tools) = tools.filter(|_| self.random.chance(300)) else { return };
+        self.made += 1;
+        let conn = 1_000 + self.made;
+        let hello = Hello {
+            client: "mcp".to_owned(),
+            version: "0.1.0".to_owned(),
+            protocol_min: 1,
+            protocol_max: 1,
+            agent_mark: None,
+            identity: Some(tools.session.to_string()),
+            token: Some(tools.token.reveal().to_owned()),
+            take_over: false,
+        };
+        self.pending.push(Input::ConnOpened { conn: ConnId(conn), descends: true, pid: Some(8) });
+        self.pending.push(asked(conn, 0, Request::Hello(hello)));
+    }
+}
+
 fn asked(conn: u64, id: i64, request: Request) -> Input {
     Input::Asked {
         conn: ConnId(conn),
@@ -429,6 +474,7 @@ fn asked(conn: u64, id: i64, request: Request) -> Input {
 fn settings() -> Settings {
     Settings {
         bundle: BundleName::parse("web").expect("a name in the grammar"),
+        tools: Some(("agentmux".to_owned(), Vec::new())),
         pid: 1,
         state_root: "/state".to_owned(),
         idle_exit_ms: None,

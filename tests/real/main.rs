@@ -11,6 +11,7 @@ mod crash;
 mod disk;
 mod failures;
 mod hook;
+mod mcp;
 mod pane;
 mod panes;
 mod reboot;

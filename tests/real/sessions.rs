@@ -95,7 +95,7 @@ fn look_shows_mail_answers_and_commands_with_their_sources() {
         .map(|item| (text_of(&item["kind"]), text_of(&item["source"])))
         .collect();
     let has = |kind: &str, source: &str| items.contains(&(kind.to_owned(), source.to_owned()));
-    assert!(has("message", "mail") && has("command", "agent") && has("answer", "agent"), "{items:?}");
+    assert!(has("message", "mail") && has("command", "tool") && has("answer", "model"), "{items:?}");
 }
 
 /// A Codex thread that was made elsewhere is brought in with its history.

@@ -152,7 +152,7 @@ impl World {
         if descends {
             self.clients.outside.insert(conn);
         }
-        self.reaches_relay(Input::ConnOpened { conn, descends });
+        self.reaches_relay(Input::ConnOpened { conn, descends, pid: None });
         if says_hello {
             let hello = Hello {
                 client: "cli".to_owned(),
@@ -160,6 +160,9 @@ impl World {
                 protocol_min: 1,
                 protocol_max: 1,
                 agent_mark: None,
+                identity: None,
+                token: None,
+                take_over: false,
             };
             self.client_asks(client, Request::Hello(hello));
         }

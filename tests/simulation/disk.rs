@@ -9,13 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use agentmux::core::input::{Known, KnownDelivery, Lookup};
-use agentmux::core::ledger::{Claim, OpenApproval};
+use agentmux::core::ledger::{Claim, OpenApproval, Outsider};
 use agentmux::core::record::{DeliveryId, Record};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, MailId, Nonce, TurnId};
+use agentmux::model::limits;
 use agentmux::model::mail::{DeliveryState, Mail};
 use agentmux::model::name::Name;
 use agentmux::model::session::{Child, Session};
+use agentmux::model::token::TokenHash;
 
 /// One row of the deliveries.
 #[derive(Debug, Clone, PartialEq)]
@@ -58,6 +60,9 @@ pub struct Tables {
     pub claims: BTreeMap<ClaimId, ClaimRow>,
     pub children: BTreeMap<Nonce, (Child, bool)>,
     pub approvals: BTreeMap<String, OpenApproval>,
+    /// Session, child, hash, and whether it was used; in the order of writing.
+    pub tokens: Vec<(Name, Nonce, TokenHash, bool)>,
+    pub outsiders: BTreeMap<Name, Outsider>,
 }
 
 /// The tables as they survive a crash, and as the open transaction sees them.
@@ -197,6 +202,32 @@ impl Tables {
             }
             Record::SessionRemoved { name } => {
                 self.sessions.remove(name);
+                self.tokens.retain(|token| token.0 != *name);
+            }
+            Record::TokenIssued { session, child, hash } => {
+                self.tokens.retain(|token| token.0 != *session || token.1 == *child);
+                self.tokens.push((session.clone(), *child, *hash, false));
+                let own: Vec<TokenHash> =
+                    self.tokens.iter().filter(|token| token.0 == *session).map(|token| token.2).collect();
+                if own.len() > limits::TOKENS_PER_SESSION_MAX {
+                    self.tokens.retain(|token| token.2 != own[1]);
+                }
+            }
+            Record::TokenUsed { session, hash } => {
+                self.tokens.retain(|token| token.0 != *session || token.2 == *hash);
+                self.tokens.iter_mut().filter(|token| token.0 == *session).for_each(|token| token.3 = true);
+            }
+            Record::NameClaimed { name, hash, epoch, at, .. } => {
+                let outsider = Outsider { hash: *hash, epoch: *epoch, held: true, since: *at };
+                self.outsiders.insert(name.clone(), outsider);
+            }
+            Record::NameReleased { name, at } => {
+                if let Some(outsider) = self.outsiders.get_mut(name) {
+                    (outsider.held, outsider.since) = (false, *at);
+                }
+            }
+            Record::NameRemoved { name } => {
+                self.outsiders.remove(name);
             }
             Record::MailAccepted { mail, deliveries } => {
                 for (id, to) in deliveries {
@@ -285,6 +316,7 @@ impl Tables {
                 if let Some((_, lives)) = self.children.get_mut(nonce) {
                     *lives = false;
                 }
+                self.tokens.retain(|token| token.1 != *nonce);
                 self.approvals.retain(|key, _| !key.starts_with(&format!("{nonce}/")));
             }
             Record::ApprovalAsked { session, key, at, .. } => {

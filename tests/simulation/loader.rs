@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** independent of `Ledger::apply` and `Ledger::restore`; every field is worked out here from rows.
 
-use agentmux::core::ledger::{Claim, Delivery, Ledger};
+use agentmux::core::ledger::{Claim, Delivery, Ledger, Tokens};
 use agentmux::model::mail::{DeliveryState, When};
 
 use crate::disk::Tables;
@@ -11,6 +11,11 @@ use crate::disk::Tables;
 pub fn load(tables: &Tables) -> Ledger {
     let mut ledger = Ledger { sessions: tables.sessions.clone(), ..Ledger::default() };
     ledger.approvals = tables.approvals.clone();
+    ledger.outsiders = tables.outsiders.clone();
+    for (session, child, hash, used) in &tables.tokens {
+        let fresh = Tokens { child: *child, used: *used, hashes: Vec::new() };
+        ledger.tokens.entry(session.clone()).or_insert(fresh).hashes.push(*hash);
+    }
     let children = tables.children.iter().filter(|(_, (_, lives))| *lives);
     ledger.children = children.map(|(nonce, (child, _))| (*nonce, child.clone())).collect();
     ledger.last_delivery = tables.deliveries.last_key_value().map_or(0, |(id, _)| id.0);

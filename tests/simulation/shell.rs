@@ -86,7 +86,8 @@ impl World {
                 core.plant(bug);
             }
             let survivors = survivors.to_vec();
-            let records = core.handle(Moment { now, seed }, Input::Started { survivors }).records;
+            let records =
+                core.handle(Moment { now, seed, secret: seed }, Input::Started { survivors }).records;
             // What recovery itself settles; a child that it starts afterwards is a new one each time.
             records.into_iter().filter(|record| !matches!(record, Record::ChildIntended(_))).collect()
         };
@@ -143,7 +144,7 @@ impl World {
             _ => false,
         };
         self.witness.relay_reads(&input, by_operator);
-        let moment = Moment { now: self.now, seed: self.random.wide() };
+        let moment = Moment { now: self.now, seed: self.random.wide(), secret: self.random.wide() };
         let Effects { records, actions } = relay.core.handle(moment, input);
         for record in &records {
             self.note(|| format!("  stores {}", brief_record(record)));
@@ -204,6 +205,8 @@ impl World {
             _ => Vec::new(),
         };
         Resolved {
+            hung_up: Vec::new(),
+            name_locked: None,
             mail,
             claims,
             dead,
@@ -283,6 +286,7 @@ impl World {
 fn settings(shape: &Shape) -> Settings {
     Settings {
         bundle: BundleName::parse("web").expect("a name in the grammar"),
+        tools: Some(("agentmux".to_owned(), Vec::new())),
         pid: 1,
         state_root: "/state".to_owned(),
         idle_exit_ms: shape.idle_exit_ms,

@@ -8,6 +8,7 @@
 pub mod call;
 pub mod house;
 pub mod inputs;
+pub mod mcp;
 pub mod model;
 pub mod rounds;
 pub mod seeded;
@@ -16,5 +17,6 @@ pub mod tmux;
 
 pub use call::{Call, Ran, Spawned};
 pub use house::{House, codex_program};
+pub use mcp::McpClient;
 pub use model::{Envelope, Outcome, Request, Rule, ScriptedModel, envelopes};
 pub use tmux::Pane;

@@ -204,7 +204,10 @@ fn contract(mails: &[Mail], reader: &Name, now: Millis) -> String {
         };
         let end = if mail.body.ends_with('\n') { "" } else { "\n" };
         let reply = match mail.from_kind {
-            FromKind::Agent | FromKind::Operator => format!("reply with: agentmux reply {} -\n", mail.id),
+            FromKind::Outside if mail.from.as_str() == "outside" => String::new(),
+            FromKind::Agent | FromKind::Operator | FromKind::Outside => {
+                format!("reply with: agentmux reply {} -\n", mail.id)
+            }
             _ => String::new(),
         };
         let between = if at == 0 { "" } else { "\n" };
@@ -241,7 +244,7 @@ fn no_content_forges_or_closes_an_envelope() {
         let mails = mails(&batch, now);
         total += mails.len();
         let reader = mails[0].to[0].clone();
-        let text = render(&mails, &reader, &bundle, now);
+        let text = render(&mails, &reader, &bundle, now, false);
         assert_eq!(text, contract(&mails, &reader, now));
         for (text, is_inert) in [(text.clone(), false), (inert_skills(&text, &skills).0, true)] {
             let found = envelopes(&text);

@@ -1,8 +1,10 @@
-//! `agentmux host relay [--replace]`: the relay itself, in the foreground; clients start it with `--spawned`, detached.
+//! `agentmux host mcp`: the tools of an agent. `agentmux host relay [--replace]`: the relay itself, in the foreground; clients
+//! start it with `--spawned`, detached.
 
 use clap::{Args, Subcommand};
 
 use crate::cli::context::Context;
+use crate::mcp;
 use crate::model::fault::Fault;
 use crate::relay::{self, Options};
 
@@ -11,6 +13,8 @@ use crate::relay::{self, Options};
 pub enum Host {
     /// Run the relay of the bundle in the foreground, logging to stderr
     Relay(Relay),
+    /// Run the MCP server of an agent on stdin and stdout
+    Mcp,
 }
 
 /// Arguments of `host relay`.
@@ -25,7 +29,13 @@ pub struct Relay {
 }
 
 pub fn run(context: &Context, host: &Host) -> Result<u8, Fault> {
-    let Host::Relay(args) = host;
+    let args = match host {
+        Host::Relay(args) => args,
+        Host::Mcp => {
+            mcp::serve(context.place())?;
+            return Ok(0);
+        }
+    };
     let options = Options {
         bundle: context.target.bundle.name.clone(),
         state_root: context.target.state_root.clone(),

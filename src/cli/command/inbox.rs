@@ -39,6 +39,7 @@ pub fn run(context: &Context, args: Inbox) -> Result<u8, Fault> {
         from: args.from,
         since_ms: args.since,
         limit: args.limit,
+        take: false,
     };
     let answer: Mails = connection.call("mail/list", &request)?;
     context.print(&answer, |answer| table(context, &answer.mails));

@@ -16,6 +16,7 @@ pub mod hold;
 pub mod host;
 pub mod inbox;
 pub mod init;
+pub mod instructions;
 pub mod list;
 pub mod log;
 pub mod look;
@@ -36,6 +37,7 @@ pub mod trust;
 pub mod up;
 pub mod wait;
 pub mod watch;
+pub mod whoami;
 
 use super::args::Command;
 use super::context::Context;
@@ -73,6 +75,8 @@ pub fn run(context: &Context, command: Command) -> Result<u8, Fault> {
         Command::Log(args) => log::run(context, args),
         Command::Attach(args) => attach::run(context, &args),
         Command::Panes(args) => panes::run(context, args),
+        Command::Instructions(args) => instructions::run(context, &args),
+        Command::Whoami(_) => whoami::run(context),
         Command::Approvals(_) => approvals::run(context),
         Command::Approve(args) => approve::run(context, args),
         Command::Deny(args) => deny::run(context, args),

@@ -22,7 +22,7 @@ impl Core {
             return step.refuse(ask, lookup_fault(id, &resolved.mail));
         };
         let id = known.mail.id;
-        let own = by.kind == FromKind::Agent && known.mail.from == by.name;
+        let own = by.has_name() && known.mail.from == by.name;
         if by.kind != FromKind::Operator && !own {
             return step.refuse(ask, Fault::refused(format!("cancel refused: mail {id} is not yours")));
         }

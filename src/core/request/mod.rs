@@ -29,7 +29,9 @@ mod wait;
 mod watch;
 
 use super::Core;
+use super::conn::Identity;
 use crate::model::fault::Fault;
+use crate::model::mail::FromKind;
 use crate::model::name::{self, Name};
 
 impl Core {
@@ -56,12 +58,21 @@ impl Core {
 
     /// Whether mail can be addressed to a name.
     fn has_mailbox(&self, name: &Name) -> bool {
-        *name == Name::operator() || self.ledger.sessions.contains_key(name)
+        *name == Name::operator()
+            || self.ledger.sessions.contains_key(name)
+            || self.ledger.outsiders.contains_key(name)
+    }
+
+    /// The refusal of somebody's look at mail of others; the operator may look at all.
+    fn foreign_refusal(&self, what: &str, by: &Identity, mail: &crate::model::mail::Mail) -> Option<Fault> {
+        let own = by.kind == FromKind::Operator || mail.from == by.name || mail.to.contains(&by.name);
+        (!own).then(|| Fault::refused(format!("{what} refused: mail {} is not yours", mail.id)))
     }
 
     /// The refusal for an unknown name, with the nearest known ones.
     fn unknown_name(&self, what: &str, wanted: &str, besides: &[&str]) -> Fault {
-        let known = self.ledger.sessions.keys().map(Name::as_str).chain(besides.iter().copied());
+        let names = self.ledger.sessions.keys().chain(self.ledger.outsiders.keys());
+        let known = names.map(Name::as_str).chain(besides.iter().copied());
         let near = name::nearest(wanted, known);
         let wanted: String = wanted.chars().take(40).collect();
         let fault = Fault::not_found(format!(

@@ -20,7 +20,10 @@ impl Core {
         resolved: Resolved,
     ) {
         let mail = match &resolved.mail {
-            Lookup::Found(known) => known.mail.id,
+            Lookup::Found(known) => match self.foreign_refusal("read", reader, &known.mail) {
+                Some(fault) => return step.refuse(ask, fault),
+                None => known.mail.id,
+            },
             other => return step.refuse(ask, lookup_fault(id, other)),
         };
         if !self.ledger.sessions.contains_key(&reader.name) {

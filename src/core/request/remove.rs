@@ -2,11 +2,18 @@
 
 use super::super::conn::Ask;
 use super::super::{Core, Step};
+use crate::model::name::Name;
 use crate::model::session::SessionState;
 use crate::protocol::answer::{Answer, NamedState, States};
 
 impl Core {
     pub(in crate::core) fn request_remove(&mut self, step: &mut Step, ask: Ask, name: &str) {
+        if let Some(name) = Name::parse(name).filter(|name| self.ledger.outsiders.contains_key(name)) {
+            self.remove_outsider(step, &name, "the recipient was removed");
+            let (state, reason) = (SessionState::Stopped, Some("removed".to_owned()));
+            let removed = NamedState { name, state, reason, thread_id: None };
+            return step.reply(ask, Answer::States(States { sessions: vec![removed] }));
+        }
         let name = match self.session_named(name) {
             Ok(name) => name,
             Err(fault) => return step.refuse(ask, fault),

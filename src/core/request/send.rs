@@ -40,7 +40,7 @@ impl Core {
             return step.refuse(ask, fault.hint("use --when boundary, or --priority urgent"));
         }
         match self.recipients(&send.to, from) {
-            Ok(_) if send.ask && from.kind == FromKind::Outside => {
+            Ok(_) if send.ask && !from.has_name() => {
                 let fault =
                     Fault::refused("ask refused: an answer could not reach you, `outside` has no mailbox");
                 step.refuse(ask, fault.hint("write without waiting: agentmux send"));
@@ -131,7 +131,9 @@ impl Core {
         for text in given {
             check::check_recipient(text, &check::Groups::new())?;
             let names: Vec<Name> = if text == "@all" {
-                self.ledger.sessions.keys().filter(|name| **name != from.name).cloned().collect()
+                let outsiders = self.ledger.outsiders.iter().filter(|(_, outsider)| outsider.held);
+                let all = self.ledger.sessions.keys().chain(outsiders.map(|(name, _)| name));
+                all.filter(|name| **name != from.name).cloned().collect()
             } else {
                 vec![self.recipient(text)?]
             };

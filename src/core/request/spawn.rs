@@ -76,6 +76,10 @@ impl Core {
                 fault.hint(format!("`agentmux up {name}` starts it, `agentmux remove {name}` removes it")),
             );
         }
+        if self.ledger.outsiders.contains_key(name) {
+            let fault = Fault::conflict(format!("spawn refused: `{name}` is the name of an outside agent"));
+            return Some(fault.hint(format!("`agentmux remove {name}` removes it, with its mail")));
+        }
         if self.ledger.sessions.len() >= limits::SESSIONS_MAX {
             return Some(Fault::busy(format!(
                 "spawn refused: there are {} sessions, the limit",

@@ -10,7 +10,7 @@ impl Core {
             sessions: self.session_infos(step.now),
             children: self.child_infos(),
             approvals: self.open_approvals(),
-            clients: self.conns.len() as u64,
+            clients: self.count_clients(),
             open: self.open_counts(),
         };
         step.act(Action::Query { conn: ask.conn, id: ask.id, query });

@@ -1,7 +1,7 @@
 //! `trace`: where a mail is, every step it took, and why it is not further.
 
 use super::super::action::{Action, Query};
-use super::super::conn::Ask;
+use super::super::conn::{Ask, Identity};
 use super::super::input::{Lookup, Resolved};
 use super::super::{Core, Step};
 use super::send::lookup_fault;
@@ -9,11 +9,21 @@ use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
 
 impl Core {
-    pub(in crate::core) fn request_trace(&mut self, step: &mut Step, ask: Ask, id: &str, resolved: Resolved) {
+    pub(in crate::core) fn request_trace(
+        &mut self,
+        step: &mut Step,
+        ask: Ask,
+        by: &Identity,
+        id: &str,
+        resolved: Resolved,
+    ) {
         let known = match &resolved.mail {
             Lookup::Found(known) => known,
             other => return step.refuse(ask, lookup_fault(id, other)),
         };
+        if let Some(fault) = self.foreign_refusal("trace", by, &known.mail) {
+            return step.refuse(ask, fault);
+        }
         // What the loop brake holds has its reason on disk.
         let is_braked = |id| self.ledger.deliveries.get(&id).is_some_and(|delivery| delivery.braked);
         let open = known.deliveries.iter().filter(|d| d.state.is_open() && !is_braked(d.id));
@@ -46,7 +56,7 @@ impl Core {
                 (!parts.is_empty()).then(|| parts.join("; "))
             }
             DeliveryState::Claimed => Some("handed to the child, which has not answered yet".to_owned()),
-            DeliveryState::Submitted if *to == Name::operator() => {
+            DeliveryState::Submitted if !self.ledger.sessions.contains_key(to) => {
                 Some("handed to its reader, not confirmed yet".to_owned())
             }
             DeliveryState::Submitted => {

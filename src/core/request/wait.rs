@@ -24,7 +24,10 @@ impl Core {
     ) {
         if self.ledger.sessions.contains_key(&reader.name) {
             let fault = Fault::refused(format!("wait refused: mail to {} comes into its turns", reader.name));
-            return step.refuse(ask, fault);
+            return step.refuse(
+                ask,
+                fault.hint("end the turn, and mail starts the next; for an answer name the mail's id"),
+            );
         }
         let from = next.from.as_deref().and_then(Name::parse);
         if let Some(mail) = self.next_mail_for(&reader.name, from.as_ref()) {

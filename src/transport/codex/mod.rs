@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use super::Transport;
-use crate::model::child::{ChildCommand, ChildEvent};
+use crate::model::child::{ChildCommand, ChildEvent, ToolServer, ToolsState};
 use crate::model::id::{ClaimId, ThreadId, TurnId};
 use crate::model::name::Name;
 use crate::model::session::ThreadSetup;
@@ -41,6 +41,8 @@ pub struct Codex {
     last_opening: u64,
     /// Questions of the child that wait for the core: request id as text, and how to answer.
     asks: BTreeMap<String, ask::Ask>,
+    /// Where our own tools stand, by thread.
+    own_tools: BTreeMap<String, ToolsState>,
     out: VecDeque<String>,
     events: VecDeque<ChildEvent>,
 }
@@ -162,8 +164,9 @@ impl Transport for Codex {
 
     fn command(&mut self, command: ChildCommand) {
         match command {
-            ChildCommand::OpenThread { session, thread, setup, welcome, shell_env } => {
-                self.open_thread(session, thread, &setup, welcome, &shell_env);
+            ChildCommand::OpenThread { session, thread, setup, welcome, shell_env, tools } => {
+                let params = thread_params(&setup, &shell_env, tools.as_deref());
+                self.open_thread(session, thread, &setup, welcome, params);
             }
             ChildCommand::CloseThread { session } => self.close_thread(session),
             ChildCommand::StartTurn { session, claim, text } => self.start_turn(session, claim, &text),
@@ -204,14 +207,13 @@ impl Codex {
         thread: Option<ThreadId>,
         setup: &ThreadSetup,
         welcome: String,
-        shell_env: &[(String, String)],
+        mut params: Value,
     ) {
         self.last_opening += 1;
         let opening = self.last_opening;
         let (dir, resumes) = (setup.dir.clone(), thread.clone());
         let attempt = Attempt { number: opening, dir, resumes, is_ready: false };
         self.openings.insert(session.clone(), attempt);
-        let mut params = thread_params(setup, shell_env);
         match thread {
             Some(thread) => {
                 params["threadId"] = json!(&*thread);
@@ -451,8 +453,10 @@ impl Codex {
             return;
         };
         let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
+        let state = self.own_tools.get(&*id).copied();
         self.openings.remove(&session);
-        self.events.push_back(ChildEvent::ThreadOpened { session, thread: id, busy });
+        self.events.push_back(ChildEvent::ThreadOpened { session: session.clone(), thread: id, busy });
+        self.events.extend(state.map(|state| ChildEvent::OwnTools { session, state }));
     }
 
     /// The child has asked, or no longer waits for a person.
@@ -526,14 +530,25 @@ impl Codex {
 
 /// "Server overloaded; retry later."
 const OVERLOADED: i64 = -32_001;
+/// What our own MCP server is called in a thread's configuration.
+const TOOLS: &str = "agentmux";
 /// The input is too large.
 const INVALID_PARAMS: i64 = -32_602;
 
 /// What start and resume have in common: equal configuration at every opening.
-fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)]) -> Value {
+fn thread_params(setup: &ThreadSetup, shell_env: &[(String, String)], tools: Option<&ToolServer>) -> Value {
     let set: serde_json::Map<String, Value> =
         shell_env.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
     let mut params = json!({"cwd": setup.dir, "config": {"shell_environment_policy": {"set": set}}});
+    if let Some(tools) = tools {
+        // Nested, so that it is merged with the servers of the person's own configuration.
+        params["config"]["mcp_servers"] = json!({ TOOLS: {
+            "command": tools.command,
+            "args": tools.args,
+            "env": {"AGENTMUX_SESSION": tools.session, "AGENTMUX_TOKEN": tools.token.reveal()},
+            "default_tools_approval_mode": "approve",
+        }});
+    }
     let settings = [
         ("developerInstructions", &setup.instructions),
         ("model", &setup.model),

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Codex;
-use crate::model::child::{ChildEvent, Tokens, TurnOutcome};
+use crate::model::child::{ChildEvent, Tokens, ToolsState, TurnOutcome};
 use crate::model::id::{ClaimId, TurnId};
 use crate::model::limits;
 use crate::model::name::Name;
@@ -12,6 +12,9 @@ impl Codex {
     pub(super) fn on_notice(&mut self, method: &str, params: &Value) {
         if method == "skills/changed" {
             return self.list_skills_again();
+        }
+        if method == "mcpServer/startupStatus/updated" {
+            return self.on_tools_status(params);
         }
         let Some(session) = params["threadId"].as_str().and_then(|thread| self.session_of(thread)) else {
             return;
@@ -34,6 +37,26 @@ impl Codex {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// Our own tools in a thread come up. That may be said before the thread is known, and is passed on when it is open.
+    fn on_tools_status(&mut self, params: &Value) {
+        let Some(thread) = params["threadId"].as_str().filter(|_| params["name"] == super::TOOLS) else {
+            return;
+        };
+        let state = match params["status"].as_str() {
+            Some("starting") => ToolsState::Starting,
+            Some("ready") => ToolsState::Ready,
+            _ => ToolsState::Gone,
+        };
+        if self.own_tools.len() >= limits::THREADS_UNHEARD_MAX {
+            self.own_tools.clear();
+        }
+        self.own_tools.insert(thread.to_owned(), state);
+        if let Some(session) = self.session_of(thread).filter(|session| !self.openings.contains_key(session))
+        {
+            self.events.push_back(ChildEvent::OwnTools { session, state });
         }
     }
 

@@ -1,0 +1,214 @@
+//! `agentmux host mcp`: the six tools of an agent, spoken to by a client that knows nothing of the SDK behind them.
+
+use crate::support::McpClient;
+use crate::*;
+use serde_json::json;
+use std::time::Instant;
+
+/// The tools of an outside agent with a name.
+#[track_caller]
+fn tools(house: &House, name: &str) -> McpClient {
+    let mut command = house.command(env!("CARGO_BIN_EXE_agentmux"));
+    command.args(["host", "mcp", "--as", name]);
+    McpClient::start(command)
+}
+
+/// users 7, users 8, users 17: two agents that are no sessions write to each other, by their tools alone.
+#[test]
+fn two_outside_agents_write_read_and_answer_by_their_tools() {
+    let house = House::new();
+    let mut ann = tools(&house, "ann");
+    assert_eq!(ann.does("whoami", json!({}))["name"], "ann", "the first call starts a relay");
+    let mut bob = tools(&house, "bob");
+    let who = bob.does("whoami", json!({}));
+    assert_eq!(
+        (&who["name"], &who["kind"], &who["bundle"]),
+        (&"bob".into(), &"outside".into(), &"test".into())
+    );
+    let listed = ann.does("list", json!({}));
+    let names: Vec<&str> =
+        listed["sessions"].as_array().into_iter().flatten().filter_map(|s| s["name"].as_str()).collect();
+    assert_eq!(names, ["ann", "bob"]);
+
+    let sent = ann.does("send", json!({"to": "bob", "body": "a question", "subject": "s", "expires": "1h"}));
+    has_keys(&sent, &["id", "thread", "deliveries"]);
+    let id = sent["id"].as_str().unwrap_or_default().to_owned();
+    let inbox = bob.does("inbox", json!({"unread": true}));
+    assert_eq!(
+        (&inbox["mails"][0]["id"], &inbox["mails"][0]["body"]),
+        (&id.clone().into(), &"a question".into())
+    );
+    assert_eq!(state(&house, &id), "submitted", "handed over, and confirmed by what comes next");
+    let answer = bob.does("send", json!({"to": ["ann"], "body": "an answer", "replyTo": id}));
+    assert_eq!(state(&house, &id), "acked", "answering confirms");
+    let next = ann.does("wait", json!({"timeoutMs": 30_000}));
+    assert_eq!((&next["mail"]["id"], &next["mail"]["replyTo"]), (&answer["id"], &id.clone().into()));
+    let acked = ann.does("inbox", json!({"ack": [answer["id"]]}));
+    assert_eq!(acked["acked"][0], answer["id"]);
+
+    let asked = ann.begin_call("ask", json!({"to": "bob", "body": "and now?"}));
+    let question = bob.does("wait", json!({"timeoutMs": 30_000}));
+    let _ = bob.does("send", json!({"to": "ann", "body": "now this", "replyTo": question["mail"]["id"]}));
+    let (heard, failed) = ann.called(asked);
+    assert!(!failed && heard["mail"]["body"] == "now this", "{heard}");
+    assert_eq!(ann.end(), Some(0), "it ends with its stdin");
+}
+
+#[test]
+fn a_wait_that_is_over_is_an_ordinary_answer_and_goes_on_with_its_resume() {
+    let house = House::new();
+    let mut ann = tools(&house, "ann");
+    let over = ann.does("wait", json!({"timeoutMs": 1}));
+    assert_eq!((&over["timedOut"], &over["resume"]), (&true.into(), &"next:".into()));
+    let mut bob = tools(&house, "bob");
+    let _ = bob.does("whoami", json!({}));
+    let over = ann.does("ask", json!({"to": "bob", "body": "a question", "timeoutMs": 1}));
+    assert_eq!((&over["timedOut"], &over["deliveries"][0]["state"]), (&true.into(), &"queued".into()));
+    let question = bob.does("wait", json!({}));
+    let _ = bob.does("send", json!({"to": "ann", "body": "late", "replyTo": question["mail"]["id"]}));
+    let heard = ann.does("wait", json!({"resume": over["resume"]}));
+    assert_eq!(heard["mail"]["body"], "late");
+    let _ = ann.fails("wait", json!({"resume": "something else"}));
+}
+
+#[test]
+fn what_fails_is_a_result_with_code_message_and_hint() {
+    let house = House::new();
+    let mut ann = tools(&house, "ann");
+    let error = ann.fails("send", json!({"to": "anna", "body": "x"}));
+    assert_eq!((&error["code"], &error["exit"]), (&"not_found".into(), &3.into()));
+    assert_eq!(error["hint"], "did you mean ann");
+    for (tool, arguments, word) in [
+        ("send", json!({"to": "operator", "body": ""}), "usage"),
+        ("send", json!({"to": "operator"}), "usage"),
+        ("send", json!({"to": "operator", "body": "x", "from": "lead"}), "usage"),
+        ("send", json!({"to": "operator", "body": "x", "expires": "soon"}), "usage"),
+        ("send", json!({"to": "ann", "body": "to itself"}), "usage"),
+        ("inbox", json!({"ack": ["ffffffff"]}), "not_found"),
+        ("list", json!({"all": true}), "usage"),
+    ] {
+        let error = ann.fails(tool, arguments.clone());
+        assert_eq!(error["code"], word, "{tool} {arguments}: {error}");
+    }
+    let unknown = ann.ask("tools/call", json!({"name": "approve", "arguments": {}}));
+    assert_eq!(unknown["error"]["code"], -32602, "there is no such tool: {unknown}");
+    // A held name is a conflict, and the one that was refused goes on trying with each call.
+    let mut second = tools(&house, "ann");
+    let error = second.fails("whoami", json!({}));
+    assert_eq!(error["code"], "conflict", "{error}");
+    let message = error["message"].as_str().unwrap_or_default();
+    assert!(message.contains(&format!("is held by pid {}", ann.id())), "{message}");
+    drop(ann);
+    assert_eq!(second.does("whoami", json!({}))["name"], "ann");
+    // Without a name the tools of an agent are nobody's, and never the operator's.
+    let mut command = house.command(env!("CARGO_BIN_EXE_agentmux"));
+    command.args(["host", "mcp"]);
+    let mut nobody = McpClient::start(command);
+    assert_eq!(nobody.does("whoami", json!({}))["kind"], "outside");
+    assert_eq!(nobody.fails("inbox", json!({}))["code"], "refused");
+    let _ = nobody.does("send", json!({"to": "operator", "body": "hello"}));
+}
+
+/// A tool's connection comes back through a relay that was killed, replaced or stopped, and is the same name again.
+#[test]
+fn the_tools_go_on_through_restarts_of_the_relay_and_keep_their_name() {
+    let house = House::new();
+    let mut ann = tools(&house, "ann");
+    let _ = ann.does("whoami", json!({}));
+    let mut ids = Vec::new();
+    for round in 0..3 {
+        let body = format!("mail {round}");
+        match round {
+            1 => house.kill_nine(house.relay_pid().expect("a relay runs")),
+            2 => drop(house.run(&["down"]).ok()),
+            _ => {}
+        }
+        ids.push(ann.does("send", json!({"to": "operator", "body": body}))["id"].clone());
+    }
+    let inbox = house.run(&["inbox", "--json"]).json();
+    let mails = inbox["mails"].as_array().cloned().unwrap_or_default();
+    assert_eq!(mails.len(), 3, "{inbox}");
+    assert!(mails.iter().all(|mail| mail["from"] == "ann" && ids.contains(&mail["id"])), "{inbox}");
+    // A wait that the relay's death interrupts goes on with the next relay.
+    let waiting = ann.begin_call("wait", json!({"timeoutMs": 40_000}));
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    let _ = house.run(&["send", "ann", "after the crash"]).ok();
+    let (heard, failed) = ann.called(waiting);
+    assert!(!failed && heard["mail"]["body"] == "after the crash", "{heard}");
+}
+
+/// An idle relay leaves although tools are connected; they start the next one when they are used.
+#[test]
+fn tools_never_hold_a_relay_up() {
+    let house = House::new();
+    std::fs::write(house.config_dir().join("config.toml"), "idle_exit = \"200ms\"\n")
+        .expect("the configuration");
+    let mut ann = tools(&house, "ann");
+    let _ = ann.does("whoami", json!({}));
+    let pid = house.relay_pid().expect("a relay runs");
+    house.poll("the relay to leave", SOON, || match house.processes() {
+        all if all.contains(&pid) => Err(format!("{all:?}")),
+        _ => Ok(()),
+    });
+    assert_eq!(ann.does("whoami", json!({}))["name"], "ann");
+}
+
+/// MCP clients that flood, send garbage or go away in the middle cost nobody else anything.
+#[test]
+fn a_client_of_the_tools_that_floods_or_sends_garbage_or_goes_harms_nobody() {
+    let house = House::new();
+    let mut ann = tools(&house, "ann");
+    let _ = ann.does("whoami", json!({}));
+    let mut wild = tools(&house, "wild");
+    for garbage in [
+        "",
+        "{",
+        "null",
+        "[]",
+        "{\"jsonrpc\":\"2.0\",\"id\":7}",
+        "\u{0}\u{1}",
+        "{\"jsonrpc\":\"2.0\",\"method\":5}",
+    ] {
+        wild.line(garbage);
+    }
+    let deep = "[".repeat(100_000);
+    wild.line(&deep);
+    let calls: Vec<i64> =
+        (0..300).map(|n| wild.begin_call("send", json!({"to": "ann", "body": format!("{n}")}))).collect();
+    let refused = calls.into_iter().map(|id| wild.called(id)).filter(|(answer, failed)| {
+        assert!(!failed || answer["error"]["code"] == "busy", "{answer}");
+        *failed
+    });
+    let refused = refused.count();
+    println!("of 300 calls at once {refused} were refused as busy");
+    let waiting = wild.begin_call("wait", json!({}));
+    let _ = waiting;
+    drop(wild);
+    let mut huge = tools(&house, "huge");
+    let error = huge.fails("send", json!({"to": "ann", "body": "x".repeat(1_000_001)}));
+    assert_eq!(error["code"], "usage", "{error}");
+    let begun = Instant::now();
+    let inbox = ann.does("inbox", json!({"limit": 500}));
+    assert_eq!(inbox["mails"].as_array().map(Vec::len), Some(300 - refused));
+    println!("a healthy client was answered in {} ms", begun.elapsed().as_millis());
+    house.poll("the one that went to be gone", SOON, || match session(&house, "wild")["state"].as_str() {
+        Some("stopped") => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+}
+
+/// Prints how long a start takes until the answer to `initialize`; the median of a release build is under 30 ms.
+#[test]
+fn the_tools_answer_soon_after_their_start() {
+    let house = House::new();
+    let mut times: Vec<u128> = (0..9)
+        .map(|_| {
+            let begun = Instant::now();
+            drop(tools(&house, "ann"));
+            begun.elapsed().as_millis()
+        })
+        .collect();
+    times.sort_unstable();
+    println!("start to initialize: {times:?} ms");
+    assert!(times[4] < 300, "{times:?} ms, even in a debug build on a busy machine");
+}

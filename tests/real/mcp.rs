@@ -1,0 +1,166 @@
+//! Agents use it themselves: the real Codex calls our tools from inside its turns, and the mail goes into the others' turns.
+
+use serde_json::{Value, json};
+
+use super::support::house::House;
+use super::support::model::{Rule, ScriptedModel};
+use super::{DEADLINE, child_pid, state_of, text_of, traced};
+
+/// A house with a model that answers by these rules, and a session per name and sandbox.
+fn team(rules: impl IntoIterator<Item = Rule>, sessions: &[(&str, &str)]) -> (House, ScriptedModel) {
+    let model = ScriptedModel::start();
+    model.script(rules);
+    let house = House::real(&model);
+    for (name, sandbox) in sessions {
+        let _ = house.run(&["spawn", name, "--sandbox", sandbox]).ok();
+    }
+    (house, model)
+}
+
+fn send(to: &str, body: &str) -> Value {
+    json!({"to": to, "body": body})
+}
+
+fn wait_until_idle(house: &House, names: &[&str]) {
+    for name in names {
+        house.poll(&format!("{name} to be idle"), DEADLINE, || match state_of(house, name).as_str() {
+            "idle" => Ok(()),
+            other => Err(other.to_owned()),
+        });
+    }
+}
+
+/// Every mail of the bundle that has this subject or text: who sent it, to whom, and where it stands.
+fn found(house: &House, text: &str) -> Vec<Value> {
+    let found = house.run(&["search", text, "--json"]).ok().json();
+    found["mails"].as_array().cloned().unwrap_or_default()
+}
+
+/// users 7, users 8: from inside its turn, with a sandbox that lets its shell reach no socket, `lead` writes by the tool; the mail goes
+/// into a turn of `reviewer`, whose model reads who wrote it and with what to answer, answers by its own tool, and `lead` has it.
+#[test]
+fn an_agent_writes_by_its_tool_and_is_answered_by_the_others() {
+    for sandbox in ["read-only", "workspace-write"] {
+        let (house, model) = team(
+            [
+                Rule::user("please ask the reviewer")
+                    .call_mcp("agentmux", "send", send("reviewer", "is it good?"))
+                    .reply("asked"),
+                Rule::user("is it good?")
+                    .call_mcp(
+                        "agentmux",
+                        "send",
+                        json!({"to": "{from}", "body": "it is good", "replyTo": "{id}"}),
+                    )
+                    .reply("answered"),
+                Rule::user("it is good").reply("thanks"),
+            ],
+            &[("lead", sandbox), ("reviewer", sandbox)],
+        );
+        let _ = house.run(&["send", "lead", "please ask the reviewer", "--wait"]).ok();
+        model.wait_until_read("it is good", DEADLINE);
+        wait_until_idle(&house, &["lead", "reviewer"]);
+        let question =
+            found(&house, "is good").into_iter().find(|mail| mail["from"] == "lead").expect("the question");
+        assert_eq!((&question["from"], &question["fromKind"]), (&"lead".into(), &"agent".into()));
+        let answer = &found(&house, "it good");
+        assert!(
+            answer.iter().any(|mail| mail["from"] == "reviewer" && mail["to"] == json!(["lead"])),
+            "{answer:?}"
+        );
+        assert_eq!(traced(&house, &text_of(&question["id"]))["state"], "acked", "the answer confirms it");
+        let read =
+            model.user_texts().into_iter().find(|text| text.contains("is it good?")).expect("it was read");
+        assert!(read.contains("from: lead (agent)") && read.contains("to: reviewer (you)"), "{read}");
+        let line = format!(
+            "reply with: the agentmux `send` tool {{\"to\":\"lead\",\"replyTo\":\"{}\"}}   or: agentmux reply",
+            text_of(&question["id"])
+        );
+        assert!(read.contains(&line), "{read}");
+        // No person was asked for anything.
+        let approvals = house.run(&["approvals", "--json"]).ok().json();
+        assert_eq!(approvals["approvals"], json!([]));
+    }
+}
+
+/// Three agents, a broadcast, and a question whose answer the asker waits for inside its turn.
+#[test]
+fn a_team_of_three_broadcasts_and_asks() {
+    let all = json!({"to": "@all", "body": "attention please", "subject": "news"});
+    let (house, model) = team(
+        [
+            Rule::user("tell everybody").call_mcp("agentmux", "send", all).reply("told"),
+            Rule::user("ask the tester")
+                .call_mcp("agentmux", "ask", send("tester", "do they pass?"))
+                .reply("now I know"),
+            Rule::user("do they pass?")
+                .call_mcp(
+                    "agentmux",
+                    "send",
+                    json!({"to": "{from}", "body": "the answer to lead", "replyTo": "{id}"}),
+                )
+                .reply("said"),
+        ],
+        &[("lead", "read-only"), ("reviewer", "read-only"), ("tester", "workspace-write")],
+    );
+    let _ = house.run(&["send", "lead", "tell everybody", "--wait"]).ok();
+    model.wait_for("both to read it", DEADLINE, |requests| {
+        requests
+            .iter()
+            .filter(|request| request.user_texts().iter().any(|text| text.contains("attention please")))
+            .count()
+            >= 2
+    });
+    wait_until_idle(&house, &["lead", "reviewer", "tester"]);
+    let news = &found(&house, "attention")[0];
+    assert_eq!(
+        (&news["from"], &news["to"]),
+        (&"lead".into(), &json!(["reviewer", "tester"])),
+        "not to itself"
+    );
+    let _ = house.run(&["send", "lead", "ask the tester", "--wait"]).ok();
+    model.wait_for("the answer to be the tool's output", DEADLINE, |requests| {
+        requests
+            .iter()
+            .any(|request| request.outputs().iter().any(|output| output.contains("the answer to lead")))
+    });
+    wait_until_idle(&house, &["lead", "tester"]);
+    let answer = found(&house, "answer to lead");
+    assert_eq!(
+        traced(&house, &text_of(&answer[0]["id"]))["state"],
+        "acked",
+        "had by the tool, not once more by a turn"
+    );
+    assert_eq!(model.times_read("the answer to lead"), 0, "no turn of its own");
+}
+
+/// After kill -9 of the relay, and of the child, an agent still writes by its tools: the running server's token stays good for the
+/// relay that adopts its child, and a new child's server gets a new one.
+#[test]
+fn tools_work_after_kill_nine_of_the_relay_and_of_the_child() {
+    let rounds = ["first", "second", "third", "fourth"];
+    let rule = |round: &&str| {
+        Rule::user(&format!("go {round}"))
+            .call_mcp("agentmux", "send", send("operator", &format!("done {round}")))
+            .reply("ok")
+    };
+    let (house, _model) = team(rounds.iter().map(rule), &[("lead", "read-only")]);
+    for (number, round) in rounds.iter().enumerate() {
+        match number {
+            1 | 2 => house.kill_nine(house.relay_pid().expect("a relay runs")),
+            3 => {
+                house.kill_nine(child_pid(&house));
+            }
+            _ => {}
+        }
+        let _ = house.run(&["send", "lead", &format!("go {round}"), "--wait"]).ok();
+        let mail = house.poll("the agent's mail", DEADLINE, || {
+            found(&house, &format!("done {round}"))
+                .into_iter()
+                .find(|mail| mail["from"] == "lead")
+                .ok_or_else(|| house.run(&["look", "lead"]).stdout)
+        });
+        assert_eq!(mail["fromKind"], "agent", "{mail}");
+        wait_until_idle(&house, &["lead"]);
+    }
+}
