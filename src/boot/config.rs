@@ -14,6 +14,7 @@ use crate::model::clock::{parse_duration, written_duration};
 use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::name::{Name, nearest};
+use crate::model::session::SessionState;
 use crate::protocol::check::Groups;
 
 /// What the person's file may say.
@@ -47,6 +48,29 @@ pub struct UserConfig {
     pub policy: PolicyTable,
     /// How long a command waits for a relay to start or to answer before it says "busy": a duration.
     pub start_timeout: Option<String>,
+    /// A command that is run when a session needs the person.
+    pub hook: Option<HookConfig>,
+}
+
+/// `[hook]` of the person's file; a project's file has none, because a repository runs nothing.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HookConfig {
+    /// The program and its arguments.
+    pub command: Vec<String>,
+    /// The states that start it: `waiting`, `blocked`, `failed`.
+    pub on: Option<Vec<SessionState>>,
+}
+
+/// The hook as it can be run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookProgram {
+    /// The program, absolute.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// The states that start it.
+    pub on: Vec<SessionState>,
 }
 
 /// The table `[policy]`.
@@ -175,6 +199,37 @@ impl UserConfig {
                 limits::APPROVAL_MS,
             )?,
         })
+    }
+
+    /// The person's command for sessions that need the person.
+    ///
+    /// # Errors
+    /// `usage` when there is no such program, or it shall be run for a state that comes all the time.
+    pub fn hook(&self) -> Result<Option<HookProgram>, Fault> {
+        const STATES: [SessionState; 3] =
+            [SessionState::Waiting, SessionState::Blocked, SessionState::Failed];
+        let Some(hook) = &self.hook else { return Ok(None) };
+        let refused = |why: String| Fault::usage(format!("configuration refused: `hook`: {why}"));
+        let Some((program, arguments)) = hook.command.split_first() else {
+            return Err(refused("`command` is empty".to_owned())
+                .hint("write command = [\"notify-send\", \"agentmux\"]"));
+        };
+        let on = hook.on.clone().unwrap_or_else(|| STATES.to_vec());
+        if let Some(state) = on.iter().find(|state| !STATES.contains(state)) {
+            let fault = refused(format!("it is not run for `{}`", state.as_str()));
+            return Err(fault.hint("there are: waiting, blocked, failed"));
+        }
+        let found = if program.contains('/') {
+            Some(PathBuf::from(program))
+        } else {
+            super::program::on_path(program)
+        };
+        let program = found.filter(|path| path.is_absolute() && path.is_file());
+        let Some(program) = program else {
+            return Err(refused("there is no such program".to_owned())
+                .hint("name it with its whole path, or one that is on PATH"));
+        };
+        Ok(Some(HookProgram { program, arguments: arguments.to_vec(), on }))
     }
 
     /// How long a command waits for a relay.

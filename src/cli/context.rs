@@ -54,6 +54,7 @@ impl Context {
         config.idle_exit_ms()?;
         config.policy()?;
         config.retention_ms()?;
+        config.hook()?;
         let start_timeout = config.start_timeout()?;
         let project = bundle.project.as_ref().map(|file| &file.config);
         let mut groups = config.groups;

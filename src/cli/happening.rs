@@ -53,10 +53,26 @@ fn words(what: &What, color: bool) -> String {
         }
         What::PaneAttached { session, attached } => format!("{session}  pane attached, {attached} now"),
         What::PaneLeft { session, attached } => format!("{session}  pane left, {attached} now"),
+        What::PaneMoved { session, elsewhere, thread_id } => match elsewhere {
+            Some(how) => {
+                let thread = thread_id.as_deref().map(|id| format!(" {id}")).unwrap_or_default();
+                format!("{session}  a pane has left: it shows {}{thread}", shown(how))
+            }
+            None => format!("{session}  a pane is back"),
+        },
         What::Item { session, kind, source, text, .. } => {
             format!("{session}  {kind} ({source}): {}", print::first_line(text, 200))
         }
         What::Missed { count } => format!("{count} events missed: this reader is too slow"),
+    }
+}
+
+/// What a pane shows that has left its session.
+pub fn shown(how: &str) -> &'static str {
+    match how {
+        "new" => "a new thread",
+        "fork" => "a fork",
+        _ => "another thread",
     }
 }
 

@@ -60,6 +60,20 @@ pub struct Connection {
     pub stopping: bool,
 }
 
+/// See [`Connection::sender`].
+#[derive(Debug)]
+pub struct Sender(UnixStream);
+
+impl Sender {
+    /// Sends a request whose answer nobody waits for.
+    pub fn send(&self, method: &str, params: &impl Serialize) {
+        let line = rpc::request(&Id::Text("unheard".to_owned()), method, params);
+        if let Err(error) = (&self.0).write_all(line.as_bytes()) {
+            log::debug!("the relay is gone: {error}");
+        }
+    }
+}
+
 /// Why a call did not bring an answer.
 #[derive(Debug)]
 pub enum CallError {
@@ -225,6 +239,11 @@ impl Connection {
                 _ => {}
             }
         }
+    }
+
+    /// A second handle that can only ask; nobody waits for the answers.
+    pub fn sender(&self) -> Option<Sender> {
+        self.stream.try_clone().ok().map(Sender)
     }
 
     /// Waits for the next notification: its method and parameters.

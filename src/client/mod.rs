@@ -6,9 +6,10 @@
 mod connection;
 pub mod doctor;
 pub mod install;
+pub mod peek;
 pub mod selftest;
 mod start;
 pub mod tmux;
 
-pub use connection::{CallError, Connection, Speaker};
+pub use connection::{CallError, Connection, Sender, Speaker};
 pub use start::{Reached, Target, catch_interrupt, own_program, params};

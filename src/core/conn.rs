@@ -14,7 +14,7 @@ use crate::model::limits;
 use crate::model::mail::FromKind;
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, Welcome};
-use crate::protocol::request::{Hello, Request};
+use crate::protocol::request::{Elsewhere, Hello, Request};
 use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION, verb};
 use crate::wire::rpc::Id;
 
@@ -33,6 +33,8 @@ pub struct Conn {
     pub identity: Option<Identity>,
     /// The session that its pane shows.
     pub attached: Option<Name>,
+    /// What its pane shows in place of that session's thread.
+    pub elsewhere: Option<Elsewhere>,
     /// Mail handed to it whose taking its next request confirms.
     pub handed: Vec<MailId>,
     /// Requests of it that wait.
@@ -84,6 +86,7 @@ impl Core {
             is_tools: false,
             identity: None,
             attached: None,
+            elsewhere: None,
             handed: Vec::new(),
             waiting: 0,
         };
@@ -201,6 +204,7 @@ impl Core {
             Request::Wait(wait) => self.request_wait(step, ask, &identity, &wait, resolved),
             Request::Look(look) => self.request_look(step, ask, &look),
             Request::Watch(watch) => self.request_watch(step, ask, &watch),
+            Request::PaneReport(report) => self.request_report(step, ask, report),
             Request::Log(log) => self.request_log(step, ask, &log),
             Request::Approvals => self.request_approvals(step, ask),
             Request::SettleApproval(settle) => self.request_settle(step, ask, settle, resolved),

@@ -4,6 +4,7 @@
 
 use super::Core;
 use super::child::Children;
+use super::conn::Conn;
 use super::ledger::Outsider;
 use crate::model::child::{CODEX_CAPABILITIES, OUTSIDE_CAPABILITIES};
 use crate::model::clock::Millis;
@@ -20,6 +21,8 @@ impl Core {
         let queue = self.ledger.queue(name);
         let oldest = queue.and_then(|queue| queue.open.first()).and_then(|id| self.ledger.deliveries.get(id));
         let attached = self.conns.values().filter(|conn| conn.attached.as_ref() == Some(name)).count();
+        let is_elsewhere = |conn: &&Conn| conn.attached.as_ref() == Some(name) && conn.elsewhere.is_some();
+        let elsewhere = self.conns.values().filter(is_elsewhere).count();
         Some(SessionInfo {
             name: name.clone(),
             coder: session.coder,
@@ -34,6 +37,7 @@ impl Core {
             pending: queue.map_or(0, |queue| queue.open.len() as u64),
             oldest_pending_ms: oldest.map(|delivery| now.since(delivery.sent_at)),
             attached: attached as u32,
+            elsewhere: elsewhere as u32,
             capabilities: CODEX_CAPABILITIES,
             dir: session.setup.dir.clone(),
             wanted: session.wanted,
@@ -67,6 +71,7 @@ impl Core {
             pending: queue.map_or(0, |queue| queue.open.len() as u64),
             oldest_pending_ms: oldest.map(|delivery| now.since(delivery.sent_at)),
             attached: 0,
+            elsewhere: 0,
             capabilities: OUTSIDE_CAPABILITIES,
             dir: String::new(),
             wanted: if here { Wanted::Up } else { Wanted::Down },

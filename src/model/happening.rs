@@ -154,6 +154,17 @@ pub enum What {
         /// Its panes now.
         attached: u32,
     },
+    /// A pane has left its session's thread, or has come back to it.
+    PaneMoved {
+        /// The session.
+        session: Name,
+        /// `new`, `fork` or `other`; nothing when it is back.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        elsewhere: Option<String>,
+        /// The thread that it shows, when it is known.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        thread_id: Option<String>,
+    },
     /// Something was said or done inside a turn.
     Item {
         /// The session.
@@ -193,6 +204,7 @@ impl What {
             What::ChildExited { .. } => "childExited",
             What::PaneAttached { .. } => "paneAttached",
             What::PaneLeft { .. } => "paneLeft",
+            What::PaneMoved { .. } => "paneMoved",
             What::Item { .. } => "item",
             What::Missed { .. } => "missed",
         }
@@ -216,6 +228,7 @@ impl What {
             | What::ApprovalSettled { session, .. }
             | What::PaneAttached { session, .. }
             | What::PaneLeft { session, .. }
+            | What::PaneMoved { session, .. }
             | What::Item { session, .. } => session == name,
         }
     }
@@ -238,6 +251,7 @@ impl What {
             | What::ChildStarted { .. }
             | What::PaneAttached { .. }
             | What::PaneLeft { .. }
+            | What::PaneMoved { .. }
             | What::Missed { .. } => 0,
         }
     }
@@ -259,6 +273,7 @@ pub const WORDS: &[&str] = &[
     "childExited",
     "paneAttached",
     "paneLeft",
+    "paneMoved",
     "item",
     "missed",
 ];

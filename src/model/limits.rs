@@ -245,6 +245,20 @@ pub const LIST_ROWS_DEFAULT: u32 = 50;
 /// Rows of one listing at most.
 pub const LIST_ROWS_MAX: u32 = 1_000;
 
+/// A message of a screen that is longer than this is passed on without being read.
+pub const SCREEN_MESSAGE_BYTES_MAX: usize = 256 * 1024;
+/// Runs of the hook at once.
+pub const HOOKS_AT_ONCE: usize = 4;
+/// A run of the hook that takes longer is killed.
+pub const HOOK_MS: i64 = 10_000;
+/// Runs of the hook in [`HOOK_WINDOW_MS`].
+pub const HOOKS_PER_WINDOW: usize = 20;
+/// See [`HOOKS_PER_WINDOW`].
+pub const HOOK_WINDOW_MS: i64 = 60_000;
+/// For the same session in the same state the hook is run again only after this.
+pub const HOOK_AGAIN_MS: i64 = 5_000;
+/// Characters of a reason that the hook is told.
+pub const HOOK_REASON_CHARS_MAX: usize = 200;
 /// Panes of one tmux window; more sessions get another window.
 pub const PANES_PER_WINDOW: usize = 9;
 /// Times that tmux is asked again when the server before has just ended.
@@ -255,6 +269,8 @@ pub const PANES_END_LOOKS: u32 = 40;
 pub const PANES_END_LOOK_MS: u64 = 50;
 /// Codex's screen gives up reconnecting after 120 s; when its child was away for nearly as long it is started again.
 pub const SCREEN_PATIENCE_MS: u64 = 110_000;
+/// A screen that was asked to end has this long.
+pub const SCREEN_END_MS: u64 = 1_000;
 /// A screen that has lived this long was a good one: the next failure is the first again.
 pub const SCREEN_STEADY_MS: u64 = 60_000;
 /// A pane shows its state when nothing more has come for this long.
@@ -279,6 +295,7 @@ const _: () = assert!(
     WATCH_OUT_BYTES_MAX + FEED_BYTES_MAX <= CLIENT_OUT_BYTES_MAX,
     "a watcher is never closed for being slow"
 );
+const _: () = assert!(HOOK_AGAIN_MS < HOOK_WINDOW_MS && HOOKS_AT_ONCE <= 12, "runs have tokens of their own");
 const _: () = assert!(TOOL_WAIT_MS + TOOL_HANG_MS < 50_000);
 const _: () = assert!(START_MS_MIN <= START_MS && START_MS <= START_MS_MAX);
 const _: () = assert!(RELAY_LOCK_MS < START_MS, "a starter hears why its relay gave up waiting");

@@ -40,6 +40,7 @@ pub enum Answer {
     Approvals(Approvals),
     ApprovalSettled(ApprovalSettled),
     Attach(Attached),
+    Nothing(Nothing),
 }
 
 /// The answer to `hello`.
@@ -103,12 +104,19 @@ pub struct SessionInfo {
     pub oldest_pending_ms: Option<i64>,
     /// Panes attached.
     pub attached: u32,
+    /// Of those, panes that show another thread now.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub elsewhere: u32,
     /// What its child can really do.
     pub capabilities: Capabilities,
     /// The directory it works in.
     pub dir: String,
     /// What is wanted of it.
     pub wanted: Wanted,
+}
+
+fn is_zero(count: &u32) -> bool {
+    *count == 0
 }
 
 /// The answer to `session/spawn`.
@@ -529,6 +537,10 @@ pub struct Looked {
     /// Its last items, oldest first.
     pub items: Vec<Item>,
 }
+
+/// The answer to `pane/report`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Nothing {}
 
 /// The answer to `events/subscribe`; events follow as notifications.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

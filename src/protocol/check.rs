@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::request::Spawn;
+use super::request::{Elsewhere, Spawn};
 use crate::model::fault::{Code, Fault};
 use crate::model::happening;
 use crate::model::limits;
@@ -67,6 +67,18 @@ pub fn check_events(words: &[String]) -> Result<(), Fault> {
     let word: String = word.chars().take(40).collect();
     let hint = format!("there are: {}", happening::WORDS.join(", "));
     Err(Fault::usage(format!("watch refused: no event `{word}`")).hint(hint))
+}
+
+/// Checks what a pane says that it shows.
+///
+/// # Errors
+/// `usage` for a word that there is not, and for a thread id that is none.
+pub fn check_elsewhere(elsewhere: &Elsewhere) -> Result<(), Fault> {
+    let plain = |id: &String| id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
+    if ["new", "fork", "other"].contains(&elsewhere.how.as_str()) && elsewhere.thread_id.iter().all(plain) {
+        return Ok(());
+    }
+    Err(Fault::usage("report refused: `how` is new, fork or other, and `threadId` a thread's id"))
 }
 
 /// Checks what a search asks for; clients call it too.

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check::{
-    Groups, check_events, check_mail, check_name, check_reason, check_recipient, check_search, check_spawn,
+    Groups, check_elsewhere, check_events, check_mail, check_name, check_reason, check_recipient,
+    check_search, check_spawn,
 };
 use crate::model::fault::Fault;
 use crate::model::limits;
@@ -48,6 +49,7 @@ pub enum Request {
     Release(Release),
     Look(Look),
     Watch(Watch),
+    PaneReport(PaneReport),
     Log(Log),
     Approvals,
     SettleApproval(SettleApproval),
@@ -367,6 +369,25 @@ pub struct Watch {
     pub after: Option<Place>,
 }
 
+/// `pane/report`: what the pane of this connection shows.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct PaneReport {
+    /// Another thread than its session's; nothing when it shows that.
+    #[serde(default)]
+    pub elsewhere: Option<Elsewhere>,
+}
+
+/// What a pane shows that has left its session.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Elsewhere {
+    /// `new`, `fork` or `other`.
+    pub how: String,
+    /// The thread, when it is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread_id: Option<String>,
+}
+
 /// A place in the stream of events.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Place {
@@ -446,6 +467,7 @@ impl Request {
             "session/list" => Request::List,
             "session/look" => Request::Look(read(method, params)?),
             "events/subscribe" => Request::Watch(read(method, params)?),
+            "pane/report" => Request::PaneReport(read(method, params)?),
             "events/log" => Request::Log(read(method, params)?),
             "approval/list" => Request::Approvals,
             "approval/settle" => Request::SettleApproval(read(method, params)?),
@@ -494,6 +516,7 @@ impl Request {
             Request::List => "session/list",
             Request::Look(_) => "session/look",
             Request::Watch(_) => "events/subscribe",
+            Request::PaneReport(_) => "pane/report",
             Request::Log(_) => "events/log",
             Request::Approvals => "approval/list",
             Request::SettleApproval(_) => "approval/settle",
@@ -583,6 +606,7 @@ impl Request {
                 check_events(&watch.events)?;
             }
             Request::Log(Log { name: Some(name), .. }) => check_name(name)?,
+            Request::PaneReport(PaneReport { elsewhere: Some(elsewhere) }) => check_elsewhere(elsewhere)?,
             Request::SettleApproval(settle) => check_reason(settle.reason.as_deref())?,
             Request::Hold(hold) => check_name(&hold.name)?,
             Request::Search(search) => check_search(&search.text)?,

@@ -74,6 +74,7 @@ pub const OTHER_METHODS: &[(&str, bool)] = &[
     ("mail/wait", false),
     ("session/configure", true),
     ("mail/discard", true),
+    ("pane/report", true),
     ("relay/stop", true),
     ("relay/replace", true),
 ];

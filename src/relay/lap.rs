@@ -20,6 +20,7 @@ use super::clients::{Asked, Clients, turned_away};
 use super::clock::Clock;
 use super::entropy::Entropy;
 use super::feed::Feed;
+use super::hook::Hooks;
 use super::names::Names;
 use super::perform::Facts;
 use super::upkeep::Upkeep;
@@ -78,6 +79,8 @@ pub struct Relay {
     pub(super) upkeep: Upkeep,
     /// What happened, for those who watch.
     pub(super) feed: Feed,
+    /// The person's own command.
+    pub(super) hooks: Hooks,
     /// A descriptor kept for turning a client away when there are no others.
     pub(super) spare: Option<std::fs::File>,
 }
@@ -149,10 +152,11 @@ impl Relay {
         {
             return Some(Duration::ZERO);
         }
-        let deadline = [self.core.deadline(), self.children.deadline(), self.clients.deadline()]
-            .into_iter()
-            .flatten()
-            .min()?;
+        let deadline =
+            [self.core.deadline(), self.children.deadline(), self.clients.deadline(), self.hooks.deadline()]
+                .into_iter()
+                .flatten()
+                .min()?;
         Some(Duration::from_millis(deadline.since(self.clock.now()) as u64))
     }
 
@@ -169,6 +173,7 @@ impl Relay {
                 LISTENER => self.at_the_door = true,
                 SIGNALS => self.read_signals(&mut inputs),
                 DIRECTORY => self.on_directory(&mut inputs),
+                token if Hooks::owns(token) => self.hooks.on_exit(self.poll.registry(), token),
                 token => match self.children.source(token) {
                     Some(Source::Process(nonce)) => exits.push(nonce),
                     Some(Source::Socket(nonce)) => self.children.on_socket(nonce, now, &mut inputs),
@@ -185,6 +190,7 @@ impl Relay {
                 },
             }
         }
+        self.hooks.end_overdue(now);
         if self.at_the_door {
             self.at_the_door = self.accept(&mut inputs);
         }
@@ -317,6 +323,7 @@ impl Relay {
             }
             self.clients.flush(self.poll.registry(), self.clock.now());
         }
+        self.hooks.end_all();
         self.children.end_sweeps(&mut self.clock);
         super::start::unbind(&self.dir, self.socket_inode);
         log::info!("the relay has left");

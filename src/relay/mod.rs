@@ -7,6 +7,7 @@ mod clients;
 mod clock;
 mod entropy;
 mod feed;
+mod hook;
 mod lap;
 mod link;
 mod logfile;

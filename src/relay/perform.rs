@@ -53,7 +53,10 @@ impl Relay {
             }
             Action::Query { conn, id, query } => self.query(conn, &id, query),
             Action::Notify { conn, event } => self.clients.notify(conn, &notice(&event)),
-            Action::Tell(happening) => self.feed.push(*happening),
+            Action::Tell(happening) => {
+                self.hooks.hear(self.poll.registry(), &happening, now);
+                self.feed.push(*happening);
+            }
             Action::Watch { conn, id, watching } => self.feed.begin(conn, id, Fresh::Watch(watching)),
             Action::Log { conn, id, logging } => self.feed.begin(conn, id, Fresh::Log(logging)),
             Action::Close { conn } => self.clients.close(conn),

@@ -22,6 +22,7 @@ use super::clients::Clients;
 use super::clock::Clock;
 use super::entropy::Entropy;
 use super::feed::Feed;
+use super::hook::{Hook, Hooks};
 use super::lap::{Fatal, Relay};
 use super::names::{self, Names};
 use super::perform::Facts;
@@ -29,6 +30,7 @@ use super::resolve::environment_file;
 use super::upkeep::Upkeep;
 use super::{child, logfile};
 use crate::boot::config::{self, UserConfig};
+use crate::boot::environment;
 use crate::boot::filesystem;
 use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
@@ -167,6 +169,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         disk_low: None,
         upkeep: Upkeep::default(),
         feed: Feed::new(std::process::id(), started_at),
+        hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle)),
         spare: std::fs::File::open("/dev/null").ok(),
     };
     relay.register().map_err(failed)?;
@@ -174,6 +177,22 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     relay.names.start(&relay.dir, &relay.core);
     relay.first_lap(Input::Started { survivors }).map_err(|Fatal(why)| Fault::io(why))?;
     Ok(relay)
+}
+
+fn hook_of(configured: config::HookProgram) -> Hook {
+    let config::HookProgram { program, arguments, on } = configured;
+    Hook { program, arguments, on }
+}
+
+/// What a run of the hook gets besides: what the relay has, the bundle, and where a desktop listens.
+fn hook_environment(bundle: &BundleName) -> Vec<(String, String)> {
+    let mut environment = environment::for_relay();
+    environment.push(("AGENTMUX_BUNDLE".to_owned(), bundle.to_string()));
+    let runtime = format!("/run/user/{}", nix::unistd::getuid());
+    if Path::new(&runtime).is_dir() {
+        environment.push(("XDG_RUNTIME_DIR".to_owned(), runtime));
+    }
+    environment
 }
 
 /// The command that gives an agent its tools: this program, told where this relay is.

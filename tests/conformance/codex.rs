@@ -472,7 +472,9 @@ impl FakeCodex {
 }
 
 fn user_message(client_id: &Value) -> Value {
-    json!({"type": "userMessage", "id": "item-1", "clientId": client_id, "content": [{"type": "text", "text": "hello"}]})
+    let ours = client_id.as_str().is_some_and(|id| id.starts_with("am-"));
+    let text = if ours { "[agentmux mail 1 of 1]\nhello" } else { "hello" };
+    json!({"type": "userMessage", "id": "item-1", "clientId": client_id, "content": [{"type": "text", "text": text}]})
 }
 
 fn what(method: &str) -> Option<What> {

@@ -112,7 +112,7 @@ fn a_turn_is_one_request_with_the_claim() {
     pair.command(turn(claim(1)));
     let params = pair.fake.last("turn/start");
     assert_eq!(params["clientUserMessageId"], claim(1).to_string());
-    assert_eq!(params["input"], json!([{"type": "text", "text": "[agentmux mail]\nhello"}]));
+    assert_eq!(params["input"], json!([{"type": "text", "text": "[agentmux mail 1 of 1]\nhello"}]));
     assert_eq!(pair.fake.methods().iter().filter(|method| **method == "turn/start").count(), 1);
 }
 

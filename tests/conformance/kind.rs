@@ -246,7 +246,11 @@ pub fn open(session: &str, thread: Option<&ThreadId>) -> ChildCommand {
 
 /// The command that starts a turn in `reviewer`.
 pub fn turn(claim: ClaimId) -> ChildCommand {
-    ChildCommand::StartTurn { session: name("reviewer"), claim, text: "[agentmux mail]\nhello".to_owned() }
+    ChildCommand::StartTurn {
+        session: name("reviewer"),
+        claim,
+        text: "[agentmux mail 1 of 1]\nhello".to_owned(),
+    }
 }
 
 /// The `n`th claim; equal numbers are equal claims.

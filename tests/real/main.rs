@@ -11,6 +11,7 @@ mod attacks;
 mod crash;
 mod disk;
 mod failures;
+mod hook;
 mod inspector;
 mod mcp;
 mod pane;

@@ -29,6 +29,86 @@ fn a_pane_shows_mail_and_answer_live() {
     deliver(&house, "still there?");
 }
 
+/// users 5: `/new`, `/fork` and `/resume` take the pane out of the session, and `list`, `watch` and `attach` say so; `/compact` and going
+/// back stay in the session's thread; mail goes into that thread all the time. Measured with Codex 0.169.0.
+#[test]
+fn a_pane_that_leaves_the_session_is_told_and_one_that_comes_back_too() {
+    let (model, house) = house_with_reviewer();
+    deliver(&house, "first mail");
+    let watch = house.spawn(&["watch", "--events", "paneMoved", "--json"]);
+    let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
+    pane.wait_for("Ask Codex", DEADLINE);
+    let elsewhere =
+        || house.run(&["list", "--json"]).ok().json()["sessions"][0]["elsewhere"].as_u64().unwrap_or(0);
+    let moves = |wanted: u64| {
+        house.poll("the pane's word", DEADLINE, || match elsewhere() {
+            count if count == wanted => Ok(()),
+            count => Err(format!("{count} elsewhere\n{}", pane.capture())),
+        });
+    };
+    let types = |command: &str| {
+        pane.type_text(command);
+        pane.wait_for(command, DEADLINE);
+        pane.send_keys(&["Enter"]);
+    };
+    types("/compact");
+    pane.wait_for("Context compacted", DEADLINE);
+    moves(0);
+    types("/new");
+    moves(1);
+    let list = house.run(&["list"]).ok();
+    assert!(list.stdout.contains("1 (1 elsewhere)"), "{}", list.evidence());
+    deliver(&house, "mail for the session");
+    model.wait_until_read("mail for the session", DEADLINE);
+    assert!(!pane.capture().contains("mail for the session"), "{}", pane.capture());
+    types("/resume");
+    pane.wait_for("Resume a previous session", DEADLINE);
+    pane.wait_for("reviewer", DEADLINE);
+    pane.send_keys(&["Enter"]);
+    moves(0);
+    pane.wait_for("mail for the session", DEADLINE);
+    types("/fork");
+    moves(1);
+    pane.wait_for("Fork created", DEADLINE);
+    watch.wait_for_stdout("\"elsewhere\":\"new\"", DEADLINE);
+    watch.wait_for_stdout("\"elsewhere\":\"fork\"", DEADLINE);
+    pane.send_keys(&["C-c"]);
+    let last = pane.wait_until("the last words", DEADLINE, |screen| {
+        screen.contains("had left reviewer and showed a fork") || screen.contains("again to quit")
+    });
+    if !last.contains("had left") {
+        pane.send_keys(&["C-c"]);
+    }
+    assert_eq!(pane.wait_for_exit(DEADLINE), 0);
+    assert!(pane.capture_all().contains("had left reviewer and showed a fork"), "{}", pane.capture_all());
+    let names = std::fs::read_dir(house.bundle_dir()).expect("the bundle's directory").flatten();
+    let left: Vec<_> = names
+        .map(|entry| entry.file_name())
+        .filter(|name| name.to_string_lossy().starts_with("screen-"))
+        .collect();
+    assert!(left.is_empty(), "{left:?}");
+}
+
+/// SQ-15: going back (Esc Esc) unloads the thread for a moment; the session takes it up again and mail goes on.
+#[test]
+fn going_back_in_the_pane_keeps_the_session_in_its_thread() {
+    let (_model, house) = house_with_reviewer();
+    deliver(&house, "first mail");
+    deliver(&house, "second mail");
+    let thread = house.run(&["list", "--json"]).ok().json()["sessions"][0]["threadId"].clone();
+    let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
+    pane.wait_for("Ask Codex", DEADLINE);
+    let watch = house.spawn(&["watch", "reviewer", "--events", "state", "--replay", "1", "--json"]);
+    watch.wait_for_stdout("idle", DEADLINE);
+    pane.press_until("Escape", "the earlier prompts", DEADLINE, |screen| screen.contains("rewind"));
+    pane.send_keys(&["Enter"]);
+    watch.wait_for_stdout("\"from\":\"starting\",\"state\":\"idle\"", DEADLINE);
+    deliver(&house, "third mail");
+    pane.wait_for("third mail", DEADLINE);
+    let session = house.run(&["list", "--json"]).ok().json()["sessions"][0].clone();
+    assert_eq!((&session["threadId"], session.get("elsewhere")), (&thread, None), "{session}");
+}
+
 /// A person's half-typed draft survives mail.
 #[test]
 fn a_draft_in_the_pane_survives_mail() {

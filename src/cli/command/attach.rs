@@ -9,6 +9,7 @@
 //! | ends well | so does this command |
 //! | ends with an error | it is started again, at most three times in a row; then the command is printed for the person to run |
 //! | has lost its child for nearly as long as it goes on trying | it is ended and started again when the session is up again |
+//! | asks for another thread (`client/peek.rs`) | the relay is told, the pane's border says so, and so does this command at its end |
 //! | shows a bundle that is stopped | it is ended, and this command says so |
 
 use std::os::fd::OwnedFd;
@@ -21,15 +22,18 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::Value;
 
+use crate::boot::statedir::StateDir;
 use crate::boot::{process, program, terminal};
 use crate::cli::context::Context;
+use crate::cli::happening;
+use crate::client::peek::{self, Door};
 use crate::client::tmux::OwnPane;
-use crate::client::{CallError, Connection, Target};
+use crate::client::{CallError, Connection, Sender, Target};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::protocol::answer::{Attached, Sessions, Subscribed};
 use crate::protocol::check::check_name;
-use crate::protocol::request::{One, Watch};
+use crate::protocol::request::{Elsewhere, One, PaneReport, Watch};
 
 /// Screens that are started again after an error.
 const RELAUNCHES_MAX: u32 = 3;
@@ -55,6 +59,10 @@ struct Stage(Mutex<Scene>);
 struct Scene {
     screen: Option<OwnedFd>,
     ended: Option<Why>,
+    /// What the screen shows in place of the session's thread.
+    elsewhere: Option<Elsewhere>,
+    /// Tells the relay.
+    relay: Option<Sender>,
 }
 
 /// Why the screen was ended by us.
@@ -66,21 +74,43 @@ enum Why {
     Stale,
 }
 
+impl Scene {
+    fn report(&self) {
+        if let Some(relay) = &self.relay {
+            relay.send("pane/report", &PaneReport { elsewhere: self.elsewhere.clone() });
+        }
+    }
+}
+
 impl Stage {
     fn with<T>(&self, act: impl FnOnce(&mut Scene) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Ends the screen, if one is shown; a stop holds for every later one, too.
-    fn end(&self, why: Why) {
+    /// The screen shows another thread, or the session's again.
+    fn moved(&self, elsewhere: Option<Elsewhere>) {
         self.with(|scene| {
-            if let Some(screen) = &scene.screen {
-                scene.ended = Some(why);
-                let _ = process::signal(screen, libc::SIGTERM);
-            } else if why == Why::Stopped {
-                scene.ended = Some(why);
+            if scene.elsewhere != elsewhere {
+                scene.elsewhere = elsewhere;
+                scene.report();
             }
         });
+    }
+
+    /// Ends the screen, if one is shown; a stop holds for every later one, too.
+    fn end(&self, why: Why) {
+        let screen = self.with(|scene| {
+            if scene.screen.is_some() || why == Why::Stopped {
+                scene.ended = Some(why);
+            }
+            scene.screen.as_ref().and_then(|screen| screen.try_clone().ok())
+        });
+        // One that cannot reach its child any more may not hear the first word.
+        if let Some(screen) = screen {
+            let _ = process::signal(&screen, libc::SIGTERM);
+            process::wait_for_end(&screen, Duration::from_millis(limits::SCREEN_END_MS));
+            let _ = process::signal(&screen, libc::SIGKILL);
+        }
     }
 }
 
@@ -107,7 +137,16 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
     let mut relaunches = 0;
     loop {
         let started = Instant::now();
-        let status = show(&attached, &stage)?;
+        let door = door(context, &attached, &stage)?;
+        let status = show(&attached, &door.path().display().to_string(), &stage)?;
+        drop(door);
+        if let Some(elsewhere) = stage.with(|scene| scene.elsewhere.take()) {
+            let (name, what) = (&args.name, happening::shown(&elsewhere.how));
+            let thread = &attached.thread_id;
+            context.tell(&format!(
+                "the screen had left {name} and showed {what}; mail goes on into thread {thread}"
+            ));
+        }
         match stage.with(|scene| scene.ended.take()) {
             None if status.is_none_or(|status| status.success()) => return Ok(0),
             None if status.is_some_and(|status| status.signal().is_some_and(is_farewell)) => {
@@ -177,9 +216,16 @@ impl Watching {
 
     /// Does what the relay's words ask for, until it is gone.
     fn follow(&mut self, connection: &mut Connection) -> Result<(), CallError> {
-        let events = ["state", "mail"].map(str::to_owned).to_vec();
+        let events = ["state", "mail", "paneMoved"].map(str::to_owned).to_vec();
         let watch = Watch { name: Some(self.name.clone()), events, replay: 0, after: None };
         let _: Subscribed = connection.call("events/subscribe", &watch)?;
+        let sender = connection.sender();
+        self.stage.with(|scene| {
+            scene.relay = sender;
+            if scene.elsewhere.is_some() {
+                scene.report();
+            }
+        });
         let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
         let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == self.name);
         if let Some(own) = own {
@@ -229,6 +275,9 @@ impl Watching {
 
     fn show_border(&mut self) {
         let Some(pane) = &mut self.pane else { return };
+        let elsewhere = self.stage.with(|scene| scene.elsewhere.clone());
+        let left =
+            elsewhere.map(|elsewhere| format!(" · this pane shows {}", happening::shown(&elsewhere.how)));
         let state = match self.border.state.as_str() {
             "waiting" => "waiting for you",
             other => other,
@@ -238,15 +287,15 @@ impl Watching {
             1 => format!("{state}, 1 mail waits"),
             count => format!("{state}, {count} mails wait"),
         };
-        pane.show(&self.border.state, &label);
+        pane.show(&self.border.state, &format!("{label}{}", left.unwrap_or_default()));
     }
 }
 
 /// Runs the screen in the foreground until it ends; `None` when there was nothing to show any more. ^C and ^\ are the
 /// screen's business, as in a shell.
-fn show(attached: &Attached, stage: &Stage) -> Result<Option<ExitStatus>, Fault> {
+fn show(attached: &Attached, socket: &str, stage: &Stage) -> Result<Option<ExitStatus>, Fault> {
     outlive_terminal_signals();
-    let words = words_of(attached);
+    let words = words_at(attached, socket);
     let failed =
         |error: std::io::Error| Fault::refused(format!("attach failed: {} cannot be run: {error}", words[0]));
     let mut command = Command::new(&words[0]);
@@ -267,8 +316,24 @@ fn show(attached: &Attached, stage: &Stage) -> Result<Option<ExitStatus>, Fault>
 
 /// The command that shows the thread: Codex's own screen, as a remote of the session's child.
 fn words_of(attached: &Attached) -> Vec<String> {
+    words_at(attached, &attached.socket)
+}
+
+/// A socket of this screen's own, so that it is known when it leaves the session's thread.
+fn door(context: &Context, attached: &Attached, stage: &Arc<Stage>) -> Result<Door, Fault> {
+    let target = &context.target;
+    let dir = StateDir::create(&target.state_root, &target.bundle.name)?;
+    peek::clear_up(&dir);
+    let stage = Arc::clone(stage);
+    let panes = Path::new(&attached.socket).file_name().map(|name| name.to_string_lossy().into_owned());
+    let panes = dir.socket_path(&panes.unwrap_or_default());
+    let told = Arc::new(move |elsewhere| stage.moved(elsewhere));
+    Door::open(dir, panes, attached.thread_id.clone(), told)
+}
+
+fn words_at(attached: &Attached, socket: &str) -> Vec<String> {
     let native = program::native_behind(Path::new(&attached.program));
-    let socket = format!("unix://{}", attached.socket);
+    let socket = format!("unix://{socket}");
     [
         native.display().to_string(),
         "--remote".to_owned(),

@@ -44,7 +44,10 @@ pub fn table(sessions: &[SessionInfo], color: bool) -> String {
             session.pending.to_string(),
             session.oldest_pending_ms.map_or("-".to_owned(), age),
             session.tokens.as_ref().map_or("-".to_owned(), |tokens| print::count(tokens.total)),
-            session.attached.to_string(),
+            match session.elsewhere {
+                0 => session.attached.to_string(),
+                away => format!("{} ({away} elsewhere)", session.attached),
+            },
             session.coder.as_str().to_owned(),
             session.reason.as_deref().map(|why| print::first_line(why, 80)).unwrap_or_default(),
         ]

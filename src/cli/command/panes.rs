@@ -13,7 +13,7 @@ use crate::cli::print;
 use crate::client::tmux::Tmux;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
-use crate::model::session::{SessionState, Wanted};
+use crate::model::session::{Coder, SessionState, Wanted};
 use crate::protocol::answer::{SessionInfo, Sessions};
 use crate::protocol::check::check_name;
 
@@ -76,7 +76,9 @@ pub fn run(context: &Context, args: Panes) -> Result<u8, Fault> {
 }
 
 /// The sessions that get a pane.
-fn chosen(sessions: Vec<SessionInfo>, names: &[String]) -> Result<Vec<Name>, Fault> {
+fn chosen(mut sessions: Vec<SessionInfo>, names: &[String]) -> Result<Vec<Name>, Fault> {
+    // An outside agent has a screen of its own already.
+    sessions.retain(|session| session.coder != Coder::Outside);
     let mut chosen = Vec::new();
     for name in names {
         let session = sessions.iter().find(|session| session.name.as_str() == name).ok_or_else(|| {

@@ -6,7 +6,7 @@ use nix::sys::stat::{FileStat, SFlag};
 
 use super::{Finding, Patient, word};
 use crate::boot::statedir::{LOG, PANES_LOCK, RELAY_LOCK, ROOT, SOCKET, SPAWN_LOCK, STORE, StateDir, kind};
-use crate::client::tmux;
+use crate::client::{peek, tmux};
 
 /// What must stand at a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,7 +72,7 @@ fn wanted_at(name: &str) -> Option<Wanted> {
     let is_file = [RELAY_LOCK, SPAWN_LOCK, PANES_LOCK, ROOT].contains(&name)
         || name.starts_with(STORE)
         || name.starts_with(LOG);
-    if name == SOCKET {
+    if name == SOCKET || name.starts_with(peek::PREFIX) {
         Some(Wanted::Socket)
     } else if DIRECTORIES.contains(&name) {
         Some(Wanted::Directory)

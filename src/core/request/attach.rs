@@ -3,7 +3,11 @@
 use super::super::conn::Ask;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
+use crate::model::fault::Fault;
+use crate::model::happening::What;
 use crate::model::limits;
+use crate::protocol::answer::{Answer, Nothing};
+use crate::protocol::request::PaneReport;
 
 impl Core {
     pub(in crate::core) fn request_attach(&mut self, step: &mut Step, ask: Ask, name: &str) {
@@ -17,5 +21,20 @@ impl Core {
             step.now.plus(limits::CHILD_START_MS + limits::THREAD_OPEN_MS),
         );
         self.evaluate_wait(step, number);
+    }
+
+    /// `pane/report`: a pane has left its session, or has come back.
+    pub(in crate::core) fn request_report(&mut self, step: &mut Step, ask: Ask, report: PaneReport) {
+        let conn = self.conns.get_mut(&ask.conn);
+        let Some((conn, session)) = conn.and_then(|conn| conn.attached.clone().map(|name| (conn, name)))
+        else {
+            return step.refuse(ask, Fault::refused("report refused: this connection shows no session"));
+        };
+        let before = std::mem::replace(&mut conn.elsewhere, report.elsewhere.clone());
+        if before != report.elsewhere {
+            let (how, thread_id) = report.elsewhere.map_or((None, None), |e| (Some(e.how), e.thread_id));
+            self.tell(step, What::PaneMoved { session, elsewhere: how, thread_id });
+        }
+        step.reply(ask, Answer::Nothing(Nothing {}));
     }
 }

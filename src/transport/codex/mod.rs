@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | (open) | `initialize`, `initialized` |
 //! | `OpenThread`, new | `thread/start`, `thread/inject_items` (makes it durable), `thread/name/set`, `skills/list` |
-//! | `OpenThread`, known | `thread/resume`, `thread/inject_items` if it is reminded of something, `skills/list`; in a running turn `thread/turns/list`, for its id |
+//! | `OpenThread`, known | `thread/resume`, a reminder by `thread/inject_items`, `skills/list`; in a turn `thread/turns/list`, for its id |
 //! | `StartTurn` | `turn/start` with the claim as `clientUserMessageId` |
 //! | `SteerTurn` | `turn/steer`, likewise, with the turn that is meant |
 //! | `InterruptTurn` | `turn/interrupt` |
@@ -146,6 +146,9 @@ impl Transport for Codex {
     }
 
     fn on_message(&mut self, text: &str) {
+        if notice::is_unheard(text) {
+            return;
+        }
         match rpc::parse(text.as_bytes(), false) {
             Ok(Message::Response { id: Id::Number(id), result }) => {
                 if let Some(call) = self.calls.remove(&id) {

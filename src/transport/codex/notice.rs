@@ -181,6 +181,17 @@ impl Codex {
     }
 }
 
+/// Whether a message is a notification that means nothing to us, told by how Codex writes it: the method first. A stream is
+/// mostly these, and reading one costs the relay more than all else that it does with it.
+pub(super) fn is_unheard(text: &str) -> bool {
+    const UNHEARD: &[&str] =
+        &["item/agentMessage/delta", "item/reasoning/", "item/commandExecution/outputDelta"];
+    let method = text.strip_prefix("{\"method\":\"");
+    // A request has an id, behind its parameters or before them, and is answered whatever it asks.
+    method.is_some_and(|method| UNHEARD.iter().any(|unheard| method.starts_with(unheard)))
+        && !text.get(..200).unwrap_or(text).contains("\"id\":")
+}
+
 /// Items during which the model waits for a tool.
 fn is_tool(item: &Value) -> bool {
     const TOOLS: &[&str] = &["commandExecution", "mcpToolCall", "dynamicToolCall", "fileChange", "webSearch"];

@@ -1,0 +1,96 @@
+//! The person's hook: run when a session needs the person, told by variables, bounded in time and number, and never waited for.
+
+use super::support::House;
+use super::support::model::{Rule, ScriptedModel};
+use super::{DEADLINE, deliver};
+
+/// A house whose person has this hook, with `reviewer` up. The hook is a script of the house.
+fn house_with_hook(script: &str, on: &str) -> (ScriptedModel, House) {
+    use std::os::unix::fs::PermissionsExt;
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let program = house.dir().join("hook");
+    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("the house is writable");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    let argument = "$(touch injected); `touch injected`";
+    let config = format!("[hook]\ncommand = [{:?}, {argument:?}]\n{on}\n", program.display().to_string());
+    std::fs::write(house.config_dir().join("config.toml"), config).expect("the house is writable");
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    (model, house)
+}
+
+fn asks() -> Rule {
+    let wish = serde_json::json!({"cmd": "touch wanted", "sandbox_permissions": "require_escalated", "justification": "x"});
+    Rule::user("ask me").call("exec_command", wish).reply("went on")
+}
+
+fn read(house: &House, name: &str) -> Result<String, String> {
+    let text = std::fs::read_to_string(house.dir().join(name)).unwrap_or_default();
+    if text.ends_with("end\n") { Ok(text) } else { Err(text) }
+}
+
+/// users 24: who waits for a person says so by the person's own command; it is told who and what, and no shell reads its words.
+#[test]
+fn the_hook_is_run_when_a_session_waits_and_no_shell_reads_its_words() {
+    let script = "dir=$(dirname \"$0\"); cd \"$dir\"\n\
+                  { echo \"$1\"; env | grep ^AGENTMUX_ | sort; echo end; } > hooked.new; mv hooked.new hooked";
+    let (model, house) = house_with_hook(script, "");
+    model.script([asks()]);
+    deliver(&house, "ask me");
+    let told = house.poll("the hook", DEADLINE, || read(&house, "hooked"));
+    assert!(told.starts_with("$(touch injected); `touch injected`\n"), "{told}");
+    for line in [
+        "AGENTMUX_HOOK_SESSION=reviewer\n",
+        "AGENTMUX_HOOK_STATE=waiting\n",
+        "AGENTMUX_HOOK_FROM=busy\n",
+        "AGENTMUX_BUNDLE=test\n",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    for mark in ["AGENTMUX_SESSION=", "AGENTMUX_TOKEN", "AGENTMUX_CHILD"] {
+        assert!(!told.contains(mark), "{told}");
+    }
+    assert!(!house.dir().join("injected").exists() && !house.project().join("injected").exists());
+}
+
+/// NB-5: a hook that never ends is killed with its children after its time; the relay serves meanwhile, and nothing is left of it.
+#[test]
+fn a_hook_that_hangs_is_ended_and_holds_nobody_up() {
+    let (model, house) =
+        house_with_hook("sleep 300 & echo $! > \"$(dirname \"$0\")/hung\"; wait", "on = [\"waiting\"]");
+    model.script([asks()]);
+    deliver(&house, "ask me");
+    let hung = house.poll("the hook", DEADLINE, || {
+        let text = std::fs::read_to_string(house.dir().join("hung")).unwrap_or_default();
+        text.trim().parse::<i32>().map_err(|error| error.to_string())
+    });
+    assert!(house.processes().contains(&hung), "it runs");
+    assert_eq!(house.run(&["list", "--json"]).ok().json()["sessions"][0]["state"], "waiting");
+    house.poll("the hook's end", DEADLINE, || {
+        if house.processes().contains(&hung) { Err("runs".to_owned()) } else { Ok(()) }
+    });
+    assert!(house.relay_log().contains("is killed: it took longer than 10 s"));
+    let relay = house.relay_pid().expect("a relay runs");
+    house.poll("the hook to be reaped", DEADLINE, || {
+        let children =
+            std::fs::read_to_string(format!("/proc/{relay}/task/{relay}/children")).unwrap_or_default();
+        if children.split_whitespace().count() <= 1 { Ok(()) } else { Err(children) }
+    });
+}
+
+/// A hook that cannot be run is refused before anything is, and one for every state is not offered.
+#[test]
+fn a_hook_that_cannot_be_is_refused_at_once() {
+    let house = House::new();
+    for (hook, why) in [
+        ("command = [\"no-such-program\"]", "there is no such program"),
+        ("command = []", "`command` is empty"),
+        ("command = [\"true\"]\non = [\"busy\"]", "it is not run for `busy`"),
+        ("command = \"rm -rf x\"", "line 2"),
+    ] {
+        std::fs::write(house.config_dir().join("config.toml"), format!("[hook]\n{hook}\n"))
+            .expect("writable");
+        let ran = house.run(&["inbox"]).fails(2);
+        assert!(ran.stderr.contains(why), "{hook}\n{}", ran.evidence());
+    }
+}
