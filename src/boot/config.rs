@@ -25,6 +25,8 @@ pub struct UserConfig {
     pub idle_exit: Option<toml::Value>,
     /// How long normal mail waits for an idle session before it may join a running turn.
     pub patience: Option<String>,
+    /// After how long without a word a running turn is asked about.
+    pub silent_after: Option<String>,
     /// How long finished mail is kept: a duration, or `0` for ever.
     pub retention: Option<toml::Value>,
     /// How long an approval waits for a person before it is declined: a duration, or `0` for ever.
@@ -146,6 +148,7 @@ impl UserConfig {
         vec![
             ("idle_exit", duration(limits::IDLE_EXIT_MS)),
             ("patience", duration(policy.patience_ms)),
+            ("silent_after", duration(policy.silent_ms)),
             ("retention", duration(limits::RETENTION_MS)),
             ("approval_timeout", duration(limits::APPROVAL_MS)),
             ("start_timeout", duration(limits::START_MS as i64)),
@@ -178,17 +181,19 @@ impl UserConfig {
     /// `usage` when `patience` or `approval_timeout` is not a duration.
     pub fn policy(&self) -> Result<Policy, Fault> {
         let default = Policy::default();
-        let patience_ms = match &self.patience {
-            None => default.patience_ms,
+        let set = |key: &str, text: &Option<String>, default_ms: i64| match text {
+            None => Ok(default_ms),
             Some(text) => parse_duration(text).and_then(|ms| i64::try_from(ms).ok()).ok_or_else(|| {
-                Fault::usage("configuration refused: `patience` is not a duration").hint("write it as \"5m\"")
-            })?,
+                Fault::usage(format!("configuration refused: `{key}` is not a duration"))
+                    .hint("write it as \"5m\"")
+            }),
         };
         self.policy.check()?;
         Ok(Policy {
             mail: self.policy.mail.clone(),
             allow: self.policy.allow.clone(),
-            patience_ms,
+            patience_ms: set("patience", &self.patience, default.patience_ms)?,
+            silent_ms: set("silent_after", &self.silent_after, default.silent_ms)?.max(1),
             brake_hops: self.brake_hops.unwrap_or(default.brake_hops),
             brake_pair_per_minute: self.brake_pair_per_minute.unwrap_or(default.brake_pair_per_minute),
             brake_thread_per_minute: self.brake_thread_per_minute.unwrap_or(default.brake_thread_per_minute),

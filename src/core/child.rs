@@ -356,6 +356,7 @@ impl Core {
             ChildEvent::ClaimsFound { session, present, absent, busy } => {
                 self.on_claims_found(step, &session, &present, &absent, busy);
             }
+            ChildEvent::StatusTold { session, busy } => self.on_status_told(step, &session, busy),
             ChildEvent::HistoryUnread { session, why } => self.on_history_unread(step, &session, &why),
             ChildEvent::ApprovalAsked(asked) => self.on_approval_asked(step, nonce, asked),
             ChildEvent::ApprovalResolved { key } => self.on_approval_resolved(step, nonce, &key),

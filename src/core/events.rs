@@ -168,6 +168,11 @@ impl Core {
             }
             _ => {}
         }
+        if let Some(running) = self.sessions.get_mut(&session)
+            && !matches!(event, ChildEvent::StatusTold { .. })
+        {
+            running.heard_at = step.now;
+        }
         let before = self.turn_of(&session);
         self.handle_child_event(step, nonce, event);
         let after = self.turn_of(&session);
@@ -204,5 +209,6 @@ fn outcome_word(outcome: &TurnOutcome) -> &'static str {
         TurnOutcome::Failed(_) => "failed",
         TurnOutcome::Blocked(_) => "blocked",
         TurnOutcome::Overloaded(_) => "overloaded",
+        TurnOutcome::ContextFull(_) => "contextFull",
     }
 }

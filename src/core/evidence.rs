@@ -179,6 +179,7 @@ impl Core {
             Some(why) => Some(format!("the turn failed: {why}")),
             None => (*outcome == TurnOutcome::Interrupted).then(|| "the turn was interrupted".to_owned()),
         };
+        let ours = flight.is_some();
         if let Some(flight) = flight {
             for claim in note.iter().flat_map(|_| flight.earlier.iter().chain([&flight.claim])) {
                 let note = note.clone().unwrap_or_default();
@@ -191,6 +192,8 @@ impl Core {
                 let was_blocked = self.sessions.get_mut(name).is_some_and(|running| {
                     running.refusals = 0;
                     running.retry_at = None;
+                    // The turn that sums a context up is not one of ours.
+                    running.compacted &= !ours;
                     running.blocked_until.is_some()
                 });
                 if was_blocked {
@@ -205,6 +208,7 @@ impl Core {
                     running.singly = 1;
                 }
             }
+            TurnOutcome::ContextFull(why) => self.make_room(step, name, why),
             TurnOutcome::Interrupted | TurnOutcome::Failed(_) => {}
         }
         self.closing_saw_end(step, name, turn);

@@ -28,6 +28,7 @@ mod identity;
 mod notice;
 mod request;
 mod session;
+mod silence;
 mod stop;
 mod timer;
 mod view;
@@ -228,6 +229,7 @@ impl Core {
             Timer::Thread(name) => self.handle_thread_overdue(step, &name),
             Timer::Child(key) => self.handle_child_overdue(step, key),
             Timer::Hold(name) => self.hold(step, &name, None),
+            Timer::Silence(name) => self.handle_silence(step, &name),
             Timer::Close(name) => self.finish_closing(step, &name),
             Timer::Linger(name) => self.handle_linger_over(&name),
             Timer::Tools(name) => self.on_own_tools(step.now, &name, ToolsState::Gone),

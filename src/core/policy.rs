@@ -14,6 +14,8 @@ use crate::model::name::{self, Name};
 /// See the header of this file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
+    /// After how long without a word a running turn's child is asked whether it still runs.
+    pub silent_ms: i64,
     /// How long normal mail waits for an idle session before it may join a running turn.
     pub patience_ms: i64,
     /// Mails of agents in a row, each answering the one before, that go by without a word of the operator.
@@ -79,6 +81,7 @@ const EVERYBODY: &str = "*";
 impl Default for Policy {
     fn default() -> Policy {
         Policy {
+            silent_ms: limits::SILENT_MS,
             patience_ms: limits::PATIENCE_MS,
             brake_hops: limits::BRAKE_HOPS,
             brake_pair_per_minute: limits::BRAKE_PAIR_PER_MINUTE,

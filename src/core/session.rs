@@ -55,6 +55,12 @@ pub(super) struct Running {
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
     pub interrupting: Option<TurnId>,
+    /// When its child last told anything of it.
+    pub heard_at: Millis,
+    /// Since when it was asked, without an answer, whether a silent turn still runs; and how often.
+    pub asked: Option<(Millis, u32)>,
+    /// Whether its context was summed up because it was full, and no turn has gone through since.
+    pub compacted: bool,
     /// Whether the operator wants the running turn to end.
     pub interrupt_wanted: bool,
     /// The close that is on its way.
@@ -115,6 +121,9 @@ impl Running {
             tokens: None,
             at_boundary: false,
             interrupting: None,
+            heard_at: now,
+            asked: None,
+            compacted: false,
             interrupt_wanted: false,
             closing: None,
             ended_turn: None,
@@ -156,6 +165,7 @@ impl Running {
         self.turn = None;
         self.at_boundary = false;
         self.interrupting = None;
+        self.asked = None;
         self.interrupt_wanted = false;
         self.closing = None;
         self.ended_turn = None;
@@ -212,6 +222,7 @@ impl Core {
             },
             (Phase::Closing, _) | (Phase::Stopped, false) | (Phase::Failed, true) => {}
         }
+        self.watch_silence(name);
         self.note_shown_state(step, name);
     }
 

@@ -30,6 +30,8 @@ pub enum Timer {
     Unblock(Name),
     /// A session's hold is over.
     Hold(Name),
+    /// A turn has been silent for long; its child is asked whether it runs.
+    Silence(Name),
     /// A session that is being closed has had its time for a summary.
     Close(Name),
     /// A woken session may sleep again.

@@ -107,6 +107,16 @@ pub enum ChildCommand {
         /// Why, for the kinds of questions whose answer has a place for it.
         reason: String,
     },
+    /// Say whether a turn still runs in a thread.
+    AskStatus {
+        /// The session.
+        session: Name,
+    },
+    /// Sum a thread's context up, so that there is room again.
+    Compact {
+        /// The session.
+        session: Name,
+    },
     /// Read the last items of a thread.
     ReadItems {
         /// The session.
@@ -245,6 +255,13 @@ pub enum ChildEvent {
         /// Whether they do.
         running: bool,
     },
+    /// The answer to [`ChildCommand::AskStatus`].
+    StatusTold {
+        /// The session.
+        session: Name,
+        /// Whether a turn runs in its thread.
+        busy: bool,
+    },
     /// The answer to [`ChildCommand::FindClaims`].
     ClaimsFound {
         /// The session.
@@ -326,6 +343,7 @@ impl ChildEvent {
             | ChildEvent::ToolsRunning { session, .. }
             | ChildEvent::ClaimsFound { session, .. }
             | ChildEvent::HistoryUnread { session, .. }
+            | ChildEvent::StatusTold { session, .. }
             | ChildEvent::ThreadIdle { session }
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
             | ChildEvent::ItemDone { session, .. }
@@ -386,6 +404,8 @@ pub enum TurnOutcome {
     Blocked(String),
     /// It failed because the model or the way to it has too much to do; that may pass by itself.
     Overloaded(String),
+    /// It failed because the model's context is full.
+    ContextFull(String),
 }
 
 impl TurnOutcome {
@@ -393,7 +413,10 @@ impl TurnOutcome {
     pub fn failure(&self) -> Option<&str> {
         match self {
             TurnOutcome::Completed | TurnOutcome::Interrupted => None,
-            TurnOutcome::Failed(why) | TurnOutcome::Blocked(why) | TurnOutcome::Overloaded(why) => Some(why),
+            TurnOutcome::Failed(why)
+            | TurnOutcome::Blocked(why)
+            | TurnOutcome::Overloaded(why)
+            | TurnOutcome::ContextFull(why) => Some(why),
         }
     }
 }

@@ -85,6 +85,8 @@ pub const FORGET_EVERY_MS: i64 = 60 * 60 * 1_000;
 /// Outcomes that one notice lists.
 pub const NOTICE_LINES_MAX: usize = 20;
 
+/// Default of `silent_after`: a running turn that says nothing for so long is asked about.
+pub const SILENT_MS: i64 = 10 * 60 * 1_000;
 /// Default of `patience`: normal mail that has waited this long may join a running turn at its next boundary.
 pub const PATIENCE_MS: i64 = 5 * 60 * 1_000;
 /// Searches of a history that fail in a row before mail in doubt no longer holds other mail back.

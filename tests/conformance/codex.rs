@@ -238,6 +238,7 @@ impl Fake for FakeCodex {
             TurnOutcome::Failed(words) => ("failed", failure(words, "other")),
             TurnOutcome::Blocked(words) => ("failed", failure(words, "usageLimitExceeded")),
             TurnOutcome::Overloaded(words) => ("failed", failure(words, "serverOverloaded")),
+            TurnOutcome::ContextFull(words) => ("failed", failure(words, "contextWindowExceeded")),
         };
         let of_thread = if status == "failed" { "systemError" } else { "idle" };
         self.notice("thread/status/changed", json!({"threadId": &**thread, "status": {"type": of_thread}}));

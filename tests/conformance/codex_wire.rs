@@ -184,7 +184,7 @@ fn a_thread_with_another_writer_may_be_free_later() {
 /// The words of a failed turn: its kind, then what happened; whatever shape the kind has.
 #[test]
 fn a_failed_turn_is_told_in_codex_own_words() {
-    use agentmux::model::child::TurnOutcome::{Blocked, Failed, Overloaded};
+    use agentmux::model::child::TurnOutcome::{Blocked, ContextFull, Failed, Overloaded};
     let http = |status: u64| json!({"httpConnectionFailed": {"httpStatusCode": status}});
     let of = |kind: Value| json!({"message": "no more", "codexErrorInfo": kind});
     for (error, wanted) in [
@@ -197,7 +197,7 @@ fn a_failed_turn_is_told_in_codex_own_words() {
             Overloaded("responseTooManyFailedAttempts: no more".to_owned()),
         ),
         (of(http(404)), Failed("httpConnectionFailed: no more".to_owned())),
-        (of(json!("contextWindowExceeded")), Failed("contextWindowExceeded: no more".to_owned())),
+        (of(json!("contextWindowExceeded")), ContextFull("contextWindowExceeded: no more".to_owned())),
         (of(json!("other")), Failed("no more".to_owned())),
         (Value::Null, Failed("no reason given".to_owned())),
     ] {

@@ -2,7 +2,8 @@
 
 use serde_json::json;
 
-use super::support::model::Rule;
+use super::support::house::House;
+use super::support::model::{Rule, ScriptedModel};
 use super::{DEADLINE, deliver, house_with_reviewer, state_of, states, text_of, traced};
 
 /// Users 24: a usage limit is a state, not an attempt: mail is held and says why, and goes in when the person says so.
@@ -66,4 +67,59 @@ fn a_failed_turn_is_told_and_the_next_one_works() {
         state if state == "idle" => Ok(()),
         state => Err(state),
     });
+}
+
+/// A turn that says nothing is not judged before its child was asked: it goes on, and everybody can see since when it is silent.
+#[test]
+fn a_silent_turn_is_asked_about_and_goes_on() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    std::fs::write(house.config_dir().join("config.toml"), "silent_after = \"200ms\"\n").expect("writable");
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    model.script([Rule::user("think long").reply("at last").held_by("thinking")]);
+    let _ = deliver(&house, "think long");
+    let listed = house.poll("the silence", DEADLINE, || {
+        let listed = house.run(&["list", "--json"]).ok().json()["sessions"][0].clone();
+        if listed["reason"].as_str().is_some_and(|why| why.contains("silent since")) {
+            Ok(listed)
+        } else {
+            Err(listed.to_string())
+        }
+    });
+    assert_eq!(listed["state"], "busy", "nobody judges: {listed}");
+    assert!(text_of(&listed["reason"]).contains("its child says that it goes on"), "{listed}");
+    model.release("thinking");
+    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
+        "idle" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+}
+
+/// A full context is summed up once, and the session goes on; full again at once, it fails and says so, and its mail waits.
+#[test]
+fn a_full_context_is_summed_up_once() {
+    let (model, house) = house_with_reviewer();
+    model.script([
+        Rule::user("too much").times(1).fail("context_length_exceeded", "too long"),
+        Rule::user("still too much").fail("context_length_exceeded", "too long"),
+        Rule::user("far too much").fail("context_length_exceeded", "too long"),
+    ]);
+    let _ = deliver(&house, "too much");
+    let _ = deliver(&house, "a little");
+    model.wait_until_read("a little", DEADLINE);
+    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
+        "idle" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+    let _ = deliver(&house, "still too much");
+    let _ = deliver(&house, "far too much");
+    let listed = house.poll("the failure", DEADLINE, || {
+        let listed = house.run(&["list", "--json"]).ok().json()["sessions"][0].clone();
+        if listed["state"] == "failed" { Ok(listed) } else { Err(listed.to_string()) }
+    });
+    assert!(text_of(&listed["reason"]).contains("full, also after it was summed up"), "{listed}");
+    let behind = house.run(&["send", "reviewer", "behind it"]).ok().stdout.trim().to_owned();
+    assert_eq!(states(&traced(&house, &behind)), ["queued"]);
+    let _ = house.run(&["up", "reviewer"]).ok();
+    model.wait_until_read("behind it", DEADLINE);
 }

@@ -168,8 +168,10 @@ impl World {
                     self.approval_is_settled(nonce, &thread, key);
                 }
             }
+            ChildCommand::Compact { .. } => {}
             ChildCommand::OpenThread { .. }
             | ChildCommand::FindClaims { .. }
+            | ChildCommand::AskStatus { .. }
             | ChildCommand::ReadItems { .. } => {
                 self.answer_later(nonce, link, command);
             }
@@ -280,12 +282,18 @@ impl World {
                 let session = session.clone();
                 self.child_says(nonce, ChildEvent::ClaimsFound { session, present, absent, busy });
             }
+            ChildCommand::AskStatus { session } => {
+                let Some(thread) = process.names.get(session) else { return };
+                let busy = process.loaded.get(thread).is_some_and(Option::is_some);
+                self.child_says(nonce, ChildEvent::StatusTold { session: session.clone(), busy });
+            }
             ChildCommand::ReadItems { token, .. } => {
                 self.child_says(nonce, ChildEvent::ItemsRead { token: *token, items: Ok(Vec::new()) });
             }
             ChildCommand::StartTurn { .. }
             | ChildCommand::SteerTurn { .. }
             | ChildCommand::InterruptTurn { .. }
+            | ChildCommand::Compact { .. }
             | ChildCommand::Approve { .. }
             | ChildCommand::Decline { .. } => {}
         }

@@ -9,6 +9,7 @@
 //! | `SteerTurn` | `turn/steer`, likewise, with the turn that is meant |
 //! | `InterruptTurn` | `turn/interrupt` |
 //! | `FindClaims` | `thread/items/list`, newest first, page by page |
+//! | `AskStatus`, `Compact` | `thread/read`, `thread/compact/start` |
 //! | `CloseThread` | `turn/interrupt` if a turn runs, as soon as its id is known, `thread/unsubscribe` |
 //!
 //! **Invariant:** evidence is `item/completed` of a `userMessage`, never the answer to `turn/start` (measured: 14 of 45 kills
@@ -127,6 +128,12 @@ enum Call {
     RunningTurn {
         session: Name,
     },
+    Status {
+        session: Name,
+    },
+    Compact {
+        session: Name,
+    },
     Find(history::Find),
     Look {
         token: u64,
@@ -176,6 +183,12 @@ impl Transport for Codex {
             }
             ChildCommand::InterruptTurn { session, turn } => self.interrupt_turn(session, &turn),
             ChildCommand::FindClaims { session, claims } => self.find_claims(session, claims),
+            ChildCommand::AskStatus { session } => {
+                self.call_of(session, "thread/read", |session| Call::Status { session })
+            }
+            ChildCommand::Compact { session } => {
+                self.call_of(session, "thread/compact/start", |session| Call::Compact { session })
+            }
             ChildCommand::Approve { key, always } => self.approve(&key, always),
             ChildCommand::Decline { key, reason } => self.decline(&key, &reason),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
@@ -247,6 +260,14 @@ impl Codex {
             self.call("turn/interrupt", json!({"threadId": &*id, "turnId": &*turn}), Call::Plain);
         }
         self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Unsubscribe { session });
+    }
+
+    /// Asks for something that only the thread's id says.
+    fn call_of(&mut self, session: Name, method: &str, call: impl FnOnce(Name) -> Call) {
+        if let Some(thread) = self.threads.get(&session) {
+            let params = json!({"threadId": &*thread.id});
+            self.call(method, params, call(session));
+        }
     }
 
     fn start_turn(&mut self, session: Name, claim: ClaimId, text: &str) {
@@ -352,6 +373,17 @@ impl Codex {
                 self.events.push_back(ChildEvent::InterruptRefused { session, why: error.message });
             }
             (Call::RunningTurn { session }, answer) => self.on_running_turn(session, answer),
+            (Call::Status { session }, Ok(answer)) => {
+                let busy = answer["thread"]["status"]["type"] == "active";
+                self.events.push_back(ChildEvent::StatusTold { session, busy });
+            }
+            // What cannot tell is asked again.
+            (Call::Status { .. }, Err(_)) => {}
+            (Call::Compact { .. }, Ok(_)) => {}
+            (Call::Compact { session }, Err(error)) => {
+                let why = format!("the context could not be summed up: {}", error.message);
+                self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
+            }
             (Call::Find(find), answer) => self.on_history_page(find, answer),
             (Call::Look { token }, Ok(answer)) => {
                 let items = Ok(history::items(&answer));

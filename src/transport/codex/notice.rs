@@ -223,6 +223,7 @@ fn failed(error: &Value) -> TurnOutcome {
             _,
         )
         | (_, Some(408 | 429 | 500..=599)) => TurnOutcome::Overloaded(why),
+        ("contextWindowExceeded", _) => TurnOutcome::ContextFull(why),
         _ => TurnOutcome::Failed(why),
     }
 }

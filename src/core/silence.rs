@@ -1,0 +1,91 @@
+//! Turns that go wrong without an end: one that is silent, and one whose context is full.
+//!
+//! | Turn | Then |
+//! | --- | --- |
+//! | silent for `silent_after` | the child is asked whether it runs; nobody judges before |
+//! | it runs, says the child | it goes on, and the session says since when it is silent |
+//! | it does not | it is over; what it had not shown to have taken is looked for in the history |
+//! | no answer, three times in a row | the child is hung, and is killed; the next one settles what is in doubt |
+//! | context full | it is summed up (compacted) once; full again before a turn went through: the session fails, with the reason |
+//!
+//! **Invariant:** an approval that waits is no silence, and nothing is asked while no turn runs: an idle relay has no timer.
+
+use super::action::{Action, Signal};
+use super::session::Phase;
+use super::timer::Timer;
+use super::{Core, Step};
+use crate::model::child::{ChildCommand, TurnOutcome};
+use crate::model::limits;
+use crate::model::name::Name;
+
+impl Core {
+    /// Keeps a deadline for the next word of a running turn.
+    pub(super) fn watch_silence(&mut self, name: &Name) {
+        let timer = Timer::Silence(name.clone());
+        let waits = self.has_approval(name);
+        match self.sessions.get(name) {
+            Some(running) if running.phase == Phase::Open && running.has_turn() && !waits => {
+                let silent_ms = self.settings.policy.silent_ms;
+                if running.asked.is_none() {
+                    self.timers.set(timer, running.heard_at.plus(silent_ms));
+                }
+            }
+            _ => self.timers.clear(&timer),
+        }
+    }
+
+    pub(super) fn handle_silence(&mut self, step: &mut Step, name: &Name) {
+        let nonce = self.ready_child_of(name);
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.has_turn()) else { return };
+        let heard_since = running.asked.is_some_and(|(at, _)| running.heard_at > at);
+        let times = running.asked.filter(|_| !heard_since).map_or(0, |(_, times)| times);
+        let Some(nonce) = nonce else { return };
+        if times >= limits::UNANSWERED_MAX {
+            running.asked = None;
+            running.reason = Some("the child no longer answers and is killed".to_owned());
+            return step.act(Action::SignalChild { nonce, signal: Signal::Kill });
+        }
+        running.asked = Some((step.now, times + 1));
+        step.act(Action::Command { nonce, command: ChildCommand::AskStatus { session: name.clone() } });
+        self.timers.set(Timer::Silence(name.clone()), step.now.plus(limits::LEASE_MS));
+    }
+
+    /// The child has said whether the turn that it was asked about still runs.
+    pub(super) fn on_status_told(&mut self, step: &mut Step, name: &Name, busy: bool) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        let Some((asked_at, _)) = running.asked.take() else { return };
+        let silent = running.heard_at <= asked_at && running.has_turn();
+        let turn = running.turn.clone();
+        if silent && busy {
+            let since = running.heard_at.rfc3339_seconds();
+            running.reason =
+                Some(format!("its turn is silent since {since}; its child says that it goes on"));
+            let next = step.now.plus(self.settings.policy.silent_ms);
+            self.timers.set(Timer::Silence(name.clone()), next);
+            self.note_shown_state(step, name);
+            return;
+        }
+        match turn {
+            Some(turn) if silent => {
+                let outcome =
+                    TurnOutcome::Failed("its child says that it is over, and never said how".to_owned());
+                self.on_turn_ended(step, name, &turn, &outcome);
+            }
+            _ => self.touch(name),
+        }
+    }
+
+    /// A turn failed because the context is full: it is summed up once.
+    pub(super) fn make_room(&mut self, step: &mut Step, name: &Name, why: &str) {
+        let nonce = self.ready_child_of(name);
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        if running.compacted {
+            running.phase = Phase::Failed;
+            running.reason = Some(format!("the context is full, also after it was summed up: {why}"));
+            running.compacted = false;
+        } else if let Some(nonce) = nonce {
+            running.compacted = true;
+            step.act(Action::Command { nonce, command: ChildCommand::Compact { session: name.clone() } });
+        }
+    }
+}
