@@ -9,7 +9,6 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
 const CONNECTIONS: usize = 64;
@@ -52,13 +51,7 @@ impl Place {
         const EACH: usize = 500;
         let pid = self.relay_pid();
         let before = cpu(pid);
-        let ours = many(
-            |_| {
-                let mut relay = self.connect();
-                move |at| ask(&mut relay, &send_line(at, "stopped"))
-            },
-            EACH,
-        );
+        let ours = many(|| self.connect().into_inner(), |at| send_line(at, "stopped") + "\n", 1, EACH);
         let spent = cpu(pid) - before;
         let each = spent.as_secs_f64() * 1e6 / (CONNECTIONS * EACH) as f64;
         println!(
@@ -68,13 +61,8 @@ impl Place {
         let Some((redis, socket)) = self.redis() else {
             return println!("  redis-server is not there");
         };
-        let theirs = many(
-            |_| {
-                let mut redis = BufReader::new(UnixStream::connect(&socket).expect("redis listens"));
-                move |_| xadd(&mut redis)
-            },
-            EACH,
-        );
+        // Its answer is a bulk string: a line with the length, a line with the id.
+        let theirs = many(|| UnixStream::connect(&socket).expect("redis listens"), |_| xadd(), 2, EACH);
         drop(redis);
         println!(
             "  redis-server, appendfsync always, XADD of the same bytes: {theirs:.0} a second; ours is {:.2} x that",
@@ -113,21 +101,19 @@ impl Place {
         let mut relay = self.connect();
         self.run(&["spawn", "late"]);
         self.run(&["down", "late"]);
-        let sample = |relay: &mut BufReader<UnixStream>| {
-            let mut times: Vec<Duration> = (0..1_000).map(|at| ask(relay, &send_line(at, "late"))).collect();
-            median(&mut times)
-        };
-        let empty = sample(&mut relay);
         let (pid, rss) = (self.relay_pid(), memory(self.relay_pid()));
-        many(
-            |_| {
-                let mut relay = self.connect();
-                move |at| ask(&mut relay, &send_line(at, "late"))
-            },
-            100_000 / CONNECTIONS,
-        );
+        many(|| self.connect().into_inner(), |at| send_line(at, "late") + "\n", 1, 100_000 / CONNECTIONS);
         let grown = memory(pid).saturating_sub(rss);
-        let full = sample(&mut relay);
+        // A second relay without any mail is asked in turn with this one, so that both meet the same disk.
+        let other = self.empty_bundle();
+        let mut empty = other.connect();
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        for at in 0..1_000 {
+            with.push(ask(&mut relay, &send_line(at, "late")));
+            without.push(ask(&mut empty, &send_line(at, "late")));
+        }
+        let (full, empty) = (median(&mut with), median(&mut without));
+        other.run(&["down", "--now"]);
         println!(
             "accept with 100,000 mails queued: median {}, {:.2} x as with none ({}); {} bytes of memory a mail",
             ms(full),
@@ -155,9 +141,24 @@ impl Place {
         println!("relay's memory after that start: {} KiB", memory(self.relay_pid()));
     }
 
+    /// Another bundle with a session that does not take its mail.
+    fn empty_bundle(&self) -> Place {
+        let (agentmux, house) = (self.agentmux.clone(), self.house.clone());
+        let other = Place { agentmux, bundle: house.join("state/bundles/empty"), house };
+        other.run(&["spawn", "late"]);
+        other.run(&["down", "late"]);
+        other
+    }
+
     fn run(&self, words: &[&str]) {
-        let output =
-            Command::new(&self.agentmux).args(words).stdin(Stdio::null()).output().expect("it starts");
+        let bundle = self.bundle.file_name().expect("a bundle has a name");
+        let output = Command::new(&self.agentmux)
+            .arg("--bundle")
+            .arg(bundle)
+            .args(words)
+            .stdin(Stdio::null())
+            .output()
+            .expect("it starts");
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
@@ -218,24 +219,60 @@ impl Drop for Ended {
 
 const LIST: &str = r#"{"jsonrpc":"2.0","id":1,"method":"session/list"}"#;
 
-/// Lets 64 threads work at once, each `each` times; returns how often that is in a second.
-fn many<W: FnMut(usize) -> Duration>(worker: impl Fn(usize) -> W + Sync, each: usize) -> f64 {
-    let barrier = Barrier::new(CONNECTIONS + 1);
-    let began = std::thread::scope(|scope| {
-        for number in 0..CONNECTIONS {
-            let (barrier, worker) = (&barrier, &worker);
-            scope.spawn(move || {
-                let mut work = worker(number);
-                barrier.wait();
-                (0..each).for_each(|at| {
-                    work(at);
-                });
-            });
+/// Keeps 64 connections busy, each `each` times, one request after the other; an answer has so many lines. Returns how many requests
+/// that is in a second. One thread does it, so that the asked program has the other processor.
+fn many(
+    connect: impl Fn() -> UnixStream,
+    request: impl Fn(usize) -> String,
+    lines: usize,
+    each: usize,
+) -> f64 {
+    let mut poll = mio::Poll::new().expect("a poll");
+    let mut clients: Vec<Client> = (0..CONNECTIONS)
+        .map(|number| {
+            let stream = connect();
+            stream.set_nonblocking(true).expect("a socket");
+            let mut stream = mio::net::UnixStream::from_std(stream);
+            poll.registry()
+                .register(&mut stream, mio::Token(number), mio::Interest::READABLE)
+                .expect("registered");
+            Client { stream, asked: 0, lines: 0 }
+        })
+        .collect();
+    let began = Instant::now();
+    let ask = |client: &mut Client| {
+        if client.asked < each {
+            client.stream.write_all(request(client.asked).as_bytes()).expect("a request fits the socket");
+            client.asked += 1;
         }
-        barrier.wait();
-        Instant::now()
-    });
+    };
+    clients.iter_mut().for_each(ask);
+    let (mut events, mut buffer, mut answered) = (mio::Events::with_capacity(CONNECTIONS), [0; 4096], 0);
+    while answered < CONNECTIONS * each {
+        poll.poll(&mut events, Some(Duration::from_secs(30))).expect("a poll");
+        assert!(!events.is_empty(), "no answer for 30 s");
+        for event in &events {
+            let client = &mut clients[event.token().0];
+            while let Ok(count @ 1..) = client.stream.read(&mut buffer) {
+                let text = &buffer[..count];
+                assert!(!text.windows(7).any(|word| word == b"\"error\"") && text[0] != b'-', "refused");
+                client.lines += text.iter().filter(|byte| **byte == b'\n').count();
+            }
+            while client.lines >= lines {
+                client.lines -= lines;
+                answered += 1;
+                ask(client);
+            }
+        }
+    }
     (CONNECTIONS * each) as f64 / began.elapsed().as_secs_f64()
+}
+
+/// One of the connections that are kept busy.
+struct Client {
+    stream: mio::net::UnixStream,
+    asked: usize,
+    lines: usize,
 }
 
 fn send_line(id: usize, to: &str) -> String {
@@ -258,17 +295,11 @@ fn ask_text(peer: &mut BufReader<UnixStream>, line: &str) -> String {
     answer
 }
 
-fn xadd(redis: &mut BufReader<UnixStream>) -> Duration {
-    let began = Instant::now();
+fn xadd() -> String {
     let words = ["XADD", "mail", "*", "to", "stopped", "body", BODY];
     let mut command = format!("*{}\r\n", words.len());
     words.iter().for_each(|word| command.push_str(&format!("${}\r\n{word}\r\n", word.len())));
-    redis.get_mut().write_all(command.as_bytes()).expect("redis listens");
-    let mut length = String::new();
-    redis.read_line(&mut length).expect("redis answers");
-    let bytes: usize = length.trim().strip_prefix('$').and_then(|n| n.parse().ok()).expect("a bulk string");
-    redis.read_exact(&mut vec![0; bytes + 2]).expect("the rest of it");
-    began.elapsed()
+    command
 }
 
 fn median(times: &mut [Duration]) -> Duration {
