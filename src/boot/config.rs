@@ -29,6 +29,8 @@ pub struct UserConfig {
     pub silent_after: Option<String>,
     /// How long finished mail is kept: a duration, or `0` for ever.
     pub retention: Option<toml::Value>,
+    /// Above how much resident memory, in MiB, a child is ended and started again; `0` for no limit.
+    pub child_memory_mib: Option<u64>,
     /// How long an approval waits for a person before it is declined: a duration, or `0` for ever.
     pub approval_timeout: Option<toml::Value>,
     /// See [`Policy::brake_hops`].
@@ -152,6 +154,7 @@ impl UserConfig {
             ("retention", duration(limits::RETENTION_MS)),
             ("approval_timeout", duration(limits::APPROVAL_MS)),
             ("start_timeout", duration(limits::START_MS as i64)),
+            ("child_memory_mib", limits::CHILD_MIB_MAX.into()),
             ("brake_hops", policy.brake_hops.into()),
             ("brake_pair_per_minute", policy.brake_pair_per_minute.into()),
             ("brake_thread_per_minute", policy.brake_thread_per_minute.into()),
@@ -173,6 +176,12 @@ impl UserConfig {
     /// `usage` when it is not a duration.
     pub fn retention_ms(&self) -> Result<Option<i64>, Fault> {
         duration_or_zero("retention", self.retention.as_ref(), limits::RETENTION_MS)
+    }
+
+    /// Above how many bytes of resident memory a child is ended; `None` for no limit.
+    pub fn child_bytes_max(&self) -> Option<u64> {
+        let mib = self.child_memory_mib.unwrap_or(limits::CHILD_MIB_MAX);
+        (mib > 0).then(|| mib.saturating_mul(1024 * 1024))
     }
 
     /// What the person has set of delivery.

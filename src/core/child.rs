@@ -38,6 +38,8 @@ pub(super) struct Children {
     unanswered_starts: usize,
     /// Why no new one is started until somebody says `up`.
     failed: Option<String>,
+    /// Why we ended it, if it was not asked for; told in place of the signal that it died of.
+    pub ended_for: Option<String>,
 }
 
 #[derive(Debug)]
@@ -211,6 +213,22 @@ impl Core {
         }
     }
 
+    /// A child that has grown too big is ended before the machine suffers; the next one goes on with its threads.
+    pub(super) fn handle_child_grew(&mut self, step: &mut Step, nonce: Nonce, bytes: u64, most: u64) {
+        let Some(key) = self.key_of(nonce) else { return };
+        let Some(children) = self.children.get_mut(&key) else { return };
+        let Some(run) = children.run.as_mut().filter(|run| !matches!(run.phase, RunPhase::Ending { .. }))
+        else {
+            return;
+        };
+        run.phase = RunPhase::Ending { signals: 3, until: step.now.plus(limits::DOWN_NOW_MS), wanted: false };
+        let mib = |bytes: u64| bytes / 1024 / 1024;
+        children.ended_for =
+            Some(format!("it had {} MiB, more than {}, and was ended", mib(bytes), mib(most)));
+        self.timers.set(Timer::Child(key), step.now.plus(limits::DOWN_NOW_MS));
+        step.act(Action::SignalChild { nonce, signal: Signal::Kill });
+    }
+
     pub(super) fn handle_child_not_spawned(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
         step.act(Action::SweepChild { nonce });
         self.child_is_gone(step, nonce, &format!("could not be started: {why}"));
@@ -223,6 +241,8 @@ impl Core {
 
     fn child_is_gone(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
         let Some(key) = self.key_of(nonce) else { return };
+        let ended_for = self.children.get_mut(&key).and_then(|children| children.ended_for.take());
+        let why = ended_for.as_deref().unwrap_or(why);
         self.record(step, Record::ChildEnded { nonce, at: step.now, why: why.to_owned() });
         self.forget_approvals_by(step, nonce, why);
         self.withdraw_panes(step, key);

@@ -85,6 +85,15 @@ pub enum Input {
         /// Why.
         why: String,
     },
+    /// A child has more memory than it may have.
+    ChildGrew {
+        /// The child.
+        nonce: Nonce,
+        /// What it has, resident.
+        bytes: u64,
+        /// What it may have.
+        most: u64,
+    },
     /// A child's process has ended.
     ChildExited {
         /// The child.

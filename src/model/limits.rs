@@ -87,6 +87,10 @@ pub const NOTICE_LINES_MAX: usize = 20;
 
 /// Default of `silent_after`: a running turn that says nothing for so long is asked about.
 pub const SILENT_MS: i64 = 10 * 60 * 1_000;
+/// Default of `child_memory_mib`: above this much resident memory a child is ended and started again.
+pub const CHILD_MIB_MAX: u64 = 8 * 1024;
+/// Children's memory is looked at so often at most, and only while something happens anyway.
+pub const MEMORY_EVERY_MS: i64 = 1_000;
 /// Default of `patience`: normal mail that has waited this long may join a running turn at its next boundary.
 pub const PATIENCE_MS: i64 = 5 * 60 * 1_000;
 /// Searches of a history that fail in a row before mail in doubt no longer holds other mail back.

@@ -34,6 +34,8 @@ pub struct Facts {
     pub root: Option<NotedRoot>,
     /// How long finished mail is kept; `None` for ever.
     pub retention_ms: Option<i64>,
+    /// Above how much resident memory a child is ended; `None` for no limit.
+    pub child_bytes_max: Option<u64>,
     /// When the relay started.
     pub started_at: Millis,
 }

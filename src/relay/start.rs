@@ -147,6 +147,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
             bundle: options.bundle.clone(),
             root: dir.noted_root()?,
             retention_ms: config.retention_ms()?,
+            child_bytes_max: config.child_bytes_max(),
             started_at,
         },
         dir,

@@ -1,9 +1,11 @@
-//! Upkeep between laps: the index is brought up to date for those who search, and finished mail is forgotten after its time. Both
-//! in slices, so that nobody else waits.
+//! Upkeep between laps: the index is brought up to date for those who search, and finished mail is forgotten after its time, both
+//! in slices, so that nobody else waits; and the children's memory is looked at.
 //!
 //! **Invariant:** nothing here touches mail that is not finished, nor what the ledger knows of it.
 
 use super::lap::Relay;
+use crate::boot::process;
+use crate::core::input::Input;
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::id::ConnId;
@@ -24,6 +26,8 @@ pub struct Search {
 #[derive(Debug, Default)]
 pub struct Upkeep {
     searches: Vec<Search>,
+    /// When the children's memory is looked at next.
+    weigh_at: Option<Millis>,
     /// When finished mail is looked for again; `None` before the first time.
     forget_at: Option<Millis>,
     /// Whether the last look found as much as it may take at once.
@@ -50,6 +54,7 @@ impl Relay {
     /// Does one slice of what is due. A disk that is nearly full, or fails, is told to those who search; what was accepted is not
     /// touched by it.
     pub(super) fn upkeep(&mut self, now: Millis) {
+        self.watch_memory(now);
         if self.upkeep.searches.is_empty() && !self.is_forgetting_due(now) {
             return;
         }
@@ -71,6 +76,21 @@ impl Relay {
         }
         if self.is_forgetting_due(now) {
             self.forget(now);
+        }
+    }
+
+    /// Looks how much memory the children have, once in a while as long as something happens; nothing wakes the relay for it.
+    fn watch_memory(&mut self, now: Millis) {
+        let Some(most) =
+            self.facts.child_bytes_max.filter(|_| self.upkeep.weigh_at.is_none_or(|at| at <= now))
+        else {
+            return;
+        };
+        self.upkeep.weigh_at = Some(now.plus(limits::MEMORY_EVERY_MS));
+        for child in self.core.ledger().children.values() {
+            if let Some(bytes) = child.pid.and_then(process::rss_bytes).filter(|bytes| *bytes > most) {
+                self.inputs.push(Input::ChildGrew { nonce: child.nonce, bytes, most });
+            }
         }
     }
 

@@ -99,3 +99,26 @@ fn mail_wakes_a_stopped_session_that_may_be_woken() {
     assert_eq!(state(house, &waited), "consumed");
     assert_eq!(model.times_read("nobody hears"), 0);
 }
+
+/// PX: a child that grows too big is ended before the machine suffers; everybody can see why, and a loop of it is given up.
+#[test]
+fn a_child_that_grows_too_big_is_ended_and_says_so() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    std::fs::write(house.config_dir().join("config.toml"), "child_memory_mib = 1\n").expect("writable");
+    let _ = house.run(&["up", "reviewer"]);
+    house.poll("the session to be given up", SOON, || {
+        let reviewer = session(house, "reviewer");
+        let why = reviewer["reason"].as_str().unwrap_or_default().to_owned();
+        match reviewer["state"].as_str() {
+            Some("failed") if why.contains("given up after 5 exits") && why.contains("MiB, more than 1") => {
+                Ok(())
+            }
+            _ => Err(reviewer.to_string()),
+        }
+    });
+    std::fs::write(house.config_dir().join("config.toml"), "").expect("writable");
+    house.kill_nine(house.relay_pid().expect("a relay"));
+    let _ = house.run(&["up", "reviewer"]).ok();
+    let _ = house.run(&["send", "reviewer", "hello", "--wait"]).ok();
+}
