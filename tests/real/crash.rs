@@ -1,9 +1,14 @@
 //! Crashes: `kill -9` of relay, child and both, at bad moments; nothing is lost, and nothing is told twice beyond what nobody
 //! can decide.
 
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::support::rounds::rounds;
+use super::support::rounds::{Draws, rounds};
 use super::{DEADLINE, child_pid, deliver, house_with_reviewer, states, text_of, traced};
 
 fn kill_relay(house: &House) {
@@ -51,7 +56,7 @@ fn mail_in_flight_when_the_relay_dies_is_told_once() {
         let sent = house.run(&["send", "reviewer", &format!("round {round} of the storm")]).ok();
         assert!(!sent.stdout.is_empty());
         // 0 to 22 ms: from before the request is written to after the evidence.
-        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round % 12 * 2);
+        let moment = std::time::Instant::now() + Duration::from_millis(round % 12 * 2);
         while std::time::Instant::now() < moment {
             std::hint::spin_loop();
         }
@@ -95,7 +100,7 @@ fn mail_in_flight_when_the_child_dies_is_not_lost() {
         });
         let sent = house.run(&["send", "reviewer", &format!("round {round} for a mortal")]).ok();
         ids.push(sent.stdout.trim().to_owned());
-        let moment = std::time::Instant::now() + std::time::Duration::from_millis(round % 6 * 7);
+        let moment = std::time::Instant::now() + Duration::from_millis(round % 6 * 7);
         while std::time::Instant::now() < moment {
             std::hint::spin_loop();
         }
@@ -191,4 +196,168 @@ fn many_clients_at_once_share_one_relay_and_one_child() {
     let log = house.relay_log();
     assert_eq!(log.matches("started, pid").count(), 2, "one before and one after the kill: {log}");
     assert_eq!(log.matches("adopted: pid").count(), 1, "{log}");
+}
+
+/// Who is killed with -9.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Victim {
+    Relay,
+    Child,
+    Both,
+}
+
+/// NB-6, NB-8, PX-1, users 19: whenever the relay dies, each mail is told exactly once, by the same child.
+#[test]
+fn a_relay_that_dies_at_any_point_of_turn_steer_or_approval_loses_nothing() {
+    killed_at_any_point(Victim::Relay);
+}
+
+/// NB-6, NB-8, users 19: whenever the child dies, each mail is told, and its shells do not outlive the next command.
+#[test]
+fn a_child_that_dies_at_any_point_of_turn_steer_or_approval_loses_nothing() {
+    killed_at_any_point(Victim::Child);
+}
+
+/// NB-6, NB-8, PX-1, users 19: nor does any mail get lost when both die, one closely after the other.
+#[test]
+fn both_that_die_at_any_point_of_turn_steer_or_approval_lose_nothing() {
+    killed_at_any_point(Victim::Both);
+}
+
+/// Kills at seeded moments of a turn that begins, of mail that joins one, and of an approval that is given, in turn.
+fn killed_at_any_point(victim: Victim) {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let _ = house.run(&["spawn", "reviewer", "--sandbox", "read-only", "--approval", "on-request"]).ok();
+    deliver(&house, "before all");
+    settle(&house);
+    let usual = house.processes().len();
+    let mut draws = Draws::of(victim as u64 + 7);
+    let mut mails = BTreeMap::new();
+    for round in 0..rounds(6) {
+        let child = child_of(&house);
+        let work = format!("until [ -e go{round} ]; do sleep 0.02; done");
+        let asks =
+            json!({"cmd": work, "sandbox_permissions": "require_escalated", "justification": "a test"});
+        model.script([
+            Rule::user(&format!("<work {round}>")).exec(&work).reply("worked"),
+            Rule::user(&format!("<ask {round}>")).call("exec_command", asks).reply("was allowed"),
+        ]);
+        let send = |text: String, flags: &[&str]| {
+            let words = [&["send", "reviewer", &text, "--json"], flags].concat();
+            (house.spawn(&words), text)
+        };
+        let go = || std::fs::write(house.project().join(format!("go{round}")), "").expect("writable");
+        let mut sent = Vec::new();
+        let mut approving = None;
+        match round % 3 {
+            0 => sent.push(send(format!("<turn {round}>"), &[])),
+            1 => {
+                let _ = house.run(&["send", "reviewer", &format!("<work {round}>"), "--wait"]).ok();
+                house.poll("the tool to run", DEADLINE, || match shells(&house, round).len() {
+                    0 => Err("none".to_owned()),
+                    _ => Ok(()),
+                });
+                sent.push(send(format!("<steer {round}>"), &["--priority", "urgent"]));
+                draws.moment(Duration::from_millis(40));
+                // The tool ends in some rounds before the kill: the boundary passes while the steer is on its way.
+                if draws.below(2) == 0 {
+                    go();
+                }
+            }
+            _ => {
+                let _ = house.run(&["send", "reviewer", &format!("<ask {round}>"), "--wait"]).ok();
+                let approval = house.poll("the approval", DEADLINE, || {
+                    let listed = house.run(&["approvals", "--json"]).ok().json();
+                    listed["approvals"].get(0).cloned().ok_or_else(|| listed.to_string())
+                });
+                sent.push(send(format!("<behind {round}>"), &[]));
+                approving = Some(house.spawn(&["approve", &text_of(&approval["id"])]));
+            }
+        }
+        draws.moment(Duration::from_millis(60));
+        let theirs = shells(&house, round);
+        if victim != Victim::Child {
+            kill_relay(&house);
+        }
+        if victim != Victim::Relay {
+            draws.moment(Duration::from_millis(10));
+            house.kill_nine(child);
+        }
+        // What was accepted was accepted; what was not is asked again by the same command.
+        for (call, text) in sent {
+            mails.insert(text, text_of(&call.finish(DEADLINE).ok().json()["id"]));
+        }
+        if let Some(call) = approving {
+            let _ = call.finish(DEADLINE); // too late when its approval died
+        }
+        let _ = house.run(&["up"]).ok();
+        if victim == Victim::Relay {
+            assert_eq!(child_of(&house), child, "the child was adopted, not replaced");
+        } else {
+            house.poll("the dead child's shells to be gone", DEADLINE, || {
+                let left: Vec<i32> =
+                    shells(&house, round).into_iter().filter(|pid| theirs.contains(pid)).collect();
+                if left.is_empty() { Ok(()) } else { Err(format!("{left:?}")) }
+            });
+        }
+        go();
+        settle(&house);
+        house.poll("nothing to be left behind", DEADLINE, || {
+            let all = house.processes();
+            if all.len() <= usual { Ok(()) } else { Err(format!("{usual} usually, now {all:?}")) }
+        });
+    }
+    let (mut twice, mut doubted) = (0, 0);
+    for (text, id) in &mails {
+        let delivery = traced(&house, id);
+        assert_eq!(delivery["state"], "consumed", "{text}");
+        doubted += usize::from(states(&delivery).iter().any(|state| state == "unknown"));
+        model.wait_until_read(text, DEADLINE);
+        let times = model.times_read(text);
+        let most = if victim == Victim::Relay { 1 } else { 2 };
+        assert!((1..=most).contains(&times), "{text} was told {times} times: {}", model.transcript());
+        twice += usize::from(times == 2);
+    }
+    println!(
+        "{victim:?} killed: {} mails at a random point, all consumed, {doubted} were in doubt, {twice} told twice",
+        mails.len()
+    );
+    let _ = house.run(&["down", "--now"]).ok();
+    house.wait_until_empty(DEADLINE);
+}
+
+/// Says yes to whatever is asked until all mail has gone in and the session is idle.
+fn settle(house: &House) {
+    house.poll("all to settle", DEADLINE, || {
+        let listed = house.run(&["approvals", "--json"]).ok().json();
+        for approval in listed["approvals"].as_array().into_iter().flatten() {
+            let _ = house.run(&["approve", &text_of(&approval["id"])]);
+        }
+        let status = house.run(&["status", "--json"]).ok().json();
+        let list = house.run(&["list", "--json"]).ok().json();
+        let (mail, session) = (&status["mail"], &list["sessions"][0]);
+        let open = ["queued", "claimed", "unknown"].iter().any(|state| mail[state] != 0);
+        let settled = !open && session["state"] == "idle";
+        if settled { Ok(()) } else { Err(format!("{mail} {session}")) }
+    });
+}
+
+/// The child, once there is one.
+fn child_of(house: &House) -> i32 {
+    house.poll("a child", DEADLINE, || {
+        let status = house.run(&["status", "--json"]).ok().json();
+        let pid = status["children"][0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        pid.ok_or_else(|| Value::to_string(&status["children"]))
+    })
+}
+
+/// The model's commands of this round that run.
+fn shells(house: &House, round: u64) -> Vec<i32> {
+    let needle = format!("[ -e go{round} ]");
+    let runs = |pid: &i32| {
+        let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&words).contains(&needle)
+    };
+    house.processes().into_iter().filter(runs).collect()
 }

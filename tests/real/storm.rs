@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel, envelopes};
-use super::support::rounds::storm_seconds;
+use super::support::rounds::{Draws, storm_seconds};
 use super::{DEADLINE, text_of, traced};
 
 const SENDERS: u64 = 32;
@@ -35,19 +35,6 @@ struct Counts {
     unknown: usize,
     missing: usize,
     steered: usize,
-}
-
-/// Draws of a sender or of the one who kills (SplitMix64).
-struct Draws(u64);
-
-impl Draws {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 /// SQ-4, SQ-7, SQ-9, SQ-13, SQ-15, NB-6, NB-8: 32 senders, 4 receivers, and whoever does the work is killed all the time.
@@ -96,7 +83,7 @@ fn every_accepted_mail_of_a_storm_is_told() {
 
 /// One sender: some mails of every kind, spread over the storm.
 fn sends(house: &House, number: u64, time: Duration) -> (Vec<Accepted>, usize) {
-    let mut draws = Draws(number + 1);
+    let mut draws = Draws::of(number + 1);
     let (mut accepted, mut refused) = (Vec::new(), 0);
     let start = Instant::now();
     // About six mails a second from all of them, but no fewer than six from each.
@@ -133,7 +120,7 @@ fn sends(house: &House, number: u64, time: Duration) -> (Vec<Accepted>, usize) {
 
 /// Kills the relay, the child or both at random moments; returns how often each.
 fn kills_until(house: &House, is_over: &AtomicBool) -> (usize, usize) {
-    let mut draws = Draws(99);
+    let mut draws = Draws::of(99);
     let mut killed = (0, 0);
     while !is_over.load(Ordering::Relaxed) {
         // A pause, because a kill has to come at any moment.

@@ -160,7 +160,7 @@ impl Pane {
         }
     }
 
-    /// The program's exit code, if it has ended.
+    /// The program's exit code, if it has ended and tmux has been told how: its terminal closes a moment before that.
     #[track_caller]
     pub fn exit_code(&self) -> Option<i32> {
         let text = self.format("#{pane_dead} #{pane_dead_status} #{pane_dead_signal}");
@@ -170,7 +170,7 @@ impl Pane {
         }
         let code = words.next().and_then(|word| word.parse().ok());
         let signal = words.next().and_then(|word| word.parse::<i32>().ok());
-        Some(code.unwrap_or_else(|| 128 + signal.unwrap_or_default()))
+        code.or_else(|| Some(128 + signal?))
     }
 
     /// The value of a tmux format in the pane, for instance `#{pane_title}` or `#{pane_pid}`.
