@@ -18,6 +18,7 @@ mod pane;
 mod panes;
 mod reboot;
 mod replace;
+mod sandbox;
 mod sessions;
 mod slice;
 mod steer;
