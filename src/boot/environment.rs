@@ -92,6 +92,17 @@ pub fn agent_mark() -> Option<String> {
     std::env::vars_os().filter_map(|(key, _)| key.into_string().ok()).find(|key| is_mark(key))
 }
 
+/// What tells that this process is in a sandbox: the variable of its agent, else the filter of system calls that it runs under.
+pub fn sandbox_mark() -> Option<String> {
+    let is_mark = |key: &String| MARK_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+    let variable = std::env::vars_os().filter_map(|(key, _)| key.into_string().ok()).find(is_mark);
+    let is_filtered = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2'))
+    };
+    variable.or_else(agent_mark).or_else(|| is_filtered().then(|| "a filter of system calls".to_owned()))
+}
+
 /// The environment that a relay runs with: enough to find programs, its home and the time zone.
 pub fn for_relay() -> Vec<(String, String)> {
     const KEPT: &[&str] = &[

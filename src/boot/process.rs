@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
 
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -14,6 +15,9 @@ use crate::model::id::Nonce;
 /// The variable in which a child, and every shell that its models start, carries its nonce.
 pub const NONCE_VARIABLE: &str = "AGENTMUX_CHILD";
 
+/// How the variables begin that a run of the hook gets.
+pub const HOOK_PREFIX: &str = "AGENTMUX_HOOK_";
+
 /// Whether the process carries `nonce` in its environment.
 pub fn carries(pid: u32, nonce: Nonce) -> bool {
     nonce_of(pid) == Some(nonce)
@@ -24,15 +28,18 @@ pub fn carriers(nonce: Nonce) -> impl Iterator<Item = u32> {
     all_pids().filter(move |pid| nonce_of(*pid) == Some(nonce))
 }
 
-/// Whether the process was started by a child of a relay: it or an ancestor is in `children`, or it carries a nonce. A descent
-/// that cannot be told counts as one.
-pub fn descends_from(pid: u32, children: &[u32]) -> bool {
+/// Whether the process was started by an agent: it or an ancestor is in `agents`, before one that is a person's, or it carries a
+/// nonce. A descent that cannot be told counts as one.
+pub fn descends_from(pid: u32, agents: &[u32], is_persons: impl Fn(u32) -> bool) -> bool {
     if nonce_of(pid).is_some() {
         return true;
     }
     let mut at = pid;
     for _ in 0..64 {
-        if children.contains(&at) {
+        if is_persons(at) {
+            return false;
+        }
+        if agents.contains(&at) {
             return true;
         }
         match parent_of(at) {
@@ -42,6 +49,43 @@ pub fn descends_from(pid: u32, children: &[u32]) -> bool {
         }
     }
     true
+}
+
+/// Every living process below `pid`, each with its parent, but for those that are left out and what is below them.
+pub fn offspring(pid: u32, is_left_out: impl Fn(u32) -> bool) -> Vec<(u32, u32)> {
+    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for pid in all_pids() {
+        if let Some(parent) = parent_of(pid) {
+            children.entry(parent).or_default().push(pid);
+        }
+    }
+    let (mut found, mut open) = (Vec::new(), vec![pid]);
+    while let Some(parent) = open.pop() {
+        for child in children.remove(&parent).unwrap_or_default() {
+            if !is_left_out(child) {
+                open.push(child);
+                if !is_zombie(child) {
+                    found.push((child, parent));
+                }
+            }
+        }
+    }
+    found
+}
+
+/// Whether the process is a relay, or was started by a hook: what a person has started, though it may be below a relay.
+pub fn is_persons(pid: u32) -> bool {
+    let is_relay = arguments(pid).get(1..3).is_some_and(|words| words == ["host", "relay"]);
+    let of_hook = |environment: &[u8]| {
+        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(HOOK_PREFIX.as_bytes()))
+    };
+    is_relay || of_hook(&environment_of(pid))
+}
+
+/// A pidfd of a process if its parent is this one: the pid has not come to name another process meanwhile.
+pub fn pidfd_of_child(pid: u32, parent: u32) -> Option<OwnedFd> {
+    let pidfd = pidfd(pid).ok()?;
+    (parent_of(pid) == Some(parent)).then_some(pidfd)
 }
 
 /// Resident memory of a process, in bytes.
@@ -192,8 +236,12 @@ mod tests {
     #[test]
     fn this_process_has_a_parent_memory_and_a_start() {
         let me = std::process::id();
-        assert!(descends_from(me, &[me]) && descends_from(me, &[parent_of(me).unwrap()]));
-        assert!(!descends_from(me, &[u32::MAX]));
+        let parent = parent_of(me).unwrap();
+        let nobody = |_| false;
+        assert!(descends_from(me, &[me], nobody) && descends_from(me, &[parent], nobody));
+        assert!(!descends_from(me, &[u32::MAX], nobody) && !descends_from(me, &[parent], |pid| pid == me));
+        assert!(offspring(parent, |_| false).contains(&(me, parent)));
+        assert!(offspring(parent, |pid| pid == me).iter().all(|(pid, _)| *pid != me));
         assert!(rss_bytes(me).unwrap() > 100_000 && start_ticks(me).unwrap() > 0);
         assert!(!carries(me, Nonce(7)));
     }

@@ -364,10 +364,20 @@ fn check_peer(stream: &UnixStream) -> Result<(), Fault> {
 /// The sentence for a socket that a sandbox forbids; `None` when there is no sign of a sandbox.
 fn sandboxed(path: &Path, error: nix::Error) -> Option<Fault> {
     let forbidden = matches!(error, nix::Error::EPERM | nix::Error::EACCES);
-    let mark = environment::agent_mark().filter(|_| forbidden)?;
+    let mark = environment::sandbox_mark().filter(|_| forbidden)?;
     let fault = Fault::new(
         Code::Sandbox,
         format!("connecting to {} failed: the sandbox ({mark}) forbids it: {error}", path.display()),
     );
-    Some(fault.hint("run the command outside the sandbox, or allow it in the agent's settings: `agentmux doctor -v` shows how"))
+    Some(fault.hint("use the agentmux tools (`send`, `inbox`, `wait`, `list`, `ask`, `whoami`), which reach it from inside; or run the command outside the sandbox"))
+}
+
+/// The refusal where no relay runs and this process may not even open a connection: nothing is made and nothing is started.
+///
+/// # Errors
+/// `sandbox`, naming the socket.
+pub(super) fn check_for_sandbox(path: &Path) -> Result<(), Fault> {
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
+    let limited = fd.and_then(|fd| setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(1, 0)));
+    limited.map_or_else(|error| sandboxed(path, error).map_or(Ok(()), Err), Ok)
 }

@@ -15,7 +15,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::connection::{CallError, Connected, Connection, Speaker};
+use super::connection::{CallError, Connected, Connection, Speaker, check_for_sandbox};
 use crate::boot::bundle::Bundle;
 use crate::boot::environment;
 use crate::boot::holder::Holder;
@@ -97,6 +97,7 @@ impl Target {
                 fault.hint("run without --no-start (or AGENTMUX_NO_START), or start it: agentmux host relay")
             );
         }
+        check_for_sandbox(&self.dir().join(SOCKET))?;
         let deadline = Instant::now() + self.start_timeout;
         let dir = StateDir::create(&self.state_root, &self.bundle.name)?;
         loop {

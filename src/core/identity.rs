@@ -329,7 +329,7 @@ impl Known {
             (Identity { name, kind: FromKind::Outside }, because)
         };
         let (identity, because) = match hello.agent_mark.as_deref() {
-            _ if descends => outside("its process was started by a session's child".to_owned()),
+            _ if descends => outside("its process was started by an agent".to_owned()),
             _ if hello.client == TOOLS => outside("it serves the tools of an agent".to_owned()),
             Some(mark) => outside(format!("the variable {mark} is set, the mark of an agent")),
             None => {

@@ -16,6 +16,8 @@ pub const REQUESTS_PER_CLIENT_PER_LAP: usize = 16;
 pub const REQUESTS_PER_LAP: usize = 64;
 /// Connections taken in one lap, so that a crowd at the door keeps nobody waiting who is in.
 pub const ACCEPTS_PER_LAP: usize = 8;
+/// Orphans reaped in one lap.
+pub const ORPHANS_PER_LAP: usize = 64;
 /// Connections served at once; the next one gets a typed refusal.
 pub const CLIENTS_MAX: usize = 2_000;
 /// Requests of one connection that may wait for something at once.

@@ -302,12 +302,13 @@ impl Children {
     /// Asks every process that carries the nonce of an ended child to end; what has not after a moment is killed. The shells
     /// of a model leave its process group, and a killed one may leave locks of its own behind, so it is asked first.
     pub fn sweep(&mut self, nonce: Nonce, now: Millis) {
-        if signal_carriers(nonce, libc::SIGTERM) {
+        if signal_carriers(nonce, libc::SIGTERM) | self.signal_orphans(libc::SIGTERM) {
             self.sweeps.insert(nonce, now.plus(limits::SWEEP_KILL_MS));
         }
     }
 
     fn finish_sweeps(&mut self, now: Millis) {
+        let before = self.sweeps.len();
         self.sweeps.retain(|nonce, at| {
             let due = *at <= now;
             if due {
@@ -315,13 +316,18 @@ impl Children {
             }
             !due
         });
+        if self.sweeps.len() < before {
+            self.signal_orphans(libc::SIGKILL);
+        }
     }
 
     /// Ends all sweeps at once when everything that was asked has ended, and at the latest when their time has come.
     pub fn end_sweeps(&mut self, clock: &mut Clock) {
         while let Some(at) = self.sweeps.values().max().copied() {
             let now = clock.now();
-            let left = self.sweeps.keys().any(|nonce| process::carriers(*nonce).next().is_some());
+            let orphans = || process::offspring(std::process::id(), process::is_persons);
+            let left = self.sweeps.keys().any(|nonce| process::carriers(*nonce).next().is_some())
+                || (self.all.is_empty() && !orphans().is_empty());
             if !left || at <= now {
                 return self.finish_sweeps(at);
             }
@@ -331,8 +337,29 @@ impl Children {
     }
 
     /// The pids of all children, for telling who descends from them.
-    pub fn pids(&self) -> Vec<u32> {
-        self.all.values().map(|child| child.pid).collect()
+    pub fn pids(&self) -> impl Iterator<Item = u32> {
+        self.all.values().map(|child| child.pid)
+    }
+
+    /// Whether a process is a child that this relay started, whose end it reaps by itself.
+    pub fn owns(&self, pid: u32) -> bool {
+        self.all.values().any(|child| child.own && child.pid == pid)
+    }
+
+    /// Signals what lost its parent below this relay and carries no nonce. Whose it was cannot be told, so that it is left alone
+    /// while any child lives. True when there was one.
+    fn signal_orphans(&mut self, signal: i32) -> bool {
+        if !self.all.is_empty() {
+            return false;
+        }
+        let mut found = false;
+        for (pid, parent) in process::offspring(std::process::id(), process::is_persons) {
+            if let Some(pidfd) = process::pidfd_of_child(pid, parent) {
+                log::info!("process {pid} was left behind by an agent and gets signal {signal}");
+                found |= process::signal(&pidfd, signal).is_ok();
+            }
+        }
+        found
     }
 }
 

@@ -15,7 +15,7 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::boot::process;
+use crate::boot::process::{self, HOOK_PREFIX};
 use crate::boot::spawn::{Program, spawn_detached};
 use crate::model::clock::Millis;
 use crate::model::happening::{Happening, What};
@@ -89,7 +89,7 @@ impl Hooks {
         };
         let mut environment = self.environment.clone();
         let mut set =
-            |name: &str, value: &str| environment.push((format!("AGENTMUX_HOOK_{name}"), value.to_owned()));
+            |name: &str, value: &str| environment.push((format!("{HOOK_PREFIX}{name}"), value.to_owned()));
         set("SESSION", session.as_str());
         set("STATE", state.as_str());
         set("FROM", from.as_str());
@@ -124,6 +124,11 @@ impl Hooks {
             let _ = registry.deregister(&mut SourceFd(&run.pidfd.as_raw_fd()));
             run.reap();
         }
+    }
+
+    /// Whether a process is a run's own.
+    pub fn runs(&self, pid: u32) -> bool {
+        self.running.iter().flatten().any(|run| run.pid == pid)
     }
 
     /// When the next run's time is over.

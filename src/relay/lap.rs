@@ -22,6 +22,7 @@ use super::entropy::Entropy;
 use super::feed::Feed;
 use super::hook::Hooks;
 use super::names::Names;
+use super::orphans::Orphans;
 use super::perform::Facts;
 use super::upkeep::Upkeep;
 use super::watch::Watch;
@@ -81,6 +82,8 @@ pub struct Relay {
     pub(super) feed: Feed,
     /// The person's own command.
     pub(super) hooks: Hooks,
+    /// What was orphaned below this relay.
+    pub(super) orphans: Orphans,
     /// A descriptor kept for turning a client away when there are no others.
     pub(super) spare: Option<std::fs::File>,
 }
@@ -149,6 +152,7 @@ impl Relay {
             || self.clients.has_unread()
             || self.children.has_unread()
             || self.feed.is_due(&self.clients)
+            || self.orphans.is_due()
         {
             return Some(Duration::ZERO);
         }
@@ -199,6 +203,7 @@ impl Relay {
         for nonce in exits {
             self.children.on_exit(self.poll.registry(), nonce, &mut inputs);
         }
+        self.orphans.reap(|pid| self.children.owns(pid) || self.hooks.runs(pid));
         if self.core.deadline().is_some_and(|at| at <= now) {
             inputs.push(Input::Tick);
         }
@@ -277,13 +282,19 @@ impl Relay {
             return;
         }
         let pid = credentials.ok().and_then(|peer| u32::try_from(peer.pid()).ok());
-        let descends = pid.is_some_and(|pid| process::descends_from(pid, &self.children.pids()));
+        let descends = pid.is_some_and(|pid| self.descends(pid));
         let token = Token(self.next_client);
         self.next_client += 1;
         match self.clients.add(self.poll.registry(), stream, token) {
             Ok(conn) => inputs.push(Input::ConnOpened { conn, descends, pid }),
             Err(error) => log::warn!("watching a client failed: {error}"),
         }
+    }
+
+    /// Whether a process is an agent's: it comes from a child, or from this relay at all, which starts nothing else but hooks.
+    fn descends(&self, pid: u32) -> bool {
+        let agents: Vec<u32> = self.children.pids().chain([std::process::id()]).collect();
+        process::descends_from(pid, &agents, |pid| self.hooks.runs(pid))
     }
 
     /// Out of descriptors: gives up the spare one for as long as it takes to turn a client away.
@@ -302,6 +313,10 @@ impl Relay {
 
     fn read_signals(&mut self, inputs: &mut Vec<Input>) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
+            if signal.ssi_signo == libc::SIGCHLD as u32 {
+                self.orphans.on_signal();
+                continue;
+            }
             let name = nix::sys::signal::Signal::try_from(signal.ssi_signo as i32)
                 .map_or("a signal", |signal| signal.as_str());
             log::info!("{name} from pid {}", signal.ssi_pid);

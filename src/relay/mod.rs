@@ -12,7 +12,7 @@ mod lap;
 mod link;
 mod logfile;
 mod names;
-
+mod orphans;
 mod perform;
 mod resolve;
 mod start;

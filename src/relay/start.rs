@@ -25,6 +25,7 @@ use super::feed::Feed;
 use super::hook::{Hook, Hooks};
 use super::lap::{Fatal, Relay};
 use super::names::{self, Names};
+use super::orphans::Orphans;
 use super::perform::Facts;
 use super::resolve::environment_file;
 use super::upkeep::Upkeep;
@@ -70,6 +71,7 @@ pub struct Options {
 /// Why it could not start, or that the store failed.
 pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
     let signals = block_signals()?;
+    Orphans::take_in();
     let mut starter = options.spawned.then(detach);
     let signals = signal_descriptor(&signals)?;
     match start(options, signals) {
@@ -171,6 +173,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         upkeep: Upkeep::default(),
         feed: Feed::new(std::process::id(), started_at),
         hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle)),
+        orphans: Orphans::default(),
         spare: std::fs::File::open("/dev/null").ok(),
     };
     relay.register().map_err(failed)?;
@@ -255,10 +258,10 @@ fn tell(starter: &mut Option<Starter>, line: &str) {
     }
 }
 
-/// SIGTERM, SIGINT and SIGHUP become readable events, from the first instruction on.
+/// SIGTERM, SIGINT, SIGHUP and SIGCHLD become readable events, from the first instruction on.
 fn block_signals() -> Result<SigSet, Fault> {
     let mut set = SigSet::empty();
-    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+    for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
         set.add(signal);
     }
     set.thread_block().map_err(|error| Fault::io(format!("the relay failed to start: signals: {error}")))?;

@@ -69,3 +69,65 @@ fn an_unsandboxed_agent_cannot_act_as_the_operator_or_as_another() {
     assert!(!house.project().join("never").exists());
     let _ = house.run(&["deny", &id]).ok();
 }
+
+/// What an agent's shell daemonises, with an empty environment, a session of its own and no parent left, is an agent's all the same;
+/// the relay reaps it, and `down` ends it, though it carries no nonce.
+#[test]
+fn an_orphan_of_an_agents_shell_is_an_agents() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let agentmux = env!("CARGO_BIN_EXE_agentmux");
+    let bare = format!("{agentmux} --state-dir {} -b test", house.state_dir().display());
+    let daemon = |script: &str| {
+        format!("env -i PATH=/usr/bin:/bin setsid -f setsid -f sh -c '{script}' </dev/null >/dev/null 2>&1")
+    };
+    let escalated =
+        json!({"cmd": "touch never", "sandbox_permissions": "require_escalated", "justification": "a test"});
+    model.script([Rule::user("ask me").call("exec_command", escalated).reply("went on")]);
+    let _ = house.run(&["spawn", "reviewer", "--sandbox", "read-only"]).ok();
+    let _ = house.run(&["spawn", "lead", "--sandbox", "danger-full-access", "--approval", "never"]).ok();
+    let _ = house.run(&["send", "reviewer", "ask me", "--wait"]).ok();
+    let id = house.poll("the approval", DEADLINE, || {
+        let approvals = house.run(&["approvals", "--json"]).ok().json();
+        approvals["approvals"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| "none".to_owned())
+    });
+    // It waits until it has the relay for a parent, then it tries.
+    let adopted = "until [ $(ps -o ppid= -p $$) -eq $RELAY ]; do sleep 0.05; done";
+    let relay = house.relay_pid().expect("a relay runs");
+    let adopted = adopted.replace("$RELAY", &relay.to_string());
+    let tries = format!(
+        "{adopted}; {bare} approve {id} >tried 2>&1; echo code=$? >>tried; {bare} whoami >>tried 2>&1; \
+         {bare} down --now >>tried 2>&1; echo code=$? >>tried; mv tried done; echo $$ >stays; exec sleep 300"
+    );
+    let read = |name: &str| std::fs::read_to_string(house.project().join(name)).unwrap_or_default();
+    model.prepend(Rule::user("daemonise").exec(&daemon(&tries)).reply("tried"));
+    let _ = house.run(&["send", "lead", "daemonise", "--wait"]).ok();
+    let stays: u32 = house.poll("the daemon to have tried", DEADLINE, || {
+        read("stays").trim().parse().map_err(|_| format!("{}{}", read("tried"), read("done")))
+    });
+    let tried = read("done");
+    assert_eq!(tried.matches("refused").count(), 2, "{tried}");
+    assert_eq!(tried.matches("code=1").count(), 2, "{tried}");
+    assert!(tried.contains("outside"), "{tried}");
+    assert!(!house.project().join("never").exists());
+    let approvals = house.run(&["approvals", "--json"]).ok().json();
+    assert_eq!(approvals["approvals"][0]["id"], *id, "it still waits");
+    // Many that end at once leave nothing behind.
+    model.prepend(
+        Rule::user("many")
+            .exec("for n in $(seq 100); do env -i /usr/bin/setsid -f /bin/true; done")
+            .reply("done"),
+    );
+    let _ = house.run(&["send", "lead", "many", "--wait"]).ok();
+    house.poll("all to be reaped", DEADLINE, || {
+        let children = std::fs::read_to_string(format!("/proc/{relay}/task/{relay}/children"));
+        let children = children.unwrap_or_default();
+        // The child, and the daemon.
+        if children.split_whitespace().count() == 2 { Ok(()) } else { Err(children) }
+    });
+    let _ = house.run(&["down"]).ok();
+    house.poll("the daemon's end", DEADLINE, || {
+        let words = std::fs::read(format!("/proc/{stays}/cmdline")).unwrap_or_default();
+        if words.is_empty() { Ok(()) } else { Err(String::from_utf8_lossy(&words).into_owned()) }
+    });
+}

@@ -19,6 +19,7 @@ mod pane;
 mod panes;
 mod reboot;
 mod replace;
+mod sandbox;
 mod sessions;
 mod slice;
 mod steer;
