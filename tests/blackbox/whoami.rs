@@ -208,6 +208,7 @@ fn of_64_claims_at_once_one_wins_and_its_death_frees_the_name_at_once() {
     let house = House::new();
     let _ = house.run(&["whoami"]).ok();
     let rounds = support::rounds::rounds(2);
+    let begun = std::time::Instant::now();
     for round in 0..rounds {
         let mut claims: Vec<support::Spawned> = (0..64)
             .map(|_| house.spawn(&["--as", "prize", "wait", "--timeout", "1h", "--no-start"]))
@@ -232,7 +233,8 @@ fn of_64_claims_at_once_one_wins_and_its_death_frees_the_name_at_once() {
             let _ = claim.finish(SOON).fails(7);
         }
     }
-    println!("{rounds} rounds of 64 claims: one holder each, free at once after kill -9");
+    let each = begun.elapsed().as_millis() / rounds as u128;
+    println!("{rounds} rounds of 64 claims: one holder each, free at once after kill -9; {each} ms a round");
 }
 
 fn session_state(house: &House, name: &str) -> Option<String> {
