@@ -47,6 +47,11 @@ fn words(what: &What, color: bool) -> String {
         What::ApprovalSettled { session, approval, decision, by, reason } => {
             format!("{session}  approval {approval} {decision} by {by}: {}", print::first_line(reason, 200))
         }
+        What::NameClaimed { name, epoch, by, taken_over } => {
+            let how = if *taken_over { "taken over" } else { "claimed" };
+            format!("{name}  name {how} by {} (claim {epoch})", print::safe(by))
+        }
+        What::NameReleased { name } => format!("{name}  name is free"),
         What::ChildStarted { pid } => format!("child started{}", of_pid(*pid)),
         What::ChildExited { pid, why } => {
             format!("child exited{}: {}", of_pid(*pid), print::first_line(why, 200))

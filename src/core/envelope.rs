@@ -78,10 +78,13 @@ fn envelope(
     text
 }
 
-/// The person's own words, which need no envelope: they go in alone and as they are, skills and all.
+/// The person's own words, which need no envelope: they go in alone and as they are, skills and all. Those of an agent that may prompt
+/// have one, so that the reader's model never takes them for its user's.
 pub fn as_it_is(mails: &[Mail]) -> Option<&str> {
     match mails {
-        [words] if words.priority == Priority::Prompt => Some(&words.body),
+        [words] if words.priority == Priority::Prompt && words.from_kind == FromKind::Operator => {
+            Some(&words.body)
+        }
         _ => None,
     }
 }

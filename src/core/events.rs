@@ -85,6 +85,11 @@ impl Core {
                     What::ApprovalSettled { session: session.clone(), approval, decision, by, reason },
                 )]
             }
+            Record::NameClaimed { name, epoch, at, by, taken_over, .. } => {
+                let (name, by) = (name.clone(), by.clone());
+                vec![(*at, What::NameClaimed { name, epoch: *epoch, by, taken_over: *taken_over })]
+            }
+            Record::NameReleased { name, at } => vec![(*at, What::NameReleased { name: name.clone() })],
             // `ack` tells itself: what it confirms is no longer in the ledger. A removal has the removal's own moment.
             Record::SessionRemoved { .. }
             | Record::DeliveryAcked { .. }
@@ -100,8 +105,6 @@ impl Core {
             | Record::ChildIntended(_)
             | Record::TokenIssued { .. }
             | Record::TokenUsed { .. }
-            | Record::NameClaimed { .. }
-            | Record::NameReleased { .. }
             | Record::NameRemoved { .. } => Vec::new(),
         }
     }

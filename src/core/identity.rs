@@ -68,7 +68,8 @@ impl Core {
     ) -> Result<Known, Fault> {
         let Some(conn) = self.conns.get(&ask.conn) else { return Err(Fault::bug("a hello of nobody")) };
         let descends = conn.descends;
-        let by = conn.pid.map_or_else(|| hello.client.clone(), |pid| format!("pid {pid} ({})", hello.client));
+        let client = short(&hello.client);
+        let by = conn.pid.map_or_else(|| client.clone(), |pid| format!("pid {pid} ({client})"));
         let Some(wanted) = &hello.identity else {
             if hello.token.is_some() {
                 return Err(Fault::usage("hello refused: a token without the name that it is for"));
@@ -331,7 +332,7 @@ impl Known {
         let (identity, because) = match hello.agent_mark.as_deref() {
             _ if descends => outside("its process was started by an agent".to_owned()),
             _ if hello.client == TOOLS => outside("it serves the tools of an agent".to_owned()),
-            Some(mark) => outside(format!("the variable {mark} is set, the mark of an agent")),
+            Some(mark) => outside(format!("the variable {} is set, the mark of an agent", short(mark))),
             None => {
                 let operator = Identity { name: Name::operator(), kind: FromKind::Operator };
                 (operator, "no sign of an agent".to_owned())
@@ -339,6 +340,11 @@ impl Known {
         };
         Known { identity, hold: Hold::None, because, token: None }
     }
+}
+
+/// What a client says of itself, for a line of the log and of the history.
+fn short(words: &str) -> String {
+    words.chars().filter(|c| !c.is_control()).take(limits::CLIENT_WORDS_CHARS_MAX).collect()
 }
 
 impl Identity {

@@ -128,6 +128,22 @@ pub enum What {
         /// Why.
         reason: String,
     },
+    /// An outside agent claimed a name, or the operator took it over.
+    NameClaimed {
+        /// The name.
+        name: Name,
+        /// Which claim of the name this is; earlier ones are fenced.
+        epoch: u64,
+        /// By whom, in words for people.
+        by: String,
+        /// Whether it was taken from a holder.
+        taken_over: bool,
+    },
+    /// Nobody holds a name any more; its mailbox stays.
+    NameReleased {
+        /// The name.
+        name: Name,
+    },
     /// A child process was started.
     ChildStarted {
         /// Its process.
@@ -200,6 +216,8 @@ impl What {
             What::Mail { .. } => "mail",
             What::ApprovalAsked { .. } => "approvalAsked",
             What::ApprovalSettled { .. } => "approvalSettled",
+            What::NameClaimed { .. } => "nameClaimed",
+            What::NameReleased { .. } => "nameReleased",
             What::ChildStarted { .. } => "childStarted",
             What::ChildExited { .. } => "childExited",
             What::PaneAttached { .. } => "paneAttached",
@@ -219,6 +237,7 @@ impl What {
             | What::ChildExited { .. }
             | What::Missed { .. } => true,
             What::Mail { from, to, .. } => from == name || to == name,
+            What::NameClaimed { name: claimed, .. } | What::NameReleased { name: claimed } => claimed == name,
             What::SessionSpawned { session }
             | What::SessionRemoved { session }
             | What::State { session, .. }
@@ -246,7 +265,9 @@ impl What {
             What::ApprovalAsked { summary, .. } => summary.len(),
             What::ApprovalSettled { reason, .. } => reason.len(),
             What::Item { text, .. } => text.len(),
-            What::SessionSpawned { .. }
+            What::NameClaimed { by, .. } => by.len(),
+            What::NameReleased { .. }
+            | What::SessionSpawned { .. }
             | What::SessionRemoved { .. }
             | What::ChildStarted { .. }
             | What::PaneAttached { .. }
@@ -269,6 +290,8 @@ pub const WORDS: &[&str] = &[
     "mail",
     "approvalAsked",
     "approvalSettled",
+    "nameClaimed",
+    "nameReleased",
     "childStarted",
     "childExited",
     "paneAttached",

@@ -16,6 +16,10 @@ pub const REQUESTS_PER_CLIENT_PER_LAP: usize = 16;
 pub const REQUESTS_PER_LAP: usize = 64;
 /// Connections taken in one lap, so that a crowd at the door keeps nobody waiting who is in.
 pub const ACCEPTS_PER_LAP: usize = 8;
+/// What is kept of a client's words about itself.
+pub const CLIENT_WORDS_CHARS_MAX: usize = 40;
+/// Claims of names that the history keeps, however young they are: a command that speaks under a name is a claim.
+pub const NAME_CLAIMS_KEPT: i64 = 10_000;
 /// Orphans reaped in one lap.
 pub const ORPHANS_PER_LAP: usize = 64;
 /// Connections served at once; the next one gets a typed refusal.

@@ -46,11 +46,18 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             run(db, sql, params![session.as_str(), Col(*hash)])?;
             run(db, "UPDATE tokens SET used = 1 WHERE session = ?1", params![session.as_str()])
         }
-        Record::NameClaimed { name, hash, epoch, at, by, .. } => {
+        Record::NameClaimed { name, hash, epoch, at, by, taken_over } => {
             let sql =
                 "INSERT INTO outsiders (name, hash, epoch, held, since, by) VALUES (?1, ?2, ?3, 1, ?4, ?5)
                        ON CONFLICT (name) DO UPDATE SET hash = ?2, epoch = ?3, held = 1, since = ?4, by = ?5";
-            run(db, sql, params![name.as_str(), Col(*hash), *epoch as i64, at.0, by])
+            run(db, sql, params![name.as_str(), Col(*hash), *epoch as i64, at.0, by])?;
+            let sql = "INSERT INTO name_claims (at, name, epoch, by, taken_over) VALUES (?1, ?2, ?3, ?4, ?5)";
+            run(db, sql, params![at.0, name.as_str(), *epoch as i64, by, taken_over])?;
+            run(
+                db,
+                "DELETE FROM name_claims WHERE row <= last_insert_rowid() - ?1",
+                params![limits::NAME_CLAIMS_KEPT],
+            )
         }
         Record::NameReleased { name, at } => {
             let sql = "UPDATE outsiders SET held = 0, since = ?2 WHERE name = ?1";

@@ -1,6 +1,6 @@
-//! The history: every step of mail, every approval and every child, as far as they are kept, in one order.
+//! The history: every step of mail, every approval, claim of a name and child, as far as they are kept, in one order.
 //!
-//! There is no log beside the tables: a mail's steps live as long as the mail (`retention`), approvals and children as long.
+//! There is no log beside the tables: a mail's steps live as long as the mail (`retention`), the others as long.
 //!
 //! **Invariant:** reads a bounded number of rows, however long the history is.
 
@@ -95,19 +95,28 @@ impl Store {
             },
             &mut found,
         )?;
+        read(
+            db,
+            "SELECT at, name, epoch, by, taken_over FROM name_claims
+             WHERE (?1 IS NULL OR name = ?1) AND at >= ?2 ORDER BY at DESC, row DESC LIMIT ?3",
+            params![name, since, limit],
+            claimed,
+            &mut found,
+        )?;
         // Parts come in the order in which things of one moment follow from each other; the sort keeps it.
         found.sort_by_key(|happening| happening.at);
         found.drain(..found.len().saturating_sub(limit as usize));
         Ok(found)
     }
 
-    /// Forgets approvals that were settled and children that ended before a moment.
+    /// Forgets approvals that were settled, children that ended and names that were claimed before a moment.
     ///
     /// # Errors
     /// When SQLite fails.
     pub(super) fn forget_history(db: &Connection, before: Millis) -> rusqlite::Result<()> {
         db.prepare_cached("DELETE FROM approvals WHERE settled_at < ?1")?.execute([before.0])?;
         db.prepare_cached("DELETE FROM children WHERE ended_at < ?1")?.execute([before.0])?;
+        db.prepare_cached("DELETE FROM name_claims WHERE at < ?1")?.execute([before.0])?;
         Ok(())
     }
 }
@@ -139,6 +148,16 @@ fn step(row: &Row<'_>) -> rusqlite::Result<Happening> {
         turn_id: row.get(5)?,
         note: cut(row.get(6)?),
         pending: None,
+    };
+    Ok(Happening { at: row.get::<_, Col<_>>(0)?.0, what })
+}
+
+fn claimed(row: &Row<'_>) -> rusqlite::Result<Happening> {
+    let what = What::NameClaimed {
+        name: row.get::<_, Col<Name>>(1)?.0,
+        epoch: row.get::<_, i64>(2)? as u64,
+        by: cut(row.get(3)?).unwrap_or_default(),
+        taken_over: row.get(4)?,
     };
     Ok(Happening { at: row.get::<_, Col<_>>(0)?.0, what })
 }

@@ -6,7 +6,8 @@ use rusqlite::Connection;
 
 /// One step per version. The first makes the tables of version 1. Then: holding, brakes, reviving and search, and the acceptance of
 /// a mail is no longer kept as a step; approvals get an id to type, and who settled them; a session may have a child of its own, and
-/// skills in its mail; the history can be read from its end; hashes of tokens and the names of outside agents are kept.
+/// skills in its mail; the history can be read from its end; hashes of tokens and the names of outside agents are kept;
+/// claims of names are in the history.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -84,6 +85,12 @@ CREATE TABLE tokens (
 CREATE TABLE outsiders (
     name TEXT PRIMARY KEY, hash BLOB NOT NULL, epoch INTEGER NOT NULL, held INTEGER NOT NULL, since INTEGER NOT NULL, by TEXT NOT NULL
 ) WITHOUT ROWID, STRICT;
+", "
+CREATE TABLE name_claims (
+    row INTEGER PRIMARY KEY AUTOINCREMENT, at INTEGER NOT NULL, name TEXT NOT NULL, epoch INTEGER NOT NULL, by TEXT NOT NULL,
+    taken_over INTEGER NOT NULL
+) STRICT;
+CREATE INDEX name_claims_by_at ON name_claims (at);
 "];
 
 /// The version that this program writes.

@@ -111,6 +111,20 @@ fn the_operator_takes_a_name_over_and_the_former_holder_is_fenced() {
     let said = refused(ran, 7);
     assert!(said.contains("was taken over at") && said.contains("nothing was done"), "{said}");
     assert!(house.relay_log().contains("name bob was taken over by pid"), "{}", house.relay_log());
+    let told = house.run(&["log", "--json"]).ok().json_lines();
+    let claims: Vec<&Value> = told.iter().filter(|event| event["event"] == "nameClaimed").collect();
+    let of = |claim: &Value| (claim["name"].clone(), claim["epoch"].clone(), claim["takenOver"].clone());
+    assert_eq!(
+        claims.iter().map(|claim| of(claim)).collect::<Vec<_>>(),
+        [("bob".into(), 1.into(), false.into()), ("bob".into(), 2.into(), true.into())]
+    );
+    assert!(claims[1]["by"].as_str().is_some_and(|by| by.starts_with("pid ")), "{claims:?}");
+    let words = house.run(&["log", "bob"]).ok();
+    assert!(words.stdout.contains("bob  name taken over by pid "), "{}", words.evidence());
+    assert_eq!(house.run(&["log", "somebody"]).ok().stdout, "", "it concerns nobody else");
+    let watch = house.spawn(&["watch", "bob", "--replay", "100", "--json"]);
+    watch.wait_for_stdout("\"event\":\"nameReleased\"", SOON);
+    assert_eq!(watch.stdout().matches("\"event\":\"nameClaimed\"").count(), 2, "{}", watch.stdout());
 }
 
 /// LK-5: after a restart of the relay a name is free again, however its holder ended; a held one is kept for its token for 10 s.
@@ -174,6 +188,9 @@ fn a_name_whose_lock_somebody_else_has_or_that_cannot_be_read_is_not_free() {
     assert!(said.contains(&format!("is held by pid {}", std::process::id())), "{said}");
     drop(held);
     let _ = house.run(&["--as", "bob", "whoami"]).ok();
+    let freed = std::fs::File::open(locks.join("bob.lock")).expect("the lock file stays");
+    freed.lock().expect("the relay lets go of it when it has seen its holder go");
+    drop(freed);
     std::fs::remove_file(locks.join("bob.lock")).expect("ours");
     std::os::unix::fs::symlink("/dev/null", locks.join("bob.lock")).expect("ours");
     let said = refused(house.run(&["--as", "bob", "whoami"]), 7);
@@ -191,6 +208,7 @@ fn of_64_claims_at_once_one_wins_and_its_death_frees_the_name_at_once() {
     let house = House::new();
     let _ = house.run(&["whoami"]).ok();
     let rounds = support::rounds::rounds(2);
+    let begun = std::time::Instant::now();
     for round in 0..rounds {
         let mut claims: Vec<support::Spawned> = (0..64)
             .map(|_| house.spawn(&["--as", "prize", "wait", "--timeout", "1h", "--no-start"]))
@@ -215,7 +233,8 @@ fn of_64_claims_at_once_one_wins_and_its_death_frees_the_name_at_once() {
             let _ = claim.finish(SOON).fails(7);
         }
     }
-    println!("{rounds} rounds of 64 claims: one holder each, free at once after kill -9");
+    let each = begun.elapsed().as_millis() / rounds as u128;
+    println!("{rounds} rounds of 64 claims: one holder each, free at once after kill -9; {each} ms a round");
 }
 
 fn session_state(house: &House, name: &str) -> Option<String> {

@@ -131,3 +131,83 @@ fn an_orphan_of_an_agents_shell_is_an_agents() {
         if words.is_empty() { Ok(()) } else { Err(String::from_utf8_lossy(&words).into_owned()) }
     });
 }
+
+/// The token of a session's tools, from their environment.
+fn token_of_tools(house: &House) -> Result<String, String> {
+    let state = house.state_dir().display().to_string();
+    let pids = std::fs::read_dir("/proc").into_iter().flatten().flatten().map(|entry| entry.path());
+    let read = |path: std::path::PathBuf| std::fs::read(path).unwrap_or_default();
+    let of_house = |pid: &std::path::PathBuf| {
+        let words = String::from_utf8_lossy(&read(pid.join("cmdline"))).replace('\0', " ");
+        words.contains("host mcp") && words.contains(&state)
+    };
+    let tokens = pids.filter(of_house).filter_map(|pid| {
+        let environment = read(pid.join("environ"));
+        let entry = environment.split(|byte| *byte == 0).find_map(|e| e.strip_prefix(b"AGENTMUX_TOKEN="))?;
+        Some(String::from_utf8_lossy(entry).into_owned())
+    });
+    tokens.last().ok_or_else(|| "no tools yet".to_owned())
+}
+
+/// Every file below a directory that holds these bytes.
+fn holding(dir: &std::path::Path, needle: &[u8], found: &mut Vec<std::path::PathBuf>) {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => holding(&entry.path(), needle, found),
+            Ok(kind) if kind.is_file() => {
+                let bytes = std::fs::read(entry.path()).unwrap_or_default();
+                if bytes.windows(needle.len()).any(|window| window == needle) {
+                    found.push(entry.path());
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// A token is in the environment of its tools and nowhere else: no file of ours or of Codex, no argument list, no shell of the model, no
+/// request to it, and nothing that we print.
+#[test]
+fn a_token_is_nowhere_but_in_the_environment_of_its_tools() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let _ = house.run(&["spawn", "lead", "--sandbox", "danger-full-access", "--approval", "never"]).ok();
+    model.script([Rule::user("look around")
+        .exec("env; set")
+        .call_mcp("agentmux", "whoami", json!({}))
+        .reply("looked")]);
+    let sent = house.run(&["send", "lead", "look around", "--wait", "--json"]).ok().json();
+    house.poll("lead to be done", DEADLINE, || match state_of(&house, "lead").as_str() {
+        "idle" => Ok(()),
+        other => Err(other.to_owned()),
+    });
+    let token = house.poll("the tools", DEADLINE, || token_of_tools(&house));
+    assert_eq!(token.len(), 32);
+    let mut files = Vec::new();
+    holding(house.dir(), token.as_bytes(), &mut files);
+    assert_eq!(files, [] as [std::path::PathBuf; 0], "files with a token");
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let words = std::fs::read(entry.path().join("cmdline")).unwrap_or_default();
+        assert!(!String::from_utf8_lossy(&words).contains(&token), "{}", entry.path().display());
+    }
+    let outputs: Vec<String> = model.histories().iter().flat_map(|history| history.outputs()).collect();
+    assert!(outputs.iter().any(|output| output.contains("PATH=")), "the shell has printed what it has");
+    assert!(!format!("{outputs:?}{}", model.transcript()).contains(&token), "the model has read it");
+    let id = sent["id"].as_str().expect("an id").to_owned();
+    for command in [
+        vec!["show", "lead", "--json"],
+        vec!["list", "--json"],
+        vec!["status", "--json"],
+        vec!["log", "--json"],
+        vec!["look", "lead", "--json"],
+        vec!["trace", &id, "--json"],
+        vec!["instructions", "lead"],
+        vec!["doctor", "-v"],
+    ] {
+        let ran = house.run(&command);
+        assert!(!ran.stdout.contains(&token) && !ran.stderr.contains(&token), "{command:?}");
+    }
+    let watch = house.spawn(&["watch", "--replay", "2000", "--json"]);
+    watch.wait_for_stdout("turnEnded", DEADLINE);
+    assert!(!watch.stdout().contains(&token));
+}

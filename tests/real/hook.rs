@@ -94,3 +94,26 @@ fn a_hook_that_cannot_be_is_refused_at_once() {
         assert!(ran.stderr.contains(why), "{hook}\n{}", ran.evidence());
     }
 }
+
+/// A hook that runs acts for the person, though the relay started it; what it leaves behind when it has ended does not, and is left alone.
+#[test]
+fn a_running_hook_is_the_person_and_what_it_leaves_behind_is_not() {
+    let agentmux = env!("CARGO_BIN_EXE_agentmux");
+    let script = format!(
+        "cd \"$(dirname \"$0\")\"\nwho() {{ {agentmux} --state-dir state -b test whoami; echo end; }}\n\
+         who > now.new; mv now.new now\nhook=$$\n\
+         {{ while kill -0 $hook; do sleep 0.1; done; who > late.new; mv late.new late; exec sleep 30; }} 2>/dev/null &\n\
+         echo $! > left"
+    );
+    let (model, house) = house_with_hook(&script, "on = [\"waiting\"]");
+    model.script([asks()]);
+    deliver(&house, "ask me");
+    let now = house.poll("the hook", DEADLINE, || read(&house, "now"));
+    assert!(now.starts_with("operator (operator)"), "{now}");
+    let late = house.poll("what it left", DEADLINE, || read(&house, "late"));
+    assert!(late.starts_with("outside (outside)"), "{late}");
+    let left: i32 =
+        std::fs::read_to_string(house.dir().join("left")).expect("a pid").trim().parse().expect("a pid");
+    let _ = house.run(&["down"]).ok();
+    assert!(house.processes().contains(&left), "it is the person's, and not ended with the agents");
+}

@@ -1,4 +1,5 @@
-//! `agentmux log [NAME]`: the history from the store: every step of mail, approvals, children. With `-f` what follows, too.
+//! `agentmux log [NAME]`: the history from the store: every step of mail, approvals, claims of names, children. With `-f` what follows,
+//! too.
 
 use clap::Args;
 use serde_json::Value;

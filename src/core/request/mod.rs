@@ -72,6 +72,13 @@ impl Core {
         (!own).then(|| Fault::refused(format!("{what} refused: mail {} is not yours", mail.id)))
     }
 
+    /// The refusal of an answer to mail of others, which would be taken for the answer that its sender waits for. Commands in an
+    /// agent's shell have no name, and answer what its turn has read; such an answer is from `outside`, and says so.
+    fn foreign_answer_refusal(&self, by: &Identity, mail: &crate::model::mail::Mail) -> Option<Fault> {
+        let fault = self.foreign_refusal("answer", by, mail).filter(|_| by.has_name())?;
+        Some(fault.hint("write to its sender without naming the mail"))
+    }
+
     /// The refusal for an unknown name, with the nearest known ones.
     fn unknown_name(&self, what: &str, wanted: &str, besides: &[&str]) -> Fault {
         let names = self.ledger.sessions.keys().chain(self.ledger.outsiders.keys());

@@ -22,6 +22,9 @@ impl Core {
             return step.refuse(ask, lookup_fault(&reply.id, &resolved.mail));
         };
         let mail = known.mail;
+        if let Some(fault) = self.foreign_answer_refusal(from, &mail) {
+            return step.refuse(ask, fault);
+        }
         let to = if mail.from == from.name { mail.to.clone() } else { vec![mail.from.clone()] };
         if matches!(mail.from_kind, FromKind::System) || !to.iter().all(|name| self.has_mailbox(name)) {
             let fault = Fault::refused(format!(

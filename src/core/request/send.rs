@@ -32,6 +32,11 @@ impl Core {
             (Some(_), Lookup::Found(known)) => Some(Parent::of(&known.mail)),
             (Some(id), other) => return step.refuse(ask, lookup_fault(id, other)),
         };
+        if let (Some(_), Lookup::Found(known)) = (&send.reply_to, &resolved.mail)
+            && let Some(fault) = self.foreign_answer_refusal(from, &known.mail)
+        {
+            return step.refuse(ask, fault);
+        }
         if let Some(known) = &resolved.keyed {
             return answer_repeated(step, ask, known, &send, parent.as_ref());
         }

@@ -71,6 +71,9 @@ impl Core {
         let Lookup::Found(known) = resolved.mail else {
             return step.refuse(ask, lookup_fault(&wait.id, &resolved.mail));
         };
+        if let Some(fault) = self.foreign_refusal("wait", by, &known.mail) {
+            return step.refuse(ask, fault);
+        }
         let to: Vec<Name> = known.deliveries.iter().map(|delivery| delivery.to.clone()).collect();
         if wait.until == Until::Reply
             && known.answered_by.is_none()

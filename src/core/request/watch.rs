@@ -12,9 +12,10 @@ impl Core {
         let session = match watch.name.as_deref() {
             None => None,
             Some(OPERATOR) => Some(Name::operator()),
-            Some(name) => match self.session_named(name) {
-                Ok(name) => Some(name),
-                Err(fault) => return step.refuse(ask, fault),
+            // An outside agent has mail and claims that can be watched.
+            Some(name) => match Name::parse(name).filter(|name| self.has_mailbox(name)) {
+                Some(name) => Some(name),
+                None => return step.refuse(ask, self.unknown_name("session", name, &[])),
             },
         };
         let begin = match &watch.after {
