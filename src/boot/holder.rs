@@ -143,5 +143,13 @@ mod tests {
         let holder = Holder::parse("pid=-1\nstart=x\ngarbage").unwrap();
         assert!(holder.pid.is_none() && !holder.is_alive_here());
         assert_eq!(holder.named(), "pid unknown (running since unknown)");
+        // LK-6: to kill() these two would mean a whole group, or everybody.
+        let here = Holder::here("1", "now".to_owned());
+        for pid in [0, u32::MAX] {
+            for start in [None, here.start] {
+                let holder = Holder { pid: Some(pid), start, ..Holder::here("1", "now".to_owned()) };
+                assert!(!holder.is_alive_here() && !holder.is_stopped(), "{pid} {start:?}");
+            }
+        }
     }
 }
