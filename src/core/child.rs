@@ -131,7 +131,18 @@ impl Core {
             let run = Run { nonce: child.nonce, slot: child.slot, phase, version: None, published: false };
             self.children.entry(child.key).or_default().run = Some(run);
             self.wake_survivors(child.key);
+            self.suspect_threads_of(child.nonce);
             self.timers.set(Timer::Child(child.key), now.plus(limits::CHILD_START_MS));
+        }
+    }
+
+    /// A session that was stopped while no relay ran, or is before its thread is open again, may have a turn running in an adopted
+    /// child: whoever has a token of that child had a thread in it.
+    fn suspect_threads_of(&mut self, nonce: Nonce) {
+        for (name, running) in &mut self.sessions {
+            let has_thread = self.ledger.sessions.get(name).is_some_and(|session| session.thread.is_some());
+            let was_in_it = self.ledger.tokens.get(name).is_some_and(|tokens| tokens.child == nonce);
+            running.left_open |= has_thread && was_in_it;
         }
     }
 
@@ -271,6 +282,9 @@ impl Core {
         }
         let failed = children.failed.is_some();
         for name in self.sessions_on(key) {
+            if let Some(running) = self.sessions.get_mut(&name) {
+                running.left_open = false;
+            }
             if !self.is_planted(Planted::ClaimForgottenOnExit) {
                 self.thread_left(step, &name, &format!("the child ended: {why}"));
             } else if let Some(running) = self.sessions.get_mut(&name) {

@@ -91,6 +91,8 @@ pub(super) struct Running {
     pub tools: Option<ToolsState>,
     /// Whether mail has woken it, although it is not wanted up.
     pub woken: bool,
+    /// Whether an adopted child may still have its thread open, with a turn in it: it is opened once, so that it can be left.
+    pub left_open: bool,
     /// The state that was last shown, and since when.
     pub shown: (SessionState, Millis),
 }
@@ -139,6 +141,7 @@ impl Running {
             skills: Arc::from([]),
             tools: None,
             woken: false,
+            left_open: false,
             shown: (SessionState::Stopped, now),
         }
     }
@@ -198,7 +201,8 @@ impl Core {
     /// Brings one session nearer to what is wanted of it.
     pub(super) fn evaluate_session(&mut self, step: &mut Step, name: &Name) {
         self.evaluate_wake(step, name);
-        let wanted = self.should_run(name);
+        let left_open = self.sessions.get(name).is_some_and(|running| running.left_open);
+        let wanted = self.should_run(name) || (left_open && self.stop.is_none());
         let child = self.ready_child_of(name);
         let Some(running) = self.sessions.get_mut(name) else { return };
         match (running.phase, wanted) {
@@ -247,7 +251,12 @@ impl Core {
             session: name.clone(),
             thread: session.thread.clone(),
             setup: session.setup.clone(),
-            reminder: session.summary.as_deref().map(super::envelope::reminder),
+            // What is opened only to be left keeps its summary for the next start.
+            reminder: session
+                .summary
+                .as_deref()
+                .filter(|_| self.should_run(name))
+                .map(super::envelope::reminder),
             welcome: super::envelope::welcome(
                 name,
                 &self.settings.bundle,
@@ -300,12 +309,14 @@ impl Core {
         self.timers.clear(&Timer::Thread(name.clone()));
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.disconnect();
+        running.left_open = false;
         running.phase = Phase::Open;
         running.reason = None;
         running.refusals = 0;
         running.retry_at = None;
         running.busy = busy;
-        if self.ledger.sessions.get(name).is_some_and(|session| session.summary.is_some()) {
+        let has_summary = self.ledger.sessions.get(name).is_some_and(|session| session.summary.is_some());
+        if has_summary && self.should_run(name) {
             self.record(step, Record::SessionSummarised { name: name.clone(), summary: None });
         }
         self.reconcile_approvals_of(step, name);
@@ -322,6 +333,7 @@ impl Core {
     pub(super) fn on_thread_failed(&mut self, step: &mut Step, name: &Name, temporary: bool, why: &str) {
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.opening = false;
+        running.left_open = false;
         // An answer to an opening that was given up meanwhile; what came after it has its own answer and deadline.
         if running.phase != Phase::Starting {
             return;
@@ -420,6 +432,12 @@ impl Core {
         open || self.shown_state(name) == SessionState::Failed
     }
 
+    /// Whether a session is stopped, and no turn of it can be left in a child.
+    pub(super) fn is_down(&self, name: &Name) -> bool {
+        let left_open = self.sessions.get(name).is_some_and(|running| running.left_open);
+        self.shown_state(name) == SessionState::Stopped && !left_open
+    }
+
     /// What a session is doing, in the words of `list`.
     pub(super) fn shown_state(&self, name: &Name) -> SessionState {
         let Some(running) = self.sessions.get(name) else { return SessionState::Stopped };
@@ -427,6 +445,8 @@ impl Core {
         let children = key.and_then(|key| self.children.get(&key));
         match running.phase {
             Phase::Stopped => SessionState::Stopped,
+            // It comes up only to be left.
+            Phase::Starting if running.left_open && !self.should_run(name) => SessionState::Stopped,
             Phase::Failed => SessionState::Failed,
             Phase::Starting if children.is_some_and(super::child::Children::has_failed) => {
                 SessionState::Failed

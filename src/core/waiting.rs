@@ -305,12 +305,10 @@ impl Core {
                     .then(|| Ok(Answer::States(States { sessions: self.named_states(names) })))
             }
             Wait::Down { names } => {
-                let down = names.iter().all(|name| self.shown_state(name) == SessionState::Stopped);
+                let down = names.iter().all(|name| self.is_down(name));
                 down.then(|| Ok(Answer::States(States { sessions: self.named_states(names) })))
             }
-            Wait::Closed { name } => {
-                (self.shown_state(name) == SessionState::Stopped).then(|| Ok(self.closed_answer(name)))
-            }
+            Wait::Closed { name } => self.is_down(name).then(|| Ok(self.closed_answer(name))),
             Wait::Interrupted { name, turn } => {
                 let over = self.sessions.get(name).is_none_or(|running| !running.interrupt_wanted);
                 let turn_id = turn.as_deref().map(str::to_owned);
