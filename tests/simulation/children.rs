@@ -43,7 +43,8 @@ impl World {
     pub fn child_connects(&mut self, nonce: Nonce) {
         let number = self.codex.next();
         let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
-        process.link = Some(Link { number, opened: BTreeSet::new() });
+        process.link =
+            Some(Link { number, opened: BTreeSet::new(), openings: BTreeMap::new(), last_opening: 0 });
         self.child_says(nonce, ChildEvent::Ready { version: "0.169.0".to_owned() });
     }
 
@@ -179,12 +180,32 @@ impl World {
     }
 
     fn answer_later(&mut self, nonce: Nonce, link: u64, command: ChildCommand) {
+        let opening = self.attempt_to_open(nonce, &command);
         if !self.chance(self.shape.says_nothing) {
             // Mostly as fast as measured, so that a new relay can look before an input shows.
             let slow = self.chance(self.shape.answers_slowly);
             let pause = if slow { self.random.ms(5, 30) } else { self.random.ms(1, 4) };
-            self.in_ms(pause, Happening::Answers { nonce, link, command });
+            self.in_ms(pause, Happening::Answers { nonce, link, opening, command });
         }
+    }
+
+    /// Numbers an attempt to open a thread; a close ends the one that is under way.
+    fn attempt_to_open(&mut self, nonce: Nonce, command: &ChildCommand) -> u64 {
+        let Some(open) = self.codex.processes.get_mut(&nonce).and_then(|process| process.link.as_mut())
+        else {
+            return 0;
+        };
+        match command {
+            ChildCommand::OpenThread { session, .. } => {
+                open.last_opening += 1;
+                open.openings.insert(session.clone(), open.last_opening);
+            }
+            ChildCommand::CloseThread { session } => {
+                open.openings.remove(session);
+            }
+            _ => {}
+        }
+        open.last_opening
     }
 
     fn child_reads_start(&mut self, nonce: Nonce, link: u64, session: Name, claim: ClaimId) {
@@ -257,10 +278,11 @@ impl World {
     }
 
     /// A child answers a command other than the start of a turn.
-    pub fn child_answers(&mut self, nonce: Nonce, link: u64, command: &ChildCommand) {
+    pub fn child_answers(&mut self, nonce: Nonce, link: u64, opening: u64, command: &ChildCommand) {
         let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
         let Some(open) = process.link.as_mut().filter(|open| open.number == link) else { return };
         match command {
+            ChildCommand::OpenThread { session, .. } if open.openings.get(session) != Some(&opening) => {}
             ChildCommand::OpenThread { session, thread, .. } => {
                 self.child_opens(nonce, session.clone(), thread.clone());
             }

@@ -55,6 +55,10 @@ pub struct Link {
     pub number: u64,
     /// Sessions whose threads it has opened.
     pub opened: BTreeSet<Name>,
+    /// The last attempt to open each session's thread. As in the real transport, an answer to an earlier one, or after a close,
+    /// is not reported.
+    pub openings: BTreeMap<Name, u64>,
+    pub last_opening: u64,
 }
 
 /// A turn in a loaded thread.

@@ -39,7 +39,7 @@ pub enum Happening {
     /// A child reads a command that was written to it on that connection.
     Reads { nonce: Nonce, link: u64, command: ChildCommand },
     /// A child answers on that connection.
-    Answers { nonce: Nonce, link: u64, command: ChildCommand },
+    Answers { nonce: Nonce, link: u64, opening: u64, command: ChildCommand },
     /// A child answers a request to start a turn.
     Accepts { nonce: Nonce, link: u64, thread: ThreadId, claim: ClaimId, turn: TurnId },
     /// A request that hung in a child is applied after all.
@@ -289,7 +289,9 @@ impl World {
             }
             Happening::SpawnReported { .. } | Happening::Connects { .. } | Happening::ExitSeen { .. } => {}
             Happening::Reads { nonce, link, command } => self.child_reads(nonce, link, command),
-            Happening::Answers { nonce, link, command } => self.child_answers(nonce, link, &command),
+            Happening::Answers { nonce, link, opening, command } => {
+                self.child_answers(nonce, link, opening, &command)
+            }
             Happening::Accepts { nonce, link, thread, claim, turn } => {
                 self.child_accepts(nonce, link, &thread, claim, turn);
             }
