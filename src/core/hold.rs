@@ -14,7 +14,7 @@ use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::clock::Millis;
 use crate::model::limits;
-use crate::model::mail::{DeliveryState, Priority};
+use crate::model::mail::{DeliveryState, Priority, When};
 use crate::model::name::Name;
 use crate::model::session::{ChildKey, HELD_FOR_EVER, Session, SessionState, Wanted};
 
@@ -113,7 +113,10 @@ impl Core {
         };
         let wakes = |id: &DeliveryId| {
             self.ledger.deliveries.get(id).is_some_and(|delivery| match delivery.state {
-                DeliveryState::Queued => delivery.priority != Priority::Fyi && !delivery.braked,
+                DeliveryState::Queued => {
+                    (delivery.priority != Priority::Fyi || delivery.when == Some(When::Now))
+                        && !delivery.braked
+                }
                 _ => true,
             })
         };
