@@ -603,7 +603,7 @@ impl Request {
             Request::Look(look) => check_name(&look.name)?,
             Request::Watch(watch) => {
                 watch.name.iter().try_for_each(|name| check_name(name))?;
-                check_events(&watch.events)?;
+                check_events(&watch.events, watch.name.as_deref())?;
             }
             Request::Log(Log { name: Some(name), .. }) => check_name(name)?,
             Request::PaneReport(PaneReport { elsewhere: Some(elsewhere) }) => check_elsewhere(elsewhere)?,

@@ -19,6 +19,7 @@
 mod ask;
 mod history;
 mod notice;
+mod stream;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -44,6 +45,8 @@ pub struct Codex {
     asks: BTreeMap<String, ask::Ask>,
     /// Where our own tools stand, by thread.
     own_tools: BTreeMap<String, ToolsState>,
+    /// The sessions whose answers somebody reads as they are written.
+    heard: BTreeSet<Name>,
     out: VecDeque<String>,
     events: VecDeque<ChildEvent>,
 }
@@ -62,6 +65,8 @@ struct Thread {
     dir: String,
     /// Items of the running turn that are tools at work.
     tools: BTreeSet<String>,
+    /// The message that is being written, while somebody listens.
+    saying: Option<stream::Saying>,
     /// The last change of files that began: its item and its paths, for when it is asked about.
     change: Option<(String, String)>,
     /// Whether it waits for a person, as its status says, and the question has not come to us yet.
@@ -147,13 +152,18 @@ enum Call {
 
 impl Transport for Codex {
     fn on_open(&mut self) {
-        *self = Codex { last_id: self.last_id, events: std::mem::take(&mut self.events), ..Codex::default() };
+        *self = Codex {
+            last_id: self.last_id,
+            events: std::mem::take(&mut self.events),
+            heard: std::mem::take(&mut self.heard),
+            ..Codex::default()
+        };
         let client = json!({"name": "agentmux", "title": "agentmux", "version": env!("CARGO_PKG_VERSION")});
         self.call("initialize", json!({ "clientInfo": client }), Call::Initialize);
     }
 
     fn on_message(&mut self, text: &str) {
-        if notice::is_unheard(text) {
+        if self.is_unheard(text) {
             return;
         }
         match rpc::parse(text.as_bytes(), false) {
@@ -193,6 +203,10 @@ impl Transport for Codex {
             ChildCommand::Decline { key, reason } => self.decline(&key, &reason),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
         }
+    }
+
+    fn hear(&mut self, sessions: &BTreeSet<Name>) {
+        self.heard.clone_from(sessions);
     }
 
     fn next_message(&mut self) -> Option<String> {
@@ -440,6 +454,7 @@ impl Codex {
                 expected: false,
                 dir,
                 tools: BTreeSet::new(),
+                saying: None,
                 change: None,
                 asking: false,
                 closing: false,
