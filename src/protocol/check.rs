@@ -9,6 +9,7 @@ use super::request::{Elsewhere, Spawn};
 use crate::model::fault::{Code, Fault};
 use crate::model::happening;
 use crate::model::limits;
+use crate::model::mail::Priority;
 use crate::model::name::Name;
 
 /// Checks body, subject and key of a mail; clients call it too, so that bad mail starts no relay.
@@ -43,6 +44,18 @@ pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Resul
         }
     }
     check_size("idempotency key", key, limits::KEY_BYTES_MAX)
+}
+
+/// Checks the priority of a mail: a person's own words are no mail, and only `session/prompt` makes them.
+///
+/// # Errors
+/// `usage` for `prompt`.
+pub fn check_priority(priority: Priority) -> Result<(), Fault> {
+    match priority {
+        Priority::Prompt => Err(Fault::usage("mail refused: `prompt` is no priority of mail")
+            .hint("urgent, normal and fyi are; a person gives words of their own by `agentmux prompt`")),
+        _ => Ok(()),
+    }
 }
 
 /// Checks the reason for a denial; clients call it too.
