@@ -2,7 +2,10 @@
 //! locks, its place among the processes.
 
 mod address;
+mod foreign;
 mod mcp;
+mod surroundings;
+mod upgrade;
 
 use crate::support::Spawned;
 use crate::*;

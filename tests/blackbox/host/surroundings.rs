@@ -1,6 +1,6 @@
 //! What a relay and its children take over from whoever starts them, and what they do not.
 
-use super::support::House;
+use crate::support::House;
 use crate::*;
 use nix::sys::signal::Signal;
 use std::fs;

@@ -1,6 +1,6 @@
 //! What stands at the names of our files and is not ours: refused by name, not followed, left as it is.
 
-use super::support::House;
+use crate::support::House;
 use crate::*;
 use std::fs;
 use std::os::unix::fs::symlink;

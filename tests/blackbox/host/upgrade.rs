@@ -1,6 +1,6 @@
 //! The program or the relay is replaced under those who use it: commands, names and tools go on.
 
-use super::support::House;
+use crate::support::House;
 use crate::*;
 use std::fs;
 
