@@ -72,7 +72,7 @@ fn main() {
         run(&["remove", &format!("alone{n}")]);
     }
     settle(&run);
-    let (mut idle, mut idle_asked) = (lists(&agentmux), asks(&house));
+    let ((mut idle, mut idle_alone), mut idle_asked) = (lists(&agentmux), asks(&house));
     let streaming = Arc::new(AtomicBool::new(true));
     let (flag, socket) = (Arc::clone(&streaming), house.join("state/bundles/team/relay.sock"));
     let feeder = std::thread::spawn(move || feed(&socket, &flag));
@@ -82,7 +82,7 @@ fn main() {
     // A stretch of time is measured, because of which nothing is asked in it.
     std::thread::sleep(Duration::from_secs(10));
     let (after, took) = ((ticks(relay), ticks(child)), began.elapsed());
-    let (mut busy, mut busy_asked) = (lists(&agentmux), asks(&house));
+    let ((mut busy, mut busy_alone), mut busy_asked) = (lists(&agentmux), asks(&house));
     streaming.store(false, Ordering::Relaxed);
     let mails = feeder.join().expect("the feeder ends");
     let (ours, theirs) = (after.0 - before.0, after.1 - before.1);
@@ -92,6 +92,7 @@ fn main() {
         100.0 * ours as f64 / theirs.max(1) as f64
     );
     quantiles("agentmux list, a process each", &mut idle, &mut busy);
+    quantiles("agentmux --version, which asks nobody", &mut idle_alone, &mut busy_alone);
     quantiles("session/list over one connection", &mut idle_asked, &mut busy_asked);
     settle(&run);
     still(relay, seconds, &house);
@@ -115,14 +116,15 @@ fn feed(socket: &Path, streaming: &AtomicBool) -> usize {
     mails
 }
 
-fn lists(agentmux: &Path) -> Vec<Duration> {
-    let list = |_| {
+/// How long `list` takes, and in turn with it a command that asks no relay: what a process costs on this machine right now.
+fn lists(agentmux: &Path) -> (Vec<Duration>, Vec<Duration>) {
+    let run = |word: &str| {
         let began = Instant::now();
-        let status = Command::new(agentmux).arg("list").stdin(Stdio::null()).stdout(Stdio::null()).status();
+        let status = Command::new(agentmux).arg(word).stdin(Stdio::null()).stdout(Stdio::null()).status();
         assert!(status.is_ok_and(|status| status.success()));
         began.elapsed()
     };
-    (0..LISTS).map(list).collect()
+    (0..LISTS).map(|_| (run("list"), run("--version"))).unzip()
 }
 
 fn asks(house: &Path) -> Vec<Duration> {

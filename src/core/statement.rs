@@ -61,6 +61,7 @@ impl Core {
                 }
             }
             // Told to those who watch; nothing else follows from it.
+            ChildEvent::Said { .. } => {}
             ChildEvent::ItemDone { session, turn, item } => {
                 self.closing_saw_item(&session, turn.as_ref(), &item);
             }

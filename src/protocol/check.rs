@@ -72,8 +72,12 @@ pub fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
 /// Checks the words of events that somebody wants to be told.
 ///
 /// # Errors
-/// `usage` for a word that there is not.
-pub fn check_events(words: &[String]) -> Result<(), Fault> {
+/// `usage` for a word that there is not, and for `delta` of no session.
+pub fn check_events(words: &[String], session: Option<&str>) -> Result<(), Fault> {
+    if session.is_none() && words.iter().any(|word| word == happening::DELTA) {
+        let hint = "an answer is told as it is written only to who names its session";
+        return Err(Fault::usage("watch refused: `delta` needs a session").hint(hint));
+    }
     let Some(word) = words.iter().find(|word| !happening::WORDS.contains(&word.as_str())) else {
         return Ok(());
     };

@@ -24,6 +24,7 @@ use crate::model::child::{ChildCommand, ChildEvent};
 use crate::model::clock::Millis;
 use crate::model::id::Nonce;
 use crate::model::limits;
+use crate::model::name::Name;
 use crate::model::session::child_socket;
 use crate::transport::Transport;
 use crate::transport::codex::Codex;
@@ -68,6 +69,8 @@ pub struct Children {
     unread: BTreeSet<Nonce>,
     /// Ended children whose shells were asked to end, and when those that have not are killed.
     sweeps: BTreeMap<Nonce, Millis>,
+    /// The sessions whose answers somebody reads as they are written.
+    heard: BTreeSet<Name>,
     next_token: usize,
 }
 
@@ -148,6 +151,8 @@ impl Children {
         let pidfd = process::pidfd(pid)?;
         let token = self.token(Source::Process(nonce));
         registry.register(&mut SourceFd(&pidfd.as_raw_fd()), token, Interest::READABLE)?;
+        let mut transport = Box::new(Codex::default());
+        transport.hear(&self.heard);
         let child = Child {
             slot,
             pid,
@@ -158,7 +163,7 @@ impl Children {
             retry: Some(Millis(0)),
             pause_ms: limits::CHILD_CONNECT_MS_MIN,
             linked_at: Millis(0),
-            transport: Box::new(Codex::default()),
+            transport,
         };
         self.all.insert(nonce, child);
         Ok(())
@@ -266,6 +271,14 @@ impl Children {
         child.transport.command(command);
         if let Err(why) = child.pump(nonce, inputs) {
             self.lose(nonce, now, why, inputs);
+        }
+    }
+
+    /// Says whose answers are read as they are written.
+    pub fn hear(&mut self, sessions: BTreeSet<Name>) {
+        if sessions != self.heard {
+            self.heard = sessions;
+            self.all.values_mut().for_each(|child| child.transport.hear(&self.heard));
         }
     }
 

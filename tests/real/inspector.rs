@@ -1,15 +1,20 @@
 //! The MCP Inspector's command line, an independent client of the protocol, lists and calls every tool.
 //!
-//! It is 150 MB of packages, so that only a run that has it tries it: `AGENTMUX_INSPECTOR=$(scripts/tools --inspector)`. What every run
-//! has is the client of `tests/support/mcp.rs`, which knows nothing of our SDK either.
+//! `scripts/tools --inspector` installs it; it runs in Node, as Codex's own wrapper does.
 
 use serde_json::Value;
 
 use super::support::house::House;
 
-fn inspect(house: &House, program: &str, arguments: &[&str]) -> Value {
-    let mut command = house.command(program);
-    command.args(["--cli", env!("CARGO_BIN_EXE_agentmux"), "host", "mcp", "--as", "ann"]);
+/// Where `scripts/tools --inspector` puts it.
+const INSPECTOR: &str = concat!(
+    env!("CARGO_MANIFEST_DIR"),
+    "/.tools/inspector/node_modules/@modelcontextprotocol/inspector-cli/build/index.js"
+);
+
+fn inspect(house: &House, arguments: &[&str]) -> Value {
+    let mut command = house.command("node");
+    command.args([INSPECTOR, env!("CARGO_BIN_EXE_agentmux"), "host", "mcp", "--as", "ann"]);
     command.args(["--state-dir", house.state_dir().to_str().expect("UTF-8"), "-b", "test"]).args(arguments);
     house.call_of(command).run().json()
 }
@@ -17,14 +22,9 @@ fn inspect(house: &House, program: &str, arguments: &[&str]) -> Value {
 /// users 27: another implementation's client lists exactly the six tools, and calls each of them.
 #[test]
 fn the_inspector_lists_and_calls_every_tool() {
-    let Ok(program) = std::env::var("AGENTMUX_INSPECTOR") else {
-        eprintln!(
-            "NOTE: the MCP Inspector was not tried: AGENTMUX_INSPECTOR is not set (scripts/tools --inspector installs it)"
-        );
-        return;
-    };
+    assert!(std::path::Path::new(INSPECTOR).exists(), "missing: run scripts/tools --inspector");
     let house = House::new();
-    let listed = inspect(&house, &program, &["--method", "tools/list"]);
+    let listed = inspect(&house, &["--method", "tools/list"]);
     let names: Vec<&str> =
         listed["tools"].as_array().into_iter().flatten().filter_map(|tool| tool["name"].as_str()).collect();
     assert_eq!(names, ["send", "inbox", "wait", "list", "ask", "whoami"]);
@@ -39,7 +39,7 @@ fn the_inspector_lists_and_calls_every_tool() {
     ] {
         let mut words = vec!["--method", "tools/call", "--tool-name", tool];
         words.extend(arguments.iter().flat_map(|argument| ["--tool-arg", argument]));
-        let answer = inspect(&house, &program, &words);
+        let answer = inspect(&house, &words);
         assert_eq!(answer["isError"], fails, "{tool}: {answer}");
         assert_eq!(answer["structuredContent"]["schemaVersion"], 1, "{tool}: {answer}");
     }

@@ -27,7 +27,7 @@ pub struct Watch {
 impl Watch {
     pub(super) fn check(&self) -> Result<(), Fault> {
         self.name.iter().try_for_each(|name| check_name(name))?;
-        check_events(&self.events)
+        check_events(&self.events, self.name.as_deref())
     }
 }
 

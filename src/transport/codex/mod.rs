@@ -21,10 +21,11 @@ mod call;
 mod history;
 mod notice;
 mod opening;
+mod stream;
 mod thread;
 mod turn;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde_json::{Value, json};
 
@@ -49,19 +50,26 @@ pub struct Codex {
     asks: BTreeMap<String, ask::Ask>,
     /// Where our own tools stand, by thread.
     own_tools: BTreeMap<String, ToolsState>,
+    /// The sessions whose answers somebody reads as they are written.
+    heard: BTreeSet<Name>,
     out: VecDeque<String>,
     events: VecDeque<ChildEvent>,
 }
 
 impl Transport for Codex {
     fn on_open(&mut self) {
-        *self = Codex { last_id: self.last_id, events: std::mem::take(&mut self.events), ..Codex::default() };
+        *self = Codex {
+            last_id: self.last_id,
+            events: std::mem::take(&mut self.events),
+            heard: std::mem::take(&mut self.heard),
+            ..Codex::default()
+        };
         let client = json!({"name": "agentmux", "title": "agentmux", "version": env!("CARGO_PKG_VERSION")});
         self.call("initialize", json!({ "clientInfo": client }), Call::Initialize);
     }
 
     fn on_message(&mut self, text: &str) {
-        if notice::is_unheard(text) {
+        if self.is_unheard(text) {
             return;
         }
         match rpc::parse(text.as_bytes(), false) {
@@ -101,6 +109,10 @@ impl Transport for Codex {
             ChildCommand::Decline { key, reason } => self.decline(&key, &reason),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
         }
+    }
+
+    fn hear(&mut self, sessions: &BTreeSet<Name>) {
+        self.heard.clone_from(sessions);
     }
 
     fn next_message(&mut self) -> Option<String> {

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::Codex;
 use super::call::Call;
+use super::stream::Saying;
 use crate::model::child::ChildEvent;
 use crate::model::id::{ThreadId, TurnId};
 use crate::model::name::Name;
@@ -26,6 +27,8 @@ pub(super) struct Thread {
     pub(super) dir: String,
     /// Items of the running turn that are tools at work.
     pub(super) tools: BTreeSet<String>,
+    /// The message that is being written, while somebody listens.
+    pub(super) saying: Option<Saying>,
     /// The last change of files that began: its item and its paths, for when it is asked about.
     pub(super) change: Option<(String, String)>,
     /// Whether it waits for a person, as its status says, and the question has not come to us yet.
@@ -44,6 +47,7 @@ impl Thread {
             expected: false,
             dir,
             tools: BTreeSet::new(),
+            saying: None,
             change: None,
             asking: false,
             closing: false,
