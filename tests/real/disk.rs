@@ -107,5 +107,5 @@ fn a_disk_that_is_nearly_full_takes_no_new_mail_and_all_else_goes_on() {
         "down: 0",
     ];
     assert_eq!(told, expected, "{}", ran.evidence());
-    assert!(ran.stderr.contains("nearly full"), "{}", ran.evidence());
+    assert!(ran.stderr.contains("less than 64 MiB are free"), "{}", ran.evidence());
 }
