@@ -72,11 +72,38 @@ pub fn check_version(launcher: &Path) -> Result<String, Fault> {
     Ok(version)
 }
 
+/// Which of these words of the protocol the program behind the launcher does not know: requests, then what it says by itself.
+///
+/// # Errors
+/// Why it cannot be asked.
+pub fn missing_words(launcher: &Path, requests: &[&str], notices: &[&str]) -> Result<Vec<String>, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let place = tempfile::tempdir().map_err(text)?;
+    let words = ["app-server", "generate-json-schema", "--out"].map(std::ffi::OsStr::new);
+    printed(&native_behind(launcher), &[&words[..], &[place.path().as_os_str()]].concat())?;
+    let mut missing = Vec::new();
+    for (file, words) in [("ClientRequest.json", requests), ("ServerNotification.json", notices)] {
+        let schema = std::fs::read_to_string(place.path().join(file)).map_err(text)?;
+        missing.extend(
+            words
+                .iter()
+                .filter(|word| !schema.contains(&format!("\"{word}\"")))
+                .map(|word| (*word).to_owned()),
+        );
+    }
+    Ok(missing)
+}
+
 /// What a program prints for `--version`, within a bounded time.
 fn version_text(program: &Path) -> Result<String, String> {
+    printed(program, &[std::ffi::OsStr::new("--version")])
+}
+
+/// What a program prints, within a bounded time; the first 4 KiB.
+fn printed(program: &Path, arguments: &[&std::ffi::OsStr]) -> Result<String, String> {
     let text = |error: std::io::Error| error.to_string();
     let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
     let mut child = command.spawn().map_err(text)?;
     if let Ok(pidfd) = process::pidfd(child.id()) {
         process::wait_for_end(&pidfd, Duration::from_millis(limits::VERSION_MS));

@@ -1,6 +1,8 @@
 //! `agentmux doctor`: what the bundle stands on, what is wrong with it, and the command that mends it.
 
 use crate::*;
+use agentmux::model::version::CODEX_TESTED;
+use agentmux::transport::codex::{NOTICES, REQUESTS};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -249,8 +251,30 @@ fn a_codex_that_is_missing_old_or_silent_is_named_with_what_is_needed() {
     let old = sick(&says("echo codex-cli 0.156.9"), "codex", "fail", update);
     let summary = old["summary"].as_str().unwrap_or_default();
     assert_eq!(summary, "codex refused: found Codex 0.156.9, agentmux needs 0.157.0 or newer");
-    let new = is_ok(&says("echo codex-cli 9.0.0"), "codex");
-    assert!(new.to_string().contains("newer than "), "{new}");
+    // The version after next, as it may be: it tells its protocol, in which a word of ours is missing or not.
+    let newer = |missing: &str| {
+        let words = |words: &[&str]| {
+            words
+                .iter()
+                .filter(|word| **word != missing)
+                .map(|word| format!("\"{word}\""))
+                .collect::<String>()
+        };
+        let (requests, notices) = (words(REQUESTS), words(NOTICES));
+        let schema = format!(
+            "echo '{requests}' > \"$4/ClientRequest.json\"; echo '{notices}' > \"$4/ServerNotification.json\""
+        );
+        says(&format!("case \"$1\" in --version) echo codex-cli 9.0.0 ;; *) {schema} ;; esac"))
+    };
+    let new = is_ok(&newer("nothing"), "codex");
+    assert!(new.to_string().contains("newer than ") && new.to_string().contains("has all "), "{new}");
+    for word in ["turn/steer", "item/completed"] {
+        let tested = format!("npm install -g @openai/codex@{CODEX_TESTED}");
+        let odd = sick(&newer(word), "codex", "fail", &tested);
+        assert!(odd.to_string().contains(&format!("no longer knows: {word}\"")), "{odd}");
+    }
+    let mute = says("echo codex-cli 9.0.0");
+    assert!(mute.to_string().contains("does not tell its protocol"), "{mute}");
     let begun = Instant::now();
     let silent = sick(&says("exec sleep 1000"), "codex", "fail", update);
     assert!(silent.to_string().contains("it did not end within 10 s"), "{silent}");

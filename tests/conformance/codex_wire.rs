@@ -116,6 +116,36 @@ fn a_turn_is_one_request_with_the_claim() {
     assert_eq!(pair.fake.methods().iter().filter(|method| **method == "turn/start").count(), 1);
 }
 
+/// `doctor` looks for the words that are really spoken: every method in the transport's source is in its lists, and the other way round.
+#[test]
+fn the_words_that_doctor_looks_for_are_those_that_are_spoken() {
+    use agentmux::transport::codex::{NOTICES, REQUESTS};
+    let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("src/transport/codex");
+    let mut sources = String::new();
+    for entry in std::fs::read_dir(dir).expect("the sources").flatten() {
+        let text = std::fs::read_to_string(entry.path()).expect("UTF-8");
+        sources.push_str(text.split("pub const REQUESTS").next().unwrap_or_default());
+        sources.push_str(text.split("pub struct Codex").nth(1).unwrap_or_default());
+    }
+    for word in REQUESTS.iter().chain(NOTICES) {
+        assert!(sources.contains(&format!("\"{word}\"")), "{word} is not spoken");
+    }
+    let is_method = |word: &&str| {
+        let parts: Vec<&str> = word.split('/').collect();
+        parts.len() > 1
+            && parts
+                .iter()
+                .all(|part| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphabetic() || c == '_'))
+    };
+    let deliberate = ["item/commandExecution/outputDelta"]; // passed over unread
+    for word in sources.split('"').filter(is_method) {
+        let is_question = word.ends_with("/requestApproval") || word.contains("equest");
+        let known =
+            REQUESTS.contains(&word) || NOTICES.contains(&word) || deliberate.contains(&word) || is_question;
+        assert!(known, "{word} is not in the lists");
+    }
+}
+
 /// The history is read with the view that shows steered messages, newest first.
 #[test]
 fn the_history_is_read_item_by_item() {

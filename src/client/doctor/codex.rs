@@ -1,9 +1,12 @@
 //! The Codex that the next `spawn` would use: found where, which version, in range or not.
 
+use std::path::Path;
+
 use super::relay::Called;
 use super::{Finding, Patient};
 use crate::boot::program;
 use crate::model::version::{CODEX_MIN, CODEX_TESTED, codex_is_untested};
+use crate::transport::codex::{NOTICES, REQUESTS};
 
 const INSTALL: &str = "npm install -g @openai/codex@latest";
 
@@ -19,9 +22,11 @@ pub fn codex(patient: &Patient) -> Option<Finding> {
             let place = format!("{} (by {origin})", launcher.display());
             match program::check_version(&launcher) {
                 Err(fault) => Finding::fail(fault.message).detail(place).fix(INSTALL),
-                Ok(version) if codex_is_untested(&version) => Finding::ok(format!("{version} at {place}"))
-                    .detail(format!("newer than {CODEX_TESTED}, with which this agentmux was tested")),
-                Ok(version) => Finding::ok(format!("{version} at {place}")),
+                Ok(version) => {
+                    let newer = codex_is_untested(&version)
+                        .then(|| format!("newer than {CODEX_TESTED}, with which this agentmux was tested"));
+                    judge(&launcher, format!("{version} at {place}")).details(newer)
+                }
             }
         }
     };
@@ -32,4 +37,18 @@ pub fn codex(patient: &Patient) -> Option<Finding> {
         format!("running child: {pid}, version {}", child.version.as_deref().unwrap_or("not told yet"))
     });
     Some(finding.details(children))
+}
+
+/// A Codex of a version that is supported: whether it still knows every word that is spoken with it, by its own schema.
+fn judge(launcher: &Path, what: String) -> Finding {
+    match program::missing_words(launcher, REQUESTS, NOTICES) {
+        Ok(missing) if missing.is_empty() => {
+            let words = REQUESTS.len() + NOTICES.len();
+            Finding::ok(what).detail(format!("its schema has all {words} words that are spoken with it"))
+        }
+        Ok(missing) => Finding::fail(format!("{what} no longer knows: {}", missing.join(", ")))
+            .fix(format!("npm install -g @openai/codex@{CODEX_TESTED}")),
+        Err(why) => Finding::warning(format!("{what} does not tell its protocol: {why}"))
+            .fix(format!("npm install -g @openai/codex@{CODEX_TESTED}")),
+    }
 }

@@ -37,6 +37,40 @@ use crate::model::child::{ChildCommand, ChildEvent, ToolsState};
 use crate::model::name::Name;
 use crate::wire::rpc::{self, Id, Message};
 
+/// Every request that is made of Codex.
+pub const REQUESTS: &[&str] = &[
+    "initialize",
+    "thread/start",
+    "thread/resume",
+    "thread/inject_items",
+    "thread/name/set",
+    "thread/items/list",
+    "thread/turns/list",
+    "thread/read",
+    "thread/compact/start",
+    "thread/unsubscribe",
+    "skills/list",
+    "turn/start",
+    "turn/steer",
+    "turn/interrupt",
+];
+
+/// Every notification of Codex that means something to us.
+pub const NOTICES: &[&str] = &[
+    "turn/started",
+    "turn/completed",
+    "item/started",
+    "item/completed",
+    "item/agentMessage/delta",
+    "thread/tokenUsage/updated",
+    "thread/status/changed",
+    "thread/closed",
+    "serverRequest/resolved",
+    "skills/changed",
+    "mcpServer/startupStatus/updated",
+    "error",
+];
+
 /// One connection to `codex app-server`, and what is known of its threads.
 #[derive(Debug, Default)]
 pub struct Codex {
