@@ -1,22 +1,23 @@
-//! Child processes: started or adopted, connected to, watched through a pidfd, signalled, swept.
+//! Child processes: started or adopted, connected to, watched, signalled, swept.
 //!
-//! **Invariant:** nothing is signalled but through a pidfd of a process that our record or our nonce names.
+//! **Invariant:** a child is gone when its process and its keeper's are (`kept.rs`), and not before.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::RawFd;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::fcntl::OFlag;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::clock::Clock;
+use super::kept::Kept;
 use super::link::Link;
+use super::sweep::Sweeps;
 use crate::boot::process::{self, NONCE_VARIABLE};
 use crate::boot::program;
-use crate::boot::spawn::{Program, spawn_detached};
+use crate::boot::spawn::Program;
 use crate::boot::statedir::StateDir;
 use crate::core::action::Signal;
 use crate::core::input::Input;
@@ -35,10 +36,7 @@ pub const DIRECTORY: &str = "children";
 #[derive(Debug)]
 struct Child {
     slot: u32,
-    pid: u32,
-    pidfd: OwnedFd,
-    /// Whether it is a process of this relay's own, to be reaped.
-    own: bool,
+    kept: Kept,
     log: Option<File>,
     link: Option<Link>,
     /// When to try to connect next.
@@ -53,8 +51,10 @@ struct Child {
 /// What a token of a child stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
-    /// Its process has ended.
+    /// Its process or its keeper's has ended.
     Process(Nonce),
+    /// Its keeper tells which process it is.
+    Word(Nonce),
     /// Its socket is ready.
     Socket(Nonce),
 }
@@ -66,8 +66,7 @@ pub struct Children {
     sources: BTreeMap<Token, Source>,
     /// Children with messages that were left for the next lap.
     unread: BTreeSet<Nonce>,
-    /// Ended children whose shells were asked to end, and when those that have not are killed.
-    sweeps: BTreeMap<Nonce, Millis>,
+    sweeps: Sweeps,
     next_token: usize,
 }
 
@@ -87,7 +86,7 @@ impl Children {
         slot: u32,
         program: &str,
         environment: Vec<(String, String)>,
-    ) -> Result<u32, String> {
+    ) -> Result<(), String> {
         let log = dir
             .file(&format!("{DIRECTORY}/{nonce}.log"), OFlag::O_RDWR | OFlag::O_APPEND, true)
             .map_err(|fault| fault.message)?
@@ -105,10 +104,9 @@ impl Children {
             stderr: Some(&log),
             given: &[],
         };
-        let pid = spawn_detached(&program).map_err(|why| format!("{}: {why}", native.display()))?;
-        self.watch(registry, nonce, slot, pid, true, Some(log)).map_err(|error| error.to_string())?;
-        log::info!("child {nonce} started: pid {pid}, {}", native.display());
-        Ok(pid)
+        let kept = Kept::spawn(&program).map_err(|why| format!("its keeper: {why}"))?;
+        log::info!("child {nonce} is started: keeper {}, {}", kept.pid(), native.display());
+        self.watch(registry, nonce, slot, kept, Some(log)).map_err(|error| error.to_string())
     }
 
     /// Takes over a child of a former relay.
@@ -127,11 +125,8 @@ impl Children {
             .file(&format!("{DIRECTORY}/{nonce}.log"), OFlag::O_RDWR | OFlag::O_APPEND, false)
             .ok()
             .flatten();
-        self.watch(registry, nonce, slot, pid, false, log).map_err(|error| error.to_string())?;
-        if !process::carries(pid, nonce) {
-            self.all.remove(&nonce);
-            return Err("its pid belongs to somebody else".to_owned());
-        }
+        let adopted = Kept::adopt(pid, nonce).and_then(|kept| self.watch(registry, nonce, slot, kept, log));
+        adopted.map_err(|error| error.to_string())?;
         log::info!("child {nonce} adopted: pid {pid}");
         Ok(())
     }
@@ -141,18 +136,16 @@ impl Children {
         registry: &Registry,
         nonce: Nonce,
         slot: u32,
-        pid: u32,
-        own: bool,
+        kept: Kept,
         log: Option<File>,
     ) -> io::Result<()> {
-        let pidfd = process::pidfd(pid)?;
-        let token = self.token(Source::Process(nonce));
-        registry.register(&mut SourceFd(&pidfd.as_raw_fd()), token, Interest::READABLE)?;
+        for fd in [kept.keeper_fd(), kept.child_fd()] {
+            self.listen(registry, fd, Source::Process(nonce))?;
+        }
+        self.listen(registry, kept.ear(), Source::Word(nonce))?;
         let child = Child {
             slot,
-            pid,
-            pidfd,
-            own,
+            kept,
             log,
             link: None,
             retry: Some(Millis(0)),
@@ -162,6 +155,12 @@ impl Children {
         };
         self.all.insert(nonce, child);
         Ok(())
+    }
+
+    /// Is told of a descriptor until it is closed.
+    fn listen(&mut self, registry: &Registry, fd: Option<RawFd>, source: Source) -> io::Result<()> {
+        let Some(fd) = fd else { return Ok(()) };
+        registry.register(&mut SourceFd(&fd), self.token(source), Interest::READABLE)
     }
 
     fn token(&mut self, source: Source) -> Token {
@@ -178,8 +177,8 @@ impl Children {
 
     /// When a child has to be connected to next.
     pub fn deadline(&self) -> Option<Millis> {
-        let retries = self.all.values().filter_map(|child| child.retry);
-        retries.chain(self.sweeps.values().copied()).min()
+        let of_child = |child: &Child| [child.retry, child.kept.overdue];
+        self.all.values().flat_map(of_child).flatten().chain(self.sweeps.deadline()).min()
     }
 
     /// Whether something was left for the next lap.
@@ -187,7 +186,7 @@ impl Children {
         !self.unread.is_empty()
     }
 
-    /// Tries the connections whose time has come, and goes on with what was left from the lap before.
+    /// Does what is due: connections, sweeps, keepers that hang; and goes on with what was left from the lap before.
     pub fn advance(&mut self, registry: &Registry, dir: &StateDir, now: Millis, inputs: &mut Vec<Input>) {
         let due = |child: &Child| child.retry.is_some_and(|at| at <= now);
         let nonces: Vec<Nonce> =
@@ -195,7 +194,10 @@ impl Children {
         for nonce in nonces {
             self.connect(registry, dir, nonce, now, inputs);
         }
-        self.finish_sweeps(now);
+        for child in self.all.values_mut().filter(|child| child.kept.overdue.is_some_and(|at| at <= now)) {
+            child.kept.kill_keeper();
+        }
+        self.sweeps.finish(self.all.is_empty(), now);
         for nonce in std::mem::take(&mut self.unread) {
             self.on_socket(nonce, now, inputs);
         }
@@ -215,16 +217,21 @@ impl Children {
             .socket_target(&child_socket(slot))
             .and_then(|path| Link::connect(registry, token, &path).ok());
         let Some(child) = self.all.get_mut(&nonce) else { return };
-        let ours =
-            |link: &Link| link.peer().is_some_and(|pid| pid == child.pid || process::carries(pid, nonce));
+        let ours = |link: &Link| {
+            link.peer().is_some_and(|pid| child.kept.pid() == pid || process::carries(pid, nonce))
+        };
         match linked.filter(ours) {
             Some(link) => {
                 child.retry = None;
                 child.linked_at = now;
                 let open = link.is_open();
+                let met = link.peer().filter(|pid| child.kept.meet(*pid, nonce));
                 child.link = Some(link);
                 if open {
                     child.transport.on_open();
+                }
+                if let Some(pid) = met {
+                    self.on_known(registry, nonce, pid, inputs);
                 }
                 self.on_socket(nonce, now, inputs);
             }
@@ -269,20 +276,55 @@ impl Children {
         }
     }
 
-    /// A child's process has ended.
-    pub fn on_exit(&mut self, registry: &Registry, nonce: Nonce, inputs: &mut Vec<Input>) {
+    /// A keeper tells which process its child is.
+    pub fn on_word(&mut self, registry: &Registry, nonce: Nonce, inputs: &mut Vec<Input>) {
+        if let Some(pid) = self.all.get_mut(&nonce).and_then(|child| child.kept.hear()) {
+            self.on_known(registry, nonce, pid, inputs);
+        }
+    }
+
+    fn on_known(&mut self, registry: &Registry, nonce: Nonce, pid: u32, inputs: &mut Vec<Input>) {
+        log::info!("child {nonce} is pid {pid}");
+        inputs.push(Input::ChildSpawned { nonce, pid });
+        let fd = self.all.get(&nonce).and_then(|child| child.kept.child_fd());
+        // Its keeper is watched, too, and ends after it.
+        if let Err(error) = self.listen(registry, fd, Source::Process(nonce)) {
+            log::warn!("watching child {nonce} failed: {error}");
+        }
+    }
+
+    /// A child's process has ended, or its keeper has; when both have, it is gone.
+    pub fn on_exit(&mut self, registry: &Registry, nonce: Nonce, now: Millis, inputs: &mut Vec<Input>) {
+        self.on_word(registry, nonce, inputs);
+        let Some(child) = self.all.get_mut(&nonce) else { return };
+        match child.kept.has_ended() {
+            (true, true) => self.bury(nonce, inputs),
+            // The keeper ends what is left below it, which takes a moment.
+            (true, false) => child.kept.overdue = Some(now.plus(limits::KEEPER_END_MS)),
+            // The kernel kills it with its keeper, unless it has seen to that itself.
+            (false, true) => self.signal(nonce, Signal::Kill),
+            (false, false) => {}
+        }
+    }
+
+    fn bury(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) {
         let Some(mut child) = self.all.remove(&nonce) else { return };
-        let _ = registry.deregister(&mut SourceFd(&child.pidfd.as_raw_fd()));
-        self.sources
-            .retain(|_, source| !matches!(source, Source::Process(n) | Source::Socket(n) if *n == nonce));
+        self.sources.retain(|_, source| {
+            !matches!(source, Source::Process(n) | Source::Word(n) | Source::Socket(n) if *n == nonce)
+        });
         self.unread.remove(&nonce);
         // What it said before it ended is still evidence.
         let _ = child.exchange(nonce, inputs);
-        let status = if child.own { reap(child.pid) } else { "ended".to_owned() };
-        let words = child.log.as_ref().map(last_words).unwrap_or_default();
-        let why = if words.is_empty() { status } else { format!("{status}: {words}") };
-        log::info!("child {nonce} (pid {}) {why}", child.pid);
-        inputs.push(Input::ChildExited { nonce, why });
+        let pid = child.kept.pid();
+        inputs.push(match child.kept.end() {
+            Ok(status) => {
+                let words = child.log.as_ref().map(last_words).unwrap_or_default();
+                let why = if words.is_empty() { status } else { format!("{status}: {words}") };
+                log::info!("child {nonce} (pid {pid}) {why}");
+                Input::ChildExited { nonce, why }
+            }
+            Err(why) => Input::ChildNotSpawned { nonce, why },
+        });
     }
 
     /// Signals a child.
@@ -292,74 +334,31 @@ impl Children {
                 Signal::Term => libc::SIGTERM,
                 Signal::Kill => libc::SIGKILL,
             };
-            log::info!("child {nonce} (pid {}) gets signal {signal}", child.pid);
-            if let Err(error) = process::signal(&child.pidfd, signal) {
+            log::info!("child {nonce} (pid {}) gets signal {signal}", child.kept.pid());
+            if let Err(error) = child.kept.signal(signal) {
                 log::warn!("signalling child {nonce} failed: {error}");
             }
         }
     }
 
-    /// Asks every process that carries the nonce of an ended child to end; what has not after a moment is killed. The shells
-    /// of a model leave its process group, and a killed one may leave locks of its own behind, so it is asked first.
+    /// Ends what an ended child has left behind.
     pub fn sweep(&mut self, nonce: Nonce, now: Millis) {
-        if signal_carriers(nonce, libc::SIGTERM) | self.signal_orphans(libc::SIGTERM) {
-            self.sweeps.insert(nonce, now.plus(limits::SWEEP_KILL_MS));
-        }
+        self.sweeps.begin(nonce, self.all.is_empty(), now);
     }
 
-    fn finish_sweeps(&mut self, now: Millis) {
-        let before = self.sweeps.len();
-        self.sweeps.retain(|nonce, at| {
-            let due = *at <= now;
-            if due {
-                signal_carriers(*nonce, libc::SIGKILL);
-            }
-            !due
-        });
-        if self.sweeps.len() < before {
-            self.signal_orphans(libc::SIGKILL);
-        }
-    }
-
-    /// Ends all sweeps at once when everything that was asked has ended, and at the latest when their time has come.
+    /// Ends all sweeps, before the relay leaves.
     pub fn end_sweeps(&mut self, clock: &mut Clock) {
-        while let Some(at) = self.sweeps.values().max().copied() {
-            let now = clock.now();
-            let orphans = || process::offspring(std::process::id(), process::is_persons);
-            let left = self.sweeps.keys().any(|nonce| process::carriers(*nonce).next().is_some())
-                || (self.all.is_empty() && !orphans().is_empty());
-            if !left || at <= now {
-                return self.finish_sweeps(at);
-            }
-            // A bounded wait at the very end of a relay's life, because the kernel tells nobody when a stranger's child ends.
-            std::thread::sleep(std::time::Duration::from_millis(10));
-        }
+        self.sweeps.end_all(self.all.is_empty(), clock);
     }
 
-    /// The pids of all children, for telling who descends from them.
+    /// The pids of all children and keepers, for telling who descends from them.
     pub fn pids(&self) -> impl Iterator<Item = u32> {
-        self.all.values().map(|child| child.pid)
+        self.all.values().flat_map(|child| child.kept.pids())
     }
 
-    /// Whether a process is a child that this relay started, whose end it reaps by itself.
+    /// Whether a process is a keeper that this relay started, whose end it reaps by itself.
     pub fn owns(&self, pid: u32) -> bool {
-        self.all.values().any(|child| child.own && child.pid == pid)
-    }
-
-    /// Signals what lost its parent below this relay and carries no nonce. Whose it was cannot be told, so that it is left alone
-    /// while any child lives. True when there was one.
-    fn signal_orphans(&mut self, signal: i32) -> bool {
-        if !self.all.is_empty() {
-            return false;
-        }
-        let mut found = false;
-        for (pid, parent) in process::offspring(std::process::id(), process::is_persons) {
-            if let Some(pidfd) = process::pidfd_of_child(pid, parent) {
-                log::info!("process {pid} was left behind by an agent and gets signal {signal}");
-                found |= process::signal(&pidfd, signal).is_ok();
-            }
-        }
-        found
+        self.all.values().any(|child| child.kept.owns(pid))
     }
 }
 
@@ -411,30 +410,6 @@ impl Child {
         {
             let _ = log.set_len(0);
         }
-    }
-}
-
-/// Signals every process that carries the nonce; true when there was one.
-fn signal_carriers(nonce: Nonce, signal: i32) -> bool {
-    let mut found = false;
-    for pid in process::carriers(nonce) {
-        // Between finding and signalling the pid may be used again: the pidfd pins the process, and it is asked once more.
-        if let Ok(pidfd) = process::pidfd(pid)
-            && process::carries(pid, nonce)
-        {
-            log::info!("process {pid} carries the nonce of ended child {nonce} and gets signal {signal}");
-            found |= process::signal(&pidfd, signal).is_ok();
-        }
-    }
-    found
-}
-
-fn reap(pid: u32) -> String {
-    match waitid(Id::Pid(nix::unistd::Pid::from_raw(pid as i32)), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG)
-    {
-        Ok(WaitStatus::Exited(_, code)) => format!("exited with code {code}"),
-        Ok(WaitStatus::Signaled(_, signal, _)) => format!("was ended by {signal}"),
-        _ => "ended".to_owned(),
     }
 }
 

@@ -8,6 +8,7 @@ mod clock;
 mod entropy;
 mod feed;
 mod hook;
+mod kept;
 mod lap;
 mod link;
 mod logfile;
@@ -16,6 +17,7 @@ mod orphans;
 mod perform;
 mod resolve;
 mod start;
+mod sweep;
 mod upkeep;
 mod watch;
 
