@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, Signal, kill, raise, signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::{Pid, getpid, getppid, setsid};
 
 use super::descent::{KEEP, offspring, stands_alone};
@@ -180,21 +180,21 @@ fn end_what_is_left() {
 }
 
 /// Ends as the child did, but without a core: whoever waits for this process learns what became of that one.
-#[allow(
-    unsafe_code,
-    reason = "the default disposition is no handler, so that no code runs in a signal's context"
-)]
+#[allow(unsafe_code, reason = "nix has no name for real-time signals; the default disposition runs no code")]
 fn end_as(end: End) -> u8 {
     match end {
         End::Exited(code) => code as u8,
         End::Killed(number) => {
             let _ = prctl::set_dumpable(false);
-            if let Ok(named) = Signal::try_from(number) {
-                // SAFETY: see above.
-                let _ = unsafe { signal(named, SigHandler::SigDfl) };
-                // It waits until it is let in, alone: others that came before it still wait then.
-                let _ = raise(named);
-                let _ = SigSet::from(named).thread_unblock();
+            // SAFETY: the set lives through the calls, and no handler is installed. The signal waits until it is let in, alone:
+            // others that came before it still wait then.
+            unsafe {
+                let mut alone: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&raw mut alone);
+                libc::sigaddset(&raw mut alone, number);
+                libc::signal(number, libc::SIG_DFL);
+                libc::raise(number);
+                libc::sigprocmask(libc::SIG_UNBLOCK, &raw const alone, std::ptr::null_mut());
             }
             (128 + number) as u8
         }
