@@ -5,32 +5,26 @@
 //!
 //! **Invariant:** whatever is timed has ended before the next is timed. Deliberately absent: absolute goals, which would judge the machine.
 
+#[path = "place.rs"]
+mod place;
+
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Barrier;
 use std::time::{Duration, Instant};
 
-/// What the environment of `scripts/bench` says.
-struct Place {
-    agentmux: PathBuf,
-    house: PathBuf,
-    bundle: PathBuf,
-}
+use place::{Place, round_trip, status_field};
 
 fn main() {
     let mut words = std::env::args().skip(1);
-    let house = PathBuf::from(
-        words.next().expect("usage: bench HOUSE AGENTMUX SECONDS [cold|warm|rate|crowd|pipe|idle]..."),
-    );
-    let agentmux = PathBuf::from(words.next().expect("the program to measure"));
+    let usage = "bench HOUSE AGENTMUX SECONDS [cold|warm|rate|crowd|pipe|idle]...";
+    let place = Place::of(&mut words, usage, "bench");
     let seconds: u64 = words.next().and_then(|text| text.parse().ok()).expect("seconds of idleness to watch");
     let chosen: Vec<String> = words.collect();
     let wants = |part: &str| chosen.is_empty() || chosen.iter().any(|word| word == part);
-    let bundle = house.join("state/bundles/bench");
-    let place = Place { agentmux, house, bundle };
     println!("{:<54} {:>6} {:>21} {:>21} {:>6}", "", "N", "ours median/p99", "theirs median/p99", "ratio");
     if wants("warm") {
         warm(&place, "stopped", 300);
@@ -228,12 +222,6 @@ impl Place {
         command
     }
 
-    fn relay_pid(&self) -> Option<i32> {
-        let text = std::fs::read_to_string(self.bundle.join("relay.lock")).ok()?;
-        let pid: i32 = text.lines().find_map(|line| line.strip_prefix("pid="))?.parse().ok()?;
-        Path::new(&format!("/proc/{pid}")).exists().then_some(pid)
-    }
-
     /// Ends the relay and its child as a signal does: what is wanted of the sessions stays.
     fn end_relay(&self) {
         let Some(pid) = self.relay_pid() else { return };
@@ -243,19 +231,11 @@ impl Place {
             std::thread::sleep(Duration::from_millis(2));
         }
     }
-
-    fn connect(&self) -> BufReader<UnixStream> {
-        let stream = UnixStream::connect(self.bundle.join("relay.sock")).expect("the relay listens");
-        let mut relay = BufReader::new(stream);
-        let hello = r#"{"jsonrpc":"2.0","id":0,"method":"hello","params":{"client":"bench","version":"0","protocolMin":1,"protocolMax":1}}"#;
-        round_trip(&mut relay, &format!("{hello}\n"));
-        relay
-    }
 }
 
 fn send_line(id: usize) -> String {
     format!(
-        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"mail/send\",\"params\":{{\"to\":[\"stopped\"],\"body\":\"a short line of mail\"}}}}\n",
+        "{{\"jsonrpc\":\"2.0\",\"id\":{},\"method\":\"mail/send\",\"params\":{{\"to\":[\"stopped\"],\"body\":\"a short line of mail\"}}}}",
         id + 1
     )
 }
@@ -280,16 +260,6 @@ fn plain_log(place: &Place) -> BufReader<UnixStream> {
         }
     });
     BufReader::new(UnixStream::connect(&path).expect("our own socket"))
-}
-
-fn round_trip(peer: &mut BufReader<UnixStream>, line: &str) -> Duration {
-    let began = Instant::now();
-    peer.get_mut().write_all(line.as_bytes()).expect("the peer listens");
-    let mut answer = String::new();
-    peer.read_line(&mut answer).expect("the peer answers");
-    let took = began.elapsed();
-    assert!(answer.contains("\"result\""), "{answer}");
-    took
 }
 
 fn timed(command: &mut Command) -> Duration {
@@ -331,12 +301,6 @@ fn row(name: &str, ours: &mut [Duration], theirs: &mut [Duration]) {
     let words = |all: &[Duration]| format!("{:.2} / {:.2} ms", at(all, 50), at(all, 99));
     let ratio = at(ours, 50) / at(theirs, 50);
     println!("{name:<54} {:>6} {:>21} {:>21} {ratio:>6.2}", ours.len(), words(ours), words(theirs));
-}
-
-fn status_field(pid: i32, file: &str, field: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
 }
 
 fn switches(pid: i32) -> (u64, u64) {

@@ -5,29 +5,24 @@
 //!
 //! **Invariant:** an accepted mail is one that was answered `queued`, that is, synced. Deliberately absent: goals that judge the machine.
 
+#[path = "place.rs"]
+mod place;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use place::{Place, round_trip, status_field};
 
 const CONNECTIONS: usize = 64;
 const BODY: &str =
     "a short line of mail, as agents write it: look at src/parse.rs, the second branch is never taken";
 
-/// What the environment of `scripts/bench` says.
-struct Place {
-    agentmux: PathBuf,
-    house: PathBuf,
-    bundle: PathBuf,
-}
-
 fn main() {
     let mut words = std::env::args().skip(1);
-    let house = PathBuf::from(words.next().expect("usage: bench-mail HOUSE AGENTMUX"));
-    let agentmux = PathBuf::from(words.next().expect("the program to measure"));
-    let bundle = house.join("state/bundles/bench");
-    let place = Place { agentmux, house, bundle };
+    let place = Place::of(&mut words, "bench-mail HOUSE AGENTMUX", "bench");
     place.run(&["up", "idle"]);
     let one = place.one_connection();
     place.many_connections(one);
@@ -40,7 +35,7 @@ impl Place {
     fn one_connection(&self) -> f64 {
         let mut relay = self.connect();
         let mut times: Vec<Duration> =
-            (0..2_000).map(|at| ask(&mut relay, &send_line(at, "stopped"))).collect();
+            (0..2_000).map(|at| round_trip(&mut relay, &send_line(at, "stopped"))).collect();
         let rate = times.len() as f64 / times.iter().sum::<Duration>().as_secs_f64();
         println!("accept, one connection: {rate:.0} a second, median {}", ms(median(&mut times)));
         rate
@@ -49,7 +44,7 @@ impl Place {
     /// The same from 64 connections at once, the processor time of the relay, and redis in the same situation.
     fn many_connections(&self, one: f64) {
         const EACH: usize = 500;
-        let pid = self.relay_pid();
+        let pid = self.relay();
         let before = cpu(pid);
         let ours = many(|| self.connect().into_inner(), |at| send_line(at, "stopped") + "\n", 1, EACH);
         let spent = cpu(pid) - before;
@@ -77,7 +72,7 @@ impl Place {
         let mut times = Vec::new();
         for at in 0..300 {
             let before = std::fs::read_to_string(&stamps).unwrap_or_default().lines().count();
-            ask(&mut relay, &send_line(at, "idle"));
+            round_trip(&mut relay, &send_line(at, "idle"));
             let accepted = now_ns();
             let began = Instant::now();
             let stamp = loop {
@@ -101,7 +96,7 @@ impl Place {
         let mut relay = self.connect();
         self.run(&["spawn", "late"]);
         self.run(&["down", "late"]);
-        let (pid, rss) = (self.relay_pid(), memory(self.relay_pid()));
+        let (pid, rss) = (self.relay(), memory(self.relay()));
         many(|| self.connect().into_inner(), |at| send_line(at, "late") + "\n", 1, 100_000 / CONNECTIONS);
         let grown = memory(pid).saturating_sub(rss);
         // A second relay without any mail is asked in turn with this one, so that both meet the same disk.
@@ -109,8 +104,8 @@ impl Place {
         let mut empty = other.connect();
         let (mut with, mut without) = (Vec::new(), Vec::new());
         for at in 0..1_000 {
-            with.push(ask(&mut relay, &send_line(at, "late")));
-            without.push(ask(&mut empty, &send_line(at, "late")));
+            with.push(round_trip(&mut relay, &send_line(at, "late")));
+            without.push(round_trip(&mut empty, &send_line(at, "late")));
         }
         let (full, empty) = (median(&mut with), median(&mut without));
         other.run(&["down", "--now"]);
@@ -138,7 +133,7 @@ impl Place {
         let began = Instant::now();
         self.run(&["up", "idle"]);
         println!("start with 100,000 mails queued, until a session is up: {}", ms(began.elapsed()));
-        println!("relay's memory after that start: {} KiB", memory(self.relay_pid()));
+        println!("relay's memory after that start: {} KiB", memory(self.relay()));
     }
 
     /// Another bundle with a session that does not take its mail.
@@ -162,19 +157,8 @@ impl Place {
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
     }
 
-    fn relay_pid(&self) -> i32 {
-        let text = std::fs::read_to_string(self.bundle.join("relay.lock")).unwrap_or_default();
-        text.lines().find_map(|line| line.strip_prefix("pid=")?.parse().ok()).expect("a relay runs")
-    }
-
-    fn connect(&self) -> BufReader<UnixStream> {
-        let mut relay =
-            BufReader::new(UnixStream::connect(self.bundle.join("relay.sock")).expect("the relay listens"));
-        ask(
-            &mut relay,
-            r#"{"jsonrpc":"2.0","id":0,"method":"hello","params":{"client":"bench","version":"0","protocolMin":1,"protocolMax":1}}"#,
-        );
-        relay
+    fn relay(&self) -> i32 {
+        self.relay_pid().expect("a relay runs")
     }
 
     fn redis(&self) -> Option<(Ended, PathBuf)> {
@@ -281,13 +265,6 @@ fn send_line(id: usize, to: &str) -> String {
     )
 }
 
-fn ask(peer: &mut BufReader<UnixStream>, line: &str) -> Duration {
-    let began = Instant::now();
-    let answer = ask_text(peer, line);
-    assert!(answer.contains("\"result\""), "{answer}");
-    began.elapsed()
-}
-
 fn ask_text(peer: &mut BufReader<UnixStream>, line: &str) -> String {
     peer.get_mut().write_all(format!("{line}\n").as_bytes()).expect("the peer listens");
     let mut answer = String::new();
@@ -321,10 +298,7 @@ fn cpu(pid: i32) -> Duration {
 
 /// Resident memory in KiB.
 fn memory(pid: i32) -> u64 {
-    let text =
-        std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
-    line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
+    status_field(pid, "status", "VmRSS:")
 }
 
 /// The clock that the fake child stamps with.

@@ -5,14 +5,18 @@
 //! **Invariant:** memory is told as resident and as a process's own (anonymous, proportional), CPU in ticks of the kernel.
 //! Deliberately absent: absolute goals, which would judge the machine; the goals stand in `src/README.md`.
 
-use std::io::{BufRead, BufReader, Write};
+#[path = "place.rs"]
+mod place;
+
+use std::io::BufReader;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use place::{Place, round_trip, status_field};
 use serde_json::Value;
 
 const SESSIONS: usize = 20;
@@ -21,17 +25,16 @@ const LISTS: usize = 200;
 
 fn main() {
     let mut words = std::env::args().skip(1);
-    let house = PathBuf::from(words.next().expect("usage: bench-team HOUSE AGENTMUX SECONDS"));
-    let agentmux = PathBuf::from(words.next().expect("the program to measure"));
+    let place = Place::of(&mut words, "bench-team HOUSE AGENTMUX SECONDS", "team");
     let seconds: u64 = words.next().and_then(|text| text.parse().ok()).expect("seconds of idleness to watch");
     let run = |words: &[&str]| {
         let output =
-            Command::new(&agentmux).args(words).stdin(Stdio::null()).output().expect("agentmux runs");
+            Command::new(&place.agentmux).args(words).stdin(Stdio::null()).output().expect("agentmux runs");
         assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8_lossy(&output.stdout).into_owned()
     };
     run(&["inbox"]);
-    let relay = pid_of_relay(&house.join("state/bundles/team"));
+    let relay = place.relay_pid().expect("a relay runs");
     let bare = memory(relay);
     for n in 0..SESSIONS {
         run(&["spawn", &format!("s{n}")]);
@@ -72,17 +75,17 @@ fn main() {
         run(&["remove", &format!("alone{n}")]);
     }
     settle(&run);
-    let ((mut idle, mut idle_alone), mut idle_asked) = (lists(&agentmux), asks(&house));
+    let ((mut idle, mut idle_alone), mut idle_asked) = (lists(&place.agentmux), asks(&place));
     let streaming = Arc::new(AtomicBool::new(true));
-    let (flag, socket) = (Arc::clone(&streaming), house.join("state/bundles/team/relay.sock"));
-    let feeder = std::thread::spawn(move || feed(&socket, &flag));
+    let (flag, mut fed) = (Arc::clone(&streaming), place.connect());
+    let feeder = std::thread::spawn(move || feed(&mut fed, &flag));
     // All have begun when the first mails are inside.
     run(&["send", "s0", "stream please", "--wait"]);
     let (before, began) = ((ticks(relay), ticks(child)), Instant::now());
     // A stretch of time is measured, because of which nothing is asked in it.
     std::thread::sleep(Duration::from_secs(10));
     let (after, took) = ((ticks(relay), ticks(child)), began.elapsed());
-    let ((mut busy, mut busy_alone), mut busy_asked) = (lists(&agentmux), asks(&house));
+    let ((mut busy, mut busy_alone), mut busy_asked) = (lists(&place.agentmux), asks(&place));
     streaming.store(false, Ordering::Relaxed);
     let mails = feeder.join().expect("the feeder ends");
     let (ours, theirs) = (after.0 - before.0, after.1 - before.1);
@@ -95,19 +98,18 @@ fn main() {
     quantiles("agentmux --version, which asks nobody", &mut idle_alone, &mut busy_alone);
     quantiles("session/list over one connection", &mut idle_asked, &mut busy_asked);
     settle(&run);
-    still(relay, seconds, &house);
+    still(relay, seconds, &place.house);
 }
 
 /// Keeps every session streaming: mail for all whenever it may go in; returns how many turns were asked for.
-fn feed(socket: &Path, streaming: &AtomicBool) -> usize {
-    let mut relay = connect(socket);
+fn feed(relay: &mut BufReader<UnixStream>, streaming: &AtomicBool) -> usize {
     let mut mails = 0;
     while streaming.load(Ordering::Relaxed) {
         for n in 0..SESSIONS {
             let line = format!(
                 r#"{{"jsonrpc":"2.0","id":1,"method":"mail/send","params":{{"to":["s{n}"],"body":"stream please"}}}}"#
             );
-            round_trip(&mut relay, &line);
+            round_trip(relay, &line);
             mails += 1;
         }
         // Each wave is one batch per session at most; the pause keeps the queues from growing without end, because a turn takes longer.
@@ -127,26 +129,10 @@ fn lists(agentmux: &Path) -> (Vec<Duration>, Vec<Duration>) {
     (0..LISTS).map(|_| (run("list"), run("--version"))).unzip()
 }
 
-fn asks(house: &Path) -> Vec<Duration> {
-    let mut relay = connect(&house.join("state/bundles/team/relay.sock"));
+fn asks(place: &Place) -> Vec<Duration> {
+    let mut relay = place.connect();
     let line = r#"{"jsonrpc":"2.0","id":1,"method":"session/list"}"#;
     (0..LISTS).map(|_| round_trip(&mut relay, line)).collect()
-}
-
-fn connect(socket: &Path) -> BufReader<UnixStream> {
-    let mut relay = BufReader::new(UnixStream::connect(socket).expect("the relay listens"));
-    let hello = r#"{"jsonrpc":"2.0","id":0,"method":"hello","params":{"client":"bench","version":"0","protocolMin":1,"protocolMax":1}}"#;
-    round_trip(&mut relay, hello);
-    relay
-}
-
-fn round_trip(relay: &mut BufReader<UnixStream>, line: &str) -> Duration {
-    let began = Instant::now();
-    writeln!(relay.get_mut(), "{line}").expect("the relay reads");
-    let mut answer = String::new();
-    relay.read_line(&mut answer).expect("the relay answers");
-    assert!(answer.contains("\"result\""), "{answer}");
-    began.elapsed()
 }
 
 fn quantiles(what: &str, idle: &mut [Duration], busy: &mut [Duration]) {
@@ -196,11 +182,6 @@ fn still(relay: i32, seconds: u64, house: &Path) {
     calls.lines().take(12).for_each(|line| println!("    {}", line.chars().take(120).collect::<String>()));
 }
 
-fn pid_of_relay(bundle: &Path) -> i32 {
-    let text = std::fs::read_to_string(bundle.join("relay.lock")).expect("a relay runs");
-    text.lines().find_map(|line| line.strip_prefix("pid=")).and_then(|pid| pid.parse().ok()).expect("its pid")
-}
-
 fn pids_of_children(status: &str) -> Vec<i32> {
     let status: Value = serde_json::from_str(status).expect("JSON");
     let pid = |child: &Value| child["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
@@ -209,12 +190,7 @@ fn pids_of_children(status: &str) -> Vec<i32> {
 
 /// Resident memory and the process's own, in KiB.
 fn memory(pid: i32) -> (u64, u64) {
-    let of = |file: &str, field: &str| {
-        let text = std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
-        let line = text.lines().find_map(|line| line.strip_prefix(field)).unwrap_or_default();
-        line.split_whitespace().next().and_then(|number| number.parse().ok()).unwrap_or(0)
-    };
-    (of("status", "VmRSS:"), of("smaps_rollup", "Pss_Anon:"))
+    (status_field(pid, "status", "VmRSS:"), status_field(pid, "smaps_rollup", "Pss_Anon:"))
 }
 
 /// CPU time of a process, in ticks of the kernel.

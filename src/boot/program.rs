@@ -34,6 +34,17 @@ pub fn find(named: Option<&str>) -> Result<PathBuf, Fault> {
     std::path::absolute(&found).map_err(|_| missing())
 }
 
+/// This program: the file that it was started from, also when that was replaced by a newer one meanwhile; what runs, when there is no
+/// such file any more. The path is good for other processes as long as this one lives.
+pub fn own() -> PathBuf {
+    let running = || PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let Ok(path) = std::env::current_exe() else { return running() };
+    // What the kernel adds to the name of a file that was removed, or replaced by renaming another over it.
+    let text = path.to_string_lossy();
+    let named = text.strip_suffix(" (deleted)").map(PathBuf::from);
+    named.into_iter().chain([path.clone()]).find(|path| is_executable(path)).unwrap_or_else(running)
+}
+
 /// The program that this process runs, and no other version of it, also when its file was replaced or deleted since.
 pub fn itself() -> PathBuf {
     let running = Path::new("/proc/self/exe");

@@ -68,6 +68,7 @@ fn words(what: &What, color: bool) -> String {
         What::Item { session, kind, source, text, .. } => {
             format!("{session}  {kind} ({source}): {}", print::first_line(text, 200))
         }
+        What::Delta { session, text, .. } => format!("{session}  … {}", print::safe(text)),
         What::Missed { count } => format!("{count} events missed: this reader is too slow"),
     }
 }

@@ -1,4 +1,5 @@
-//! Children: when one is started, adopted, ended and started again, and what its statements mean for its sessions.
+//! Children: when one is started, asked to end and reached by panes. How one ends and is tried again: `exit`; how one is found by a
+//! new relay: `recovery`; where what it says goes: `statement`.
 //!
 //! | Phase | Process | Leaves by |
 //! | --- | --- | --- |
@@ -11,15 +12,12 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use super::action::{Action, Signal, Survivor};
-use super::planted::Planted;
+use super::action::{Action, Signal};
 use super::record::Record;
 use super::session::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::ChildEvent;
 use crate::model::clock::Millis;
-use crate::model::happening::What;
 use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
@@ -29,30 +27,32 @@ use crate::model::version;
 /// All children of one key, one after the other.
 #[derive(Debug, Default)]
 pub(super) struct Children {
-    run: Option<Run>,
+    pub run: Option<Run>,
     /// Until when no new one is started.
-    backoff_until: Option<Millis>,
+    pub backoff_until: Option<Millis>,
     /// Moments of the last exits without a completed turn.
-    exits: VecDeque<Millis>,
+    pub exits: VecDeque<Millis>,
     /// Starts in a row that never answered.
-    unanswered_starts: usize,
+    pub unanswered_starts: usize,
     /// Why no new one is started until somebody says `up`.
-    failed: Option<String>,
+    pub failed: Option<String>,
     /// Why we ended it, if it was not asked for; told in place of the signal that it died of.
     pub ended_for: Option<String>,
 }
 
+/// One child process.
 #[derive(Debug)]
-struct Run {
-    nonce: Nonce,
-    slot: u32,
-    phase: RunPhase,
-    version: Option<String>,
-    published: bool,
+pub(super) struct Run {
+    pub nonce: Nonce,
+    pub slot: u32,
+    pub phase: RunPhase,
+    pub version: Option<String>,
+    pub published: bool,
 }
 
+/// Where it is in its life, as in the table above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum RunPhase {
+pub(super) enum RunPhase {
     Starting,
     Ready,
     /// How many signals have been sent, and when the budget is over.
@@ -91,61 +91,14 @@ impl Children {
     }
 }
 
+impl Run {
+    /// A process that was started or adopted, and does not answer yet.
+    pub fn starting(nonce: Nonce, slot: u32) -> Run {
+        Run { nonce, slot, phase: RunPhase::Starting, version: None, published: false }
+    }
+}
+
 impl Core {
-    pub(super) fn handle_started(&mut self, step: &mut Step, survivors: &[Survivor]) {
-        let now = step.now;
-        let (pid, version) = (self.settings.pid, crate::protocol::VERSION.to_owned());
-        self.tell(step, What::RelayStarted { pid, version });
-        for name in self.ledger.sessions.keys() {
-            self.sessions.insert(name.clone(), super::session::Running::new(now));
-        }
-        for name in self.ledger.sessions.keys().cloned().collect::<Vec<_>>() {
-            if self.is_planted(Planted::RecoveryRepeated) {
-                for claim in self.ledger.open_claims(&name).map(|(id, _)| id).collect::<Vec<_>>() {
-                    let note = "the relay was restarted".to_owned();
-                    self.record(step, Record::ClaimNoted { claim, at: now, turn: None, note });
-                }
-            }
-            self.doubt_claims(step, &name, "the relay was restarted");
-            self.arm_hold(&name);
-            self.touch(&name);
-        }
-        self.keep_names(step);
-        let of_readers = self.ledger.claims.iter().filter(|(_, claim)| !claim.ended && claim.child.is_none());
-        for claim in of_readers.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.take_back(step, claim, "the relay was restarted before its reader confirmed it");
-        }
-        for child in self.ledger.children.values().cloned().collect::<Vec<_>>() {
-            let Some(survivor) = survivors.iter().find(|survivor| survivor.nonce == child.nonce) else {
-                let why = "it was gone when the relay started".to_owned();
-                self.record(step, Record::ChildEnded { nonce: child.nonce, at: now, why });
-                step.act(Action::SweepChild { nonce: child.nonce });
-                step.act(Action::WithdrawPanes { slot: child.slot });
-                continue;
-            };
-            if child.pid != Some(survivor.pid) {
-                self.record(step, Record::ChildStarted { nonce: child.nonce, pid: survivor.pid });
-            }
-            step.act(Action::AdoptChild { nonce: child.nonce, slot: child.slot, pid: survivor.pid });
-            let phase = RunPhase::Starting;
-            let run = Run { nonce: child.nonce, slot: child.slot, phase, version: None, published: false };
-            self.children.entry(child.key).or_default().run = Some(run);
-            self.wake_survivors(child.key);
-            self.suspect_threads_of(child.nonce);
-            self.timers.set(Timer::Child(child.key), now.plus(limits::CHILD_START_MS));
-        }
-    }
-
-    /// A session that was stopped while no relay ran, or is before its thread is open again, may have a turn running in an adopted
-    /// child: whoever has a token of that child had a thread in it.
-    fn suspect_threads_of(&mut self, nonce: Nonce) {
-        for (name, running) in &mut self.sessions {
-            let has_thread = self.ledger.sessions.get(name).is_some_and(|session| session.thread.is_some());
-            let was_in_it = self.ledger.tokens.get(name).is_some_and(|tokens| tokens.child == nonce);
-            running.left_open |= has_thread && was_in_it;
-        }
-    }
-
     /// Starts and ends children as their sessions need them, and lets panes in when every thread is open.
     pub(super) fn evaluate_children(&mut self, step: &mut Step) {
         let keys: BTreeSet<ChildKey> =
@@ -213,110 +166,13 @@ impl Core {
         let slot = (0..).find(|slot| !taken.contains(slot)).expect("slots are not exhausted by 256 sessions");
         self.record(step, Record::ChildIntended(Child { nonce, key, slot, pid: None, since: step.now }));
         step.act(Action::SpawnChild { nonce, slot, program, environment_of: session.clone() });
-        let run = Run { nonce, slot, phase: RunPhase::Starting, version: None, published: false };
-        self.children.entry(key).or_default().run = Some(run);
+        self.children.entry(key).or_default().run = Some(Run::starting(nonce, slot));
         self.timers.set(Timer::Child(key), step.now.plus(limits::CHILD_START_MS));
     }
 
     pub(super) fn handle_child_spawned(&mut self, step: &mut Step, nonce: Nonce, pid: u32) {
         if self.ledger.children.contains_key(&nonce) {
             self.record(step, Record::ChildStarted { nonce, pid });
-        }
-    }
-
-    /// A child that has grown too big is ended before the machine suffers; the next one goes on with its threads.
-    pub(super) fn handle_child_grew(&mut self, step: &mut Step, nonce: Nonce, bytes: u64, most: u64) {
-        let Some(key) = self.key_of(nonce) else { return };
-        let Some(children) = self.children.get_mut(&key) else { return };
-        let Some(run) = children.run.as_mut().filter(|run| !matches!(run.phase, RunPhase::Ending { .. }))
-        else {
-            return;
-        };
-        run.phase = RunPhase::Ending { signals: 3, until: step.now.plus(limits::DOWN_NOW_MS), wanted: false };
-        let mib = |bytes: u64| bytes / 1024 / 1024;
-        children.ended_for =
-            Some(format!("it had {} MiB, more than {}, and was ended", mib(bytes), mib(most)));
-        self.timers.set(Timer::Child(key), step.now.plus(limits::DOWN_NOW_MS));
-        step.act(Action::SignalChild { nonce, signal: Signal::Kill });
-    }
-
-    pub(super) fn handle_child_not_spawned(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
-        step.act(Action::SweepChild { nonce });
-        self.child_is_gone(step, nonce, &format!("could not be started: {why}"));
-    }
-
-    pub(super) fn handle_child_exited(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
-        step.act(Action::SweepChild { nonce });
-        self.child_is_gone(step, nonce, why);
-    }
-
-    fn child_is_gone(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
-        let Some(key) = self.key_of(nonce) else { return };
-        let ended_for = self.children.get_mut(&key).and_then(|children| children.ended_for.take());
-        let why = ended_for.as_deref().unwrap_or(why);
-        self.record(step, Record::ChildEnded { nonce, at: step.now, why: why.to_owned() });
-        self.forget_approvals_by(step, nonce, why);
-        self.withdraw_panes(step, key);
-        self.timers.clear(&Timer::Child(key));
-        let children = self.children.entry(key).or_default();
-        let run = children.run.take();
-        let was_ready = run.as_ref().is_some_and(|run| run.version.is_some());
-        let ended = run.is_some_and(|run| matches!(run.phase, RunPhase::Ending { wanted: true, .. }));
-        if !ended {
-            children.exits.push_back(step.now);
-            while children.exits.front().is_some_and(|at| step.now.since(*at) > limits::CRASH_LOOP_MS) {
-                children.exits.pop_front();
-            }
-            if !was_ready {
-                children.unanswered_starts += 1;
-            }
-            if children.exits.len().max(children.unanswered_starts) >= limits::CRASH_LOOP_EXITS {
-                children.failed = Some(why.to_owned());
-                children.backoff_until = None;
-            } else {
-                let doublings = children.exits.len().saturating_sub(1) as u32;
-                let pause = if doublings == 0 { 0 } else { limits::RETRY_MS_MIN << doublings };
-                children.backoff_until = Some(step.now.plus(pause));
-                self.timers.set(Timer::Child(key), step.now.plus(pause));
-            }
-        }
-        let failed = children.failed.is_some();
-        for name in self.sessions_on(key) {
-            if let Some(running) = self.sessions.get_mut(&name) {
-                running.left_open = false;
-            }
-            if !self.is_planted(Planted::ClaimForgottenOnExit) {
-                self.thread_left(step, &name, &format!("the child ended: {why}"));
-            } else if let Some(running) = self.sessions.get_mut(&name) {
-                running.phase = Phase::Starting;
-                running.opening = false;
-                running.busy = false;
-            }
-            if let Some(running) = self.sessions.get_mut(&name).filter(|_| !ended) {
-                running.reason = Some(if failed {
-                    format!("given up after {} exits: {why}", limits::CRASH_LOOP_EXITS)
-                } else {
-                    why.to_owned()
-                });
-            }
-            self.touch(&name);
-        }
-    }
-
-    /// The connection broke but the process lives; the shell connects again.
-    pub(super) fn handle_child_lost(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
-        let Some(key) = self.key_of(nonce) else { return };
-        self.withdraw_panes(step, key);
-        let Some(run) = self.children.get_mut(&key).and_then(|children| children.run.as_mut()) else {
-            return;
-        };
-        if run.phase == RunPhase::Ready {
-            run.phase = RunPhase::Starting;
-            self.timers.set(Timer::Child(key), step.now.plus(limits::CHILD_START_MS));
-        }
-        for name in self.sessions_on(key) {
-            self.suspend_approvals_of(&name);
-            self.thread_unheard(step, &name, &format!("the connection to the child broke: {why}"));
         }
     }
 
@@ -350,70 +206,7 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_child_event(&mut self, step: &mut Step, nonce: Nonce, event: ChildEvent) {
-        let Some(key) = self.key_of(nonce) else { return };
-        // A name may be used again on another child while the first one still speaks of its former session.
-        let of_session = event.session().and_then(|name| self.ledger.sessions.get(name));
-        if of_session.is_some_and(|session| session.child_key != key) {
-            return;
-        }
-        match event {
-            ChildEvent::Ready { version } => self.on_child_ready(step, key, version),
-            ChildEvent::Unusable { why } => self.give_up_child(step, key, &why),
-            ChildEvent::Garbled { .. } => {}
-            ChildEvent::ThreadIdle { session } => self.on_thread_idle(&session),
-            ChildEvent::ThreadOpened { session, thread, busy } => {
-                self.on_thread_opened(step, &session, &thread, busy)
-            }
-            ChildEvent::ThreadFailed { session, temporary, why } => {
-                self.on_thread_failed(step, &session, temporary, &why)
-            }
-            ChildEvent::ThreadGone { session } => self.on_thread_gone(step, &session),
-            ChildEvent::TurnAccepted { session, claim, turn } => {
-                self.on_turn_accepted(step, &session, claim, &turn)
-            }
-            ChildEvent::TurnRefused { session, claim, temporary, why } => {
-                self.on_turn_refused(step, &session, claim, temporary, &why);
-            }
-            ChildEvent::TurnMissed { session, claim, why } => {
-                self.on_turn_missed(step, &session, claim, &why)
-            }
-            ChildEvent::InterruptRefused { session, .. } => self.on_interrupt_refused(&session),
-            ChildEvent::ToolsRunning { session, running } => self.on_tools_running(&session, running),
-            ChildEvent::InputTaken { session, claim, turn } => {
-                self.on_input_taken(step, &session, claim, &turn)
-            }
-            ChildEvent::TurnStarted { session, turn } => self.on_turn_started(&session, &turn),
-            ChildEvent::TurnEnded { session, turn, outcome } => {
-                self.on_turn_ended(step, &session, &turn, &outcome)
-            }
-            ChildEvent::ClaimsFound { session, present, absent, busy } => {
-                self.on_claims_found(step, &session, &present, &absent, busy);
-            }
-            ChildEvent::StatusTold { session, busy } => self.on_status_told(step, &session, busy),
-            ChildEvent::HistoryUnread { session, why } => self.on_history_unread(step, &session, &why),
-            ChildEvent::ApprovalAsked(asked) => self.on_approval_asked(step, nonce, asked),
-            ChildEvent::ApprovalResolved { key } => self.on_approval_resolved(step, nonce, &key),
-            ChildEvent::OwnTools { session, state } => self.on_own_tools(step.now, &session, state),
-            ChildEvent::SkillsListed { session, names } => {
-                if let Some(running) = self.sessions.get_mut(&session) {
-                    running.skills = names.into_iter().take(limits::SKILLS_MAX).collect();
-                }
-            }
-            // Told to those who watch; nothing else follows from it.
-            ChildEvent::ItemDone { session, turn, item } => {
-                self.closing_saw_item(&session, turn.as_ref(), &item);
-            }
-            ChildEvent::TokensUsed { session, tokens } => {
-                if let Some(running) = self.sessions.get_mut(&session) {
-                    running.tokens = Some(tokens);
-                }
-            }
-            ChildEvent::ItemsRead { token, items } => self.waiting_got_items(step, token, items),
-        }
-    }
-
-    fn on_child_ready(&mut self, step: &mut Step, key: ChildKey, version: String) {
+    pub(super) fn on_child_ready(&mut self, step: &mut Step, key: ChildKey, version: String) {
         if let Some(why) = version::codex_too_old(&version) {
             return self.give_up_child(step, key, &why);
         }
@@ -429,51 +222,7 @@ impl Core {
         }
     }
 
-    /// A child that can never serve: its sessions fail until somebody says `up`.
-    fn give_up_child(&mut self, step: &mut Step, key: ChildKey, why: &str) {
-        let Some(children) = self.children.get_mut(&key) else { return };
-        children.failed = Some(why.to_owned());
-        if let Some(run) = children.run.as_mut() {
-            run.phase =
-                RunPhase::Ending { signals: 1, until: step.now.plus(limits::DOWN_NOW_MS), wanted: true };
-            step.act(Action::SignalChild { nonce: run.nonce, signal: Signal::Term });
-            self.timers.set(Timer::Child(key), step.now.plus(limits::DOWN_NOW_MS));
-        }
-        for name in self.sessions_on(key) {
-            if let Some(running) = self.sessions.get_mut(&name) {
-                running.reason = Some(why.to_owned());
-            }
-            self.touch(&name);
-        }
-    }
-
-    /// A completed turn proves that the child works: earlier exits no longer count.
-    pub(super) fn child_completed_a_turn(&mut self, name: &Name) {
-        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        if let Some(children) = key.and_then(|key| self.children.get_mut(&key)) {
-            children.exits.clear();
-        }
-    }
-
-    /// Somebody asked for these sessions: what was given up is tried again.
-    pub(super) fn forgive(&mut self, name: &Name) {
-        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        if let Some(children) = key.and_then(|key| self.children.get_mut(&key)) {
-            children.failed = None;
-            children.backoff_until = None;
-            children.exits.clear();
-            children.unanswered_starts = 0;
-        }
-        self.unblock(name);
-        if let Some(running) = self.sessions.get_mut(name) {
-            running.retry_at = None;
-            if running.phase == Phase::Failed {
-                running.phase = Phase::Stopped;
-            }
-        }
-    }
-
-    fn withdraw_panes(&mut self, step: &mut Step, key: ChildKey) {
+    pub(super) fn withdraw_panes(&mut self, step: &mut Step, key: ChildKey) {
         let Some(run) = self.children.get_mut(&key).and_then(|children| children.run.as_mut()) else {
             return;
         };
@@ -494,11 +243,11 @@ impl Core {
         }
     }
 
-    fn key_of(&self, nonce: Nonce) -> Option<ChildKey> {
+    pub(super) fn key_of(&self, nonce: Nonce) -> Option<ChildKey> {
         self.ledger.children.get(&nonce).map(|child| child.key)
     }
 
-    fn sessions_on(&self, key: ChildKey) -> Vec<Name> {
+    pub(super) fn sessions_on(&self, key: ChildKey) -> Vec<Name> {
         self.ledger
             .sessions
             .values()

@@ -164,6 +164,13 @@ impl Core {
                 let turn_id = turn.as_deref().map(str::to_owned);
                 self.tell(step, What::Item { session: session.clone(), turn_id, kind, source, text });
             }
+            ChildEvent::Said { turn, item, offset, text, .. } => {
+                let (turn_id, item_id, text) = (turn.to_string(), item.clone(), text.clone());
+                self.tell(
+                    step,
+                    What::Delta { session: session.clone(), turn_id, item_id, offset: *offset, text },
+                );
+            }
             ChildEvent::TurnEnded { turn, outcome, .. } => {
                 let (turn_id, why) = (turn.to_string(), outcome.failure().map(str::to_owned));
                 let outcome = outcome_word(outcome).to_owned();

@@ -310,6 +310,19 @@ pub enum ChildEvent {
         /// What.
         item: Item,
     },
+    /// A piece of an answer, for those who read it as it is written.
+    Said {
+        /// The session.
+        session: Name,
+        /// The turn.
+        turn: TurnId,
+        /// The child's name for the message.
+        item: String,
+        /// How many bytes of the message come before it.
+        offset: u64,
+        /// The piece.
+        text: String,
+    },
     /// What a thread has cost so far.
     TokensUsed {
         /// The session.
@@ -347,6 +360,7 @@ impl ChildEvent {
             | ChildEvent::ThreadIdle { session }
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
             | ChildEvent::ItemDone { session, .. }
+            | ChildEvent::Said { session, .. }
             | ChildEvent::TokensUsed { session, .. }
             | ChildEvent::OwnTools { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),

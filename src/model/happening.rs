@@ -195,6 +195,19 @@ pub enum What {
         /// As in `look`.
         text: String,
     },
+    /// A piece of an answer while it is written. Told only to those who ask for it by its word, and not kept.
+    Delta {
+        /// The session.
+        session: Name,
+        /// The turn.
+        turn_id: String,
+        /// The child's name for the message.
+        item_id: String,
+        /// How many bytes of the message come before it.
+        offset: u64,
+        /// The piece.
+        text: String,
+    },
     /// The reader was too slow for happenings that are no longer kept.
     Missed {
         /// How many.
@@ -224,6 +237,7 @@ impl What {
             What::PaneLeft { .. } => "paneLeft",
             What::PaneMoved { .. } => "paneMoved",
             What::Item { .. } => "item",
+            What::Delta { .. } => DELTA,
             What::Missed { .. } => "missed",
         }
     }
@@ -248,7 +262,8 @@ impl What {
             | What::PaneAttached { session, .. }
             | What::PaneLeft { session, .. }
             | What::PaneMoved { session, .. }
-            | What::Item { session, .. } => session == name,
+            | What::Item { session, .. }
+            | What::Delta { session, .. } => session == name,
         }
     }
 
@@ -264,7 +279,7 @@ impl What {
             What::Mail { turn_id, note, .. } => of(turn_id) + of(note),
             What::ApprovalAsked { summary, .. } => summary.len(),
             What::ApprovalSettled { reason, .. } => reason.len(),
-            What::Item { text, .. } => text.len(),
+            What::Item { text, .. } | What::Delta { text, .. } => text.len(),
             What::NameClaimed { by, .. } => by.len(),
             What::NameReleased { .. }
             | What::SessionSpawned { .. }
@@ -277,6 +292,9 @@ impl What {
         }
     }
 }
+
+/// The word of [`What::Delta`], which nobody is told who does not ask for it.
+pub const DELTA: &str = "delta";
 
 /// Every word that `event` may have.
 pub const WORDS: &[&str] = &[
@@ -298,6 +316,7 @@ pub const WORDS: &[&str] = &[
     "paneLeft",
     "paneMoved",
     "item",
+    DELTA,
     "missed",
 ];
 

@@ -225,6 +225,8 @@ pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub const CHILD_MESSAGES_PER_LAP: usize = 256;
 /// Bytes of one item's text that `look` shows.
 pub const LOOK_TEXT_BYTES_MAX: usize = 8 * 1024;
+/// Bytes of one piece of an answer that is told as it is written.
+pub const DELTA_BYTES_MAX: usize = 16 * 1024;
 /// Happenings that are kept in memory for those who watch, and their bytes, about.
 pub const FEED_HAPPENINGS_MAX: usize = 2_048;
 /// See [`FEED_HAPPENINGS_MAX`].
@@ -233,6 +235,8 @@ pub const FEED_BYTES_MAX: usize = 1024 * 1024;
 pub const WATCHERS_MAX: usize = 1_024;
 /// A watcher that has left this much unread is told more when it has read.
 pub const WATCH_OUT_BYTES_MAX: usize = 64 * 1024;
+/// The same for one that reads answers as they are written.
+pub const LISTEN_OUT_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Steps of mail that a history of one name looks at, from the last one back.
 pub const LOG_STEPS_LOOKED_AT_MAX: i64 = 20_000;
 /// Bytes of one text in a history.
@@ -307,7 +311,8 @@ const _: () =
 const _: () =
     assert!(LIST_ROWS_MAX as usize * LOG_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a history fits one answer");
 const _: () = assert!(
-    WATCH_OUT_BYTES_MAX + FEED_BYTES_MAX <= CLIENT_OUT_BYTES_MAX,
+    WATCH_OUT_BYTES_MAX < LISTEN_OUT_BYTES_MAX
+        && LISTEN_OUT_BYTES_MAX + FEED_BYTES_MAX <= CLIENT_OUT_BYTES_MAX,
     "a watcher is never closed for being slow"
 );
 const _: () = assert!(HOOK_AGAIN_MS < HOOK_WINDOW_MS && HOOKS_AT_ONCE <= 12, "runs have tokens of their own");

@@ -9,6 +9,7 @@ use super::request::{Elsewhere, Spawn};
 use crate::model::fault::{Code, Fault};
 use crate::model::happening;
 use crate::model::limits;
+use crate::model::mail::Priority;
 use crate::model::name::Name;
 
 /// Checks body, subject and key of a mail; clients call it too, so that bad mail starts no relay.
@@ -45,6 +46,18 @@ pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Resul
     check_size("idempotency key", key, limits::KEY_BYTES_MAX)
 }
 
+/// Checks the priority of a mail: a person's own words are no mail, and only `session/prompt` makes them.
+///
+/// # Errors
+/// `usage` for `prompt`.
+pub fn check_priority(priority: Priority) -> Result<(), Fault> {
+    match priority {
+        Priority::Prompt => Err(Fault::usage("mail refused: `prompt` is no priority of mail")
+            .hint("urgent, normal and fyi are; a person gives words of their own by `agentmux prompt`")),
+        _ => Ok(()),
+    }
+}
+
 /// Checks the reason for a denial; clients call it too.
 ///
 /// # Errors
@@ -59,8 +72,12 @@ pub fn check_reason(reason: Option<&str>) -> Result<(), Fault> {
 /// Checks the words of events that somebody wants to be told.
 ///
 /// # Errors
-/// `usage` for a word that there is not.
-pub fn check_events(words: &[String]) -> Result<(), Fault> {
+/// `usage` for a word that there is not, and for `delta` of no session.
+pub fn check_events(words: &[String], session: Option<&str>) -> Result<(), Fault> {
+    if session.is_none() && words.iter().any(|word| word == happening::DELTA) {
+        let hint = "an answer is told as it is written only to who names its session";
+        return Err(Fault::usage("watch refused: `delta` needs a session").hint(hint));
+    }
     let Some(word) = words.iter().find(|word| !happening::WORDS.contains(&word.as_str())) else {
         return Ok(());
     };

@@ -1,6 +1,6 @@
 //! The wire contract of the relay: the verb table, requests as types, answers as types.
 //!
-//! **Invariant:** pure. What is not in `verb.rs` or `request.rs` is no method.
+//! **Invariant:** pure. What is not in `verb.rs` or `request/` is no method.
 
 pub mod answer;
 pub mod check;

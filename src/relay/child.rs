@@ -15,6 +15,7 @@ use super::clock::Clock;
 use super::kept::Kept;
 use super::link::Link;
 use super::sweep::Sweeps;
+use crate::boot::environment;
 use crate::boot::process::{self, NONCE_VARIABLE};
 use crate::boot::program;
 use crate::boot::spawn::Program;
@@ -25,6 +26,7 @@ use crate::model::child::{ChildCommand, ChildEvent};
 use crate::model::clock::Millis;
 use crate::model::id::Nonce;
 use crate::model::limits;
+use crate::model::name::Name;
 use crate::model::session::child_socket;
 use crate::transport::Transport;
 use crate::transport::codex::Codex;
@@ -67,6 +69,10 @@ pub struct Children {
     /// Children with messages that were left for the next lap.
     unread: BTreeSet<Nonce>,
     sweeps: Sweeps,
+    /// The umask of a child whose session was spawned without one.
+    umask: u32,
+    /// The sessions whose answers somebody reads as they are written.
+    heard: BTreeSet<Name>,
     next_token: usize,
 }
 
@@ -74,6 +80,11 @@ pub struct Children {
 const FIRST_TOKEN: usize = usize::MAX / 2;
 
 impl Children {
+    /// No children; `umask` is what this relay was started with.
+    pub fn new(umask: u32) -> Children {
+        Children { umask, ..Children::default() }
+    }
+
     /// Starts a child.
     ///
     /// # Errors
@@ -102,6 +113,7 @@ impl Children {
             arguments: &arguments,
             environment: &environment,
             stderr: Some(&log),
+            umask: environment::umask_of(&environment).or(Some(self.umask)),
             given: &[],
         };
         let kept = Kept::spawn(&program).map_err(|why| format!("its keeper: {why}"))?;
@@ -143,6 +155,8 @@ impl Children {
             self.listen(registry, fd, Source::Process(nonce))?;
         }
         self.listen(registry, kept.ear(), Source::Word(nonce))?;
+        let mut transport = Box::new(Codex::default());
+        transport.hear(&self.heard);
         let child = Child {
             slot,
             kept,
@@ -151,7 +165,7 @@ impl Children {
             retry: Some(Millis(0)),
             pause_ms: limits::CHILD_CONNECT_MS_MIN,
             linked_at: Millis(0),
-            transport: Box::new(Codex::default()),
+            transport,
         };
         self.all.insert(nonce, child);
         Ok(())
@@ -273,6 +287,14 @@ impl Children {
         child.transport.command(command);
         if let Err(why) = child.pump(nonce, inputs) {
             self.lose(nonce, now, why, inputs);
+        }
+    }
+
+    /// Says whose answers are read as they are written.
+    pub fn hear(&mut self, sessions: BTreeSet<Name>) {
+        if sessions != self.heard {
+            self.heard = sessions;
+            self.all.values_mut().for_each(|child| child.transport.hear(&self.heard));
         }
     }
 

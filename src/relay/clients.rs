@@ -186,12 +186,10 @@ impl Clients {
         }
     }
 
-    /// Whether a watcher has read enough to be told more.
-    pub fn has_room(&self, conn: ConnId) -> bool {
+    /// Whether a watcher has read enough to be told more: it is owed less than `bytes_max`.
+    pub fn has_room(&self, conn: ConnId, bytes_max: usize) -> bool {
         self.all.get(&conn).is_some_and(|client| {
-            client.is_heard()
-                && !client.gone
-                && client.out.len() - client.written < limits::WATCH_OUT_BYTES_MAX
+            client.is_heard() && !client.gone && client.out.len() - client.written < bytes_max
         })
     }
 

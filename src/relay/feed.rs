@@ -2,10 +2,12 @@
 //!
 //! **Invariant:** nothing is kept per watcher but its place: one that does not read costs the relay its share of the bound and
 //! nobody else's time, and what it can no longer be told it is told the number of.
+//! **Invariant:** a piece of an answer is told at once to those who asked for such, in its place among the rest, and never kept; who has
+//! no room for it misses it, and sees that by the next one's offset.
 //! **Invariant:** whoever subscribes gets its answer first, then what it asked to be replayed, then what happens, each once and in order;
 //! subscriptions begin at the end of a lap, so that a history from the store and what follows it meet without overlap.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use serde::Serialize;
 
@@ -14,7 +16,7 @@ use super::lap::Relay;
 use crate::core::action::{Begin, Logging, Watching};
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
-use crate::model::happening::{Happening, What};
+use crate::model::happening::{DELTA, Happening, What};
 use crate::model::id::ConnId;
 use crate::model::limits;
 use crate::model::name::Name;
@@ -58,8 +60,22 @@ struct Watcher {
 
 impl Watcher {
     fn wants(&self, what: &What) -> bool {
+        let is_asked_for = |word: &str| self.events.iter().any(|asked| asked == word);
         self.session.as_ref().is_none_or(|name| what.concerns(name))
-            && (self.events.is_empty() || self.events.iter().any(|word| word == what.word()))
+            && (is_asked_for(what.word()) || (self.events.is_empty() && what.word() != DELTA))
+    }
+
+    /// What it may be owed before it is told no more. Who listens gets an answer whole that comes at once, because that is not kept.
+    fn owed_bytes_max(&self) -> usize {
+        match self.listens_to() {
+            Some(_) => limits::LISTEN_OUT_BYTES_MAX,
+            None => limits::WATCH_OUT_BYTES_MAX,
+        }
+    }
+
+    /// The session whose answers it reads as they are written.
+    fn listens_to(&self) -> Option<&Name> {
+        self.session.as_ref().filter(|_| self.events.iter().any(|word| word == DELTA))
     }
 }
 
@@ -100,6 +116,23 @@ impl Feed {
         }
     }
 
+    /// Tells those who listen what is not kept, behind all that was before it.
+    pub fn say(&mut self, happening: &Happening, clients: &mut Clients) {
+        self.pump(clients);
+        let last = self.next - 1;
+        for (conn, watcher) in &self.watchers {
+            let most = watcher.owed_bytes_max();
+            if watcher.wants(&happening.what) && !self.is_behind(watcher) && clients.has_room(*conn, most) {
+                clients.notify(*conn, &line(last, happening));
+            }
+        }
+    }
+
+    /// The sessions whose answers somebody reads as they are written.
+    pub fn listened_to(&self) -> BTreeSet<Name> {
+        self.watchers.values().filter_map(Watcher::listens_to).cloned().collect()
+    }
+
     /// Takes a request that begins at the end of the lap.
     pub fn begin(&mut self, conn: ConnId, id: Id, fresh: Fresh) {
         self.fresh.push((conn, id, fresh));
@@ -112,14 +145,18 @@ impl Feed {
 
     /// Whether somebody can be told more at once.
     pub fn is_due(&self, clients: &Clients) -> bool {
-        self.watchers.iter().any(|(conn, watcher)| self.is_behind(watcher) && clients.has_room(*conn))
+        let can_be_told = |(conn, watcher): (&ConnId, &Watcher)| {
+            self.is_behind(watcher) && clients.has_room(*conn, watcher.owed_bytes_max())
+        };
+        self.watchers.iter().any(can_be_told)
     }
 
     /// Tells everybody what is new, as far as each has room for it.
     pub fn pump(&mut self, clients: &mut Clients) {
         let (oldest, next) = (self.oldest(), self.next);
         for (conn, watcher) in &mut self.watchers {
-            while (watcher.next < next || watcher.missed > 0) && clients.has_room(*conn) {
+            let most = watcher.owed_bytes_max();
+            while (watcher.next < next || watcher.missed > 0) && clients.has_room(*conn, most) {
                 if watcher.missed > 0 {
                     let at = self.kept.front().map_or(Millis(0), |kept| kept.at);
                     let what = What::Missed { count: std::mem::take(&mut watcher.missed) };

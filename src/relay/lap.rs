@@ -248,6 +248,7 @@ impl Relay {
             self.feed.forget(conn);
             self.inputs.push(Input::ConnClosed { conn });
         }
+        self.children.hear(self.feed.listened_to());
         Ok(())
     }
 

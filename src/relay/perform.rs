@@ -17,6 +17,7 @@ use crate::core::input::Input;
 use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
+use crate::model::happening::What;
 use crate::model::id::{ConnId, Nonce};
 use crate::model::name::{BundleName, Name};
 use crate::model::session::{child_socket, panes_socket};
@@ -57,7 +58,10 @@ impl Relay {
             Action::Notify { conn, event } => self.clients.notify(conn, &notice(&event)),
             Action::Tell(happening) => {
                 self.hooks.hear(self.poll.registry(), &happening, now);
-                self.feed.push(*happening);
+                match happening.what {
+                    What::Delta { .. } => self.feed.say(&happening, &mut self.clients),
+                    _ => self.feed.push(*happening),
+                }
             }
             Action::Watch { conn, id, watching } => self.feed.begin(conn, id, Fresh::Watch(watching)),
             Action::Log { conn, id, logging } => self.feed.begin(conn, id, Fresh::Log(logging)),

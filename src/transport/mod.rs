@@ -7,7 +7,10 @@
 
 pub mod codex;
 
+use std::collections::BTreeSet;
+
 use crate::model::child::{ChildCommand, ChildEvent};
+use crate::model::name::Name;
 
 /// What the shell needs of every kind of child.
 pub trait Transport: std::fmt::Debug {
@@ -17,6 +20,8 @@ pub trait Transport: std::fmt::Debug {
     fn on_message(&mut self, text: &str);
     /// The core commands something.
     fn command(&mut self, command: ChildCommand);
+    /// From now on somebody reads the answers of these sessions as they are written, and of no others.
+    fn hear(&mut self, sessions: &BTreeSet<Name>);
     /// The next message to send.
     fn next_message(&mut self) -> Option<String>;
     /// The next thing that happened.

@@ -45,6 +45,46 @@ fn without_wait_it_returns_with_the_turn() {
     read_once(model, "and then?");
 }
 
+/// users 2: the answer is read as the model writes it, and what was said of one that is interrupted stays readable.
+#[test]
+fn an_answer_is_printed_while_it_is_written() {
+    let team = Team::of(&["reviewer"]);
+    let (house, model) = (&team.house, &team.model);
+    let slowly = || Rule::user("think aloud").beginning("First, ").reply("then last.").held_by("thinking");
+    model.script([slowly()]);
+    let prompt = house.spawn(&["prompt", "reviewer", "think aloud", "--wait"]);
+    prompt.wait_for_stdout("First, ", SOON);
+    assert_eq!(prompt.stdout(), "First, ", "as it came, and no more");
+    model.release("thinking");
+    assert_eq!(prompt.finish(SOON).ok().stdout, "First, then last.\n");
+
+    model.hold("thinking");
+    let prompt = house.spawn(&["prompt", "reviewer", "think aloud", "--wait"]);
+    prompt.wait_for_stdout("First, ", SOON);
+    let _ = house.run(&["interrupt", "reviewer"]).ok();
+    let ended = prompt.finish(SOON).fails(1);
+    assert_eq!(ended.stdout, "First, \n");
+    assert!(ended.stderr.contains("ended as interrupted"), "{}", ended.evidence());
+}
+
+/// Nothing is cut that a person asked for: `look` shows 8 KiB of a message, this all of it.
+#[test]
+fn a_long_answer_is_printed_whole() {
+    let team = Team::of(&["reviewer"]);
+    let (house, model) = (&team.house, &team.model);
+    let lines: Vec<String> = (0..20_000).map(|n| format!("line {n}, ünd so on\n")).collect();
+    let pieces: Vec<&str> = lines.iter().map(String::as_str).collect();
+    let parts: Vec<String> = pieces.chunks(500).map(<[&str]>::concat).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    model.script([Rule::user("tell all").reply_in(&parts)]);
+    let whole = lines.concat();
+    let ran = house.run(&["prompt", "reviewer", "tell all", "--wait"]).ok();
+    assert!(ran.stdout.trim_end() == whole.trim_end(), "{} of {} bytes", ran.stdout.len(), whole.len());
+    let ran = house.run(&["prompt", "reviewer", "tell all", "--wait", "--json"]).ok().json();
+    let text = ran["text"].as_str().unwrap_or_default();
+    assert!(text.trim_end() == whole.trim_end(), "{} of {} bytes", text.len(), whole.len());
+}
+
 #[test]
 fn a_turn_that_fails_is_no_success() {
     let team = Team::of(&["reviewer"]);

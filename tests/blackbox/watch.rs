@@ -164,5 +164,7 @@ fn what_cannot_be_watched_is_refused() {
     let nowhere = House::new();
     let text = refused(touches_nothing(&nowhere, || nowhere.run(&["watch", "--events", "naps"])), 2);
     assert!(text.contains("no event `naps`") && text.contains("turnEnded"), "{text}");
+    let text = refused(touches_nothing(&nowhere, || nowhere.run(&["watch", "--events", "delta"])), 2);
+    assert!(text.contains("`delta` needs a session"), "{text}");
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["watch", "--no-start"])), 5);
 }

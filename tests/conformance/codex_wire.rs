@@ -216,6 +216,86 @@ fn a_failed_turn_is_told_in_codex_own_words() {
     }
 }
 
+/// What a watcher hears of a message: nothing unless it listens; all of it when it does, from the first byte, in order and bounded
+/// pieces, also when it began to listen in its middle.
+#[test]
+fn an_answer_is_told_as_it_is_written_to_who_listens() {
+    use agentmux::model::limits::DELTA_BYTES_MAX;
+    let long = "é".repeat(DELTA_BYTES_MAX);
+    for (listens_from, streamed) in
+        [(0, "Hello"), (1, "Hello"), (2, "Hello"), (0, long.as_str()), (3, "Hello")]
+    {
+        let mut pair = Pair::connected();
+        pair.command(open("reviewer", None));
+        pair.events();
+        let thread = pair.fake.last("thread/inject_items")["threadId"].clone();
+        let message = |text: &str| json!({"type": "agentMessage", "id": "m", "text": text});
+        let whole = format!("{streamed}, world");
+        let item = |item: Value| json!({"threadId": thread, "turnId": "t", "item": item});
+        let delta = json!({"threadId": thread, "turnId": "t", "itemId": "m", "delta": streamed});
+        let notices = [
+            ("item/started", item(message(""))),
+            ("item/agentMessage/delta", delta.clone()),
+            ("item/completed", item(message(&whole))),
+        ];
+        for (at, (method, params)) in notices.iter().enumerate() {
+            if at == listens_from {
+                pair.codex.hear(&[name("reviewer"), name("other")].into());
+            }
+            pair.codex.on_message(&format!(r#"{{"method":"{method}","params":{params}}}"#));
+        }
+        let mut said = String::new();
+        for event in pair.events() {
+            let ChildEvent::Said { offset, text, item, turn, .. } = event else { panic!("{event:?}") };
+            assert_eq!(
+                (offset as usize, item.as_str(), &*turn),
+                (said.len(), "m", "t"),
+                "no gap and no overlap"
+            );
+            assert!(!text.is_empty() && text.len() <= DELTA_BYTES_MAX);
+            said.push_str(&text);
+        }
+        assert_eq!(said, if listens_from == 3 { String::new() } else { whole }, "from {listens_from}");
+        pair.codex.hear(&[].into());
+        pair.codex.on_message(&json!({"method": "item/agentMessage/delta", "params": delta}).to_string());
+        assert_eq!(pair.events(), [], "nobody listens any more");
+    }
+}
+
+/// A steer that comes too late, in Codex's own words for it, is a missed turn and not a refused mail.
+#[test]
+fn a_steer_that_is_too_late_is_a_missed_turn() {
+    for (words, is_missed) in [
+        ("no active turn to steer", true),
+        ("expected active turn id `a` but found `b`", true),
+        ("Invalid request: missing field `expectedTurnId`", false),
+    ] {
+        let mut pair = Pair::connected();
+        pair.command(open("reviewer", None));
+        pair.events();
+        let text = "hello".to_owned();
+        pair.codex.command(ChildCommand::SteerTurn {
+            session: name("reviewer"),
+            claim: claim(1),
+            turn: "a".into(),
+            text,
+        });
+        let asked: Value =
+            serde_json::from_str(&pair.codex.next_message().expect("a request")).expect("JSON");
+        assert_eq!(
+            (&asked["method"], &asked["params"]["expectedTurnId"]),
+            (&json!("turn/steer"), &json!("a"))
+        );
+        pair.codex
+            .on_message(&json!({"id": asked["id"], "error": {"code": -32600, "message": words}}).to_string());
+        match &pair.events()[..] {
+            [ChildEvent::TurnMissed { claim: of, .. }] => assert!(is_missed && *of == claim(1), "{words}"),
+            [ChildEvent::TurnRefused { temporary: true, .. }] => assert!(!is_missed, "{words}"),
+            events => panic!("{words}: {events:?}"),
+        }
+    }
+}
+
 /// An MCP tool may return JSON of any depth, and Codex passes it on in its items. That is no garbage, and no reason to give up
 /// a child with all its sessions.
 #[test]

@@ -13,7 +13,7 @@ use agentmux::core::ledger::Ledger;
 use agentmux::core::policy::Policy;
 use agentmux::core::record::Record;
 use agentmux::core::{Core, Settings};
-use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent, ToolServer, TurnOutcome};
+use agentmux::model::child::{ChildCommand, ChildEvent, ToolServer, TurnOutcome};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ConnId, MailId, Nonce, TurnId};
 use agentmux::model::mail::{DeliveryState, Priority};
@@ -25,6 +25,7 @@ use agentmux::protocol::request::{
 use agentmux::store::Store;
 use agentmux::wire::rpc::Id;
 
+use super::plain;
 use super::random::Random;
 
 const NAMES: [&str; 4] = ["lead", "reviewer", "tester", "ann"];
@@ -188,27 +189,10 @@ impl Shell {
             self.pending
                 .push(Input::Child { nonce, event: ChildEvent::Ready { version: "0.169.0".to_owned() } });
         }
-        let hello = |conn: u64| {
-            let hello = Hello {
-                client: "cli".to_owned(),
-                version: "0.1.0".to_owned(),
-                protocol_min: 1,
-                protocol_max: 1,
-                agent_mark: None,
-                identity: None,
-                token: None,
-                take_over: false,
-            };
-            asked(conn, 0, Request::Hello(hello))
-        };
+        let hello = |conn: u64| asked(conn, 0, Request::Hello(plain::hello()));
         let visitor = |name: &str| {
-            let Request::Hello(hello) = (match hello(3) {
-                Input::Asked { request, .. } => *request,
-                _ => unreachable!(),
-            }) else {
-                unreachable!()
-            };
-            asked(3, 0, Request::Hello(Hello { identity: Some(name.to_owned()), take_over: true, ..hello }))
+            let hello = Hello { identity: Some(name.to_owned()), take_over: true, ..plain::hello() };
+            asked(3, 0, Request::Hello(hello))
         };
         // One that claims a name, goes, and comes again under the same or another one.
         if self.random.chance(300) {
@@ -393,18 +377,8 @@ impl Shell {
                     all.push(ChildEvent::TurnRefused { session: session.clone(), claim, temporary, why });
                 }
                 if self.random.chance(200) {
-                    let (key, kind, summary) = (self.made.to_string(), "command".to_owned(), "rm".to_owned());
-                    all.push(ChildEvent::ApprovalAsked(ApprovalAsked {
-                        key: key.clone(),
-                        session,
-                        kind,
-                        summary,
-                        command: None,
-                        cwd: None,
-                        decisions: Vec::new(),
-                        can_approve: true,
-                        always: None,
-                    }));
+                    let key = self.made.to_string();
+                    all.push(plain::approval_asked(session, &key));
                     all.push(ChildEvent::ApprovalResolved { key });
                 }
                 self.pending.extend(all.into_iter().map(|event| Input::Child { nonce, event }));
@@ -447,16 +421,8 @@ impl Shell {
         let Some(tools) = tools.filter(|_| self.random.chance(300)) else { return };
         self.made += 1;
         let conn = 1_000 + self.made;
-        let hello = Hello {
-            client: "mcp".to_owned(),
-            version: "0.1.0".to_owned(),
-            protocol_min: 1,
-            protocol_max: 1,
-            agent_mark: None,
-            identity: Some(tools.session.to_string()),
-            token: Some(tools.token.reveal().to_owned()),
-            take_over: false,
-        };
+        let (identity, token) = (tools.session.to_string(), tools.token.reveal().to_owned());
+        let hello = Hello { identity: Some(identity), token: Some(token), ..plain::hello() };
         self.pending.push(Input::ConnOpened { conn: ConnId(conn), descends: true, pid: Some(8) });
         self.pending.push(asked(conn, 0, Request::Hello(hello)));
     }

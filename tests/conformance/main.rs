@@ -18,6 +18,8 @@ mod ledger;
 mod link;
 mod migration;
 mod opening;
+#[path = "../simulation/plain.rs"]
+mod plain;
 #[path = "../simulation/random.rs"]
 mod random;
 mod turns;

@@ -12,12 +12,13 @@ use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::{self, Name};
 use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
 use agentmux::protocol::request::{
-    Dead, Decision, Discard, Down, Hello, Hold, Inbox, Look, MailRef, Names, Next, One, Release, Reply,
-    Request, Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
+    Dead, Decision, Discard, Down, Hold, Inbox, Look, MailRef, Names, Next, One, Release, Reply, Request,
+    Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
 };
 use agentmux::wire::rpc::Id;
 
 use crate::guarantee::Guarantee;
+use crate::plain;
 use crate::shape::Shape;
 use crate::world::{Happening, World};
 
@@ -154,17 +155,7 @@ impl World {
         }
         self.reaches_relay(Input::ConnOpened { conn, descends, pid: None });
         if says_hello {
-            let hello = Hello {
-                client: "cli".to_owned(),
-                version: "0.1.0".to_owned(),
-                protocol_min: 1,
-                protocol_max: 1,
-                agent_mark: None,
-                identity: None,
-                token: None,
-                take_over: false,
-            };
-            self.client_asks(client, Request::Hello(hello));
+            self.client_asks(client, Request::Hello(plain::hello()));
         }
     }
 

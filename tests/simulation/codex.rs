@@ -10,11 +10,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use agentmux::model::child::{ApprovalAsked, ChildEvent, TurnOutcome};
+use agentmux::model::child::{ChildEvent, TurnOutcome};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use agentmux::model::name::Name;
 
+use crate::plain;
 use crate::world::{Happening, World};
 
 /// All processes, and what is on Codex's own disk.
@@ -273,20 +274,7 @@ impl World {
     }
 
     pub fn approval_is_asked(&mut self, nonce: Nonce, thread: &ThreadId, key: &str) {
-        let (key, kind, summary) = (key.to_owned(), "command".to_owned(), "rm -r build".to_owned());
-        self.thread_says(nonce, thread, |session| {
-            ChildEvent::ApprovalAsked(ApprovalAsked {
-                key,
-                session,
-                kind,
-                summary,
-                command: None,
-                cwd: None,
-                decisions: Vec::new(),
-                can_approve: true,
-                always: None,
-            })
-        });
+        self.thread_says(nonce, thread, |session| plain::approval_asked(session, key));
     }
 
     /// Somebody answered the approval that a turn waits for; the turn goes on.

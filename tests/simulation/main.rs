@@ -15,6 +15,7 @@ mod disk;
 mod guarantee;
 mod loader;
 mod phases;
+mod plain;
 mod planted;
 mod random;
 mod run;

@@ -4,11 +4,11 @@
 
 use agentmux::core::input::Input;
 use agentmux::core::policy::Policy;
-use agentmux::model::child::{ApprovalAsked, ChildEvent};
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
 use agentmux::protocol::request::{Down, MailRef, Names, One, Request, Send, Settle, Until, Wait};
 
+use crate::plain;
 use crate::shell::CrashPoint;
 use crate::story::tell;
 
@@ -398,18 +398,7 @@ fn an_approval_of_a_removed_session_is_not_the_next_ones() {
         story.asks(0, Request::Remove(One { name: "reviewer".to_owned() }));
         story.answered(0);
         let session = Name::parse("reviewer").expect("a name in the grammar");
-        let (key, kind, summary) = ("late".to_owned(), "command".to_owned(), "rm -r build".to_owned());
-        let event = ChildEvent::ApprovalAsked(ApprovalAsked {
-            key,
-            session,
-            kind,
-            summary,
-            command: None,
-            cwd: None,
-            decisions: Vec::new(),
-            can_approve: true,
-            always: None,
-        });
+        let event = plain::approval_asked(session, "late");
         story.world.reaches_relay(Input::Child { nonce, event });
         story.spawn("reviewer");
         let mail = story.sends("reviewer");

@@ -1,17 +1,19 @@
-//! `agentmux prompt NAME TEXT`: the person's own words, before all mail; with `--wait` the answer is printed as it comes.
+//! `agentmux prompt NAME TEXT`: the person's own words, before all mail; with `--wait` the answer is printed as it is written.
 //!
-//! **Invariant:** what is printed is of the very turn that took these words, and of no other.
+//! **Invariant:** what is printed is of the very turn that took these words, and of no other; what is missing from it is said.
 
 use std::time::{Duration, Instant};
 
 use clap::Args;
 use serde::Serialize;
+use serde_json::Value;
 
 use super::send::{self, duration};
 use crate::cli::context::Context;
 use crate::cli::print;
 use crate::client::{CallError, Connection, catch_interrupt};
 use crate::model::fault::{Code, Fault};
+use crate::model::happening::DELTA;
 use crate::model::limits;
 use crate::protocol::answer::{Sent, Subscribed, Waited};
 use crate::protocol::check::{check_mail, check_name};
@@ -47,6 +49,17 @@ struct Prompted {
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<String>,
     id: String,
+}
+
+impl Prompted {
+    /// One more message of the model.
+    fn add(&mut self, message: &str) {
+        let text = self.text.get_or_insert_default();
+        if !text.is_empty() {
+            text.push_str("\n\n");
+        }
+        text.push_str(message);
+    }
 }
 
 pub fn run(context: &Context, args: Prompt) -> Result<u8, Fault> {
@@ -88,7 +101,7 @@ fn turn_of(waited: &Waited) -> Option<String> {
 /// A connection that is told of what is said in a session.
 fn listen(context: &Context, name: &str) -> Result<Connection, Fault> {
     let mut connection = context.connect()?;
-    let events = ["item", "turnEnded"].map(str::to_owned).to_vec();
+    let events = [DELTA, "item", "turnEnded"].map(str::to_owned).to_vec();
     let watch = Watch { name: Some(name.to_owned()), events, replay: 0, after: None };
     let _: Subscribed = connection.call("events/subscribe", &watch)?;
     Ok(connection)
@@ -99,6 +112,25 @@ fn hear(
     context: &Context,
     events: &mut Connection,
     answer: &mut Prompted,
+    deadline: Instant,
+) -> Result<(), Fault> {
+    let mut message = Message::default();
+    let ended = hear_messages(context, events, answer, &mut message, deadline);
+    // The turn, or the wait for it, has ended in the middle of a message.
+    if message.told > 0 {
+        answer.add(&message.text);
+        if !context.json {
+            print::data("\n");
+        }
+    }
+    ended
+}
+
+fn hear_messages(
+    context: &Context,
+    events: &mut Connection,
+    answer: &mut Prompted,
+    message: &mut Message,
     deadline: Instant,
 ) -> Result<(), Fault> {
     let name = answer.session.clone();
@@ -115,25 +147,69 @@ fn hear(
         if event["turnId"].as_str() != answer.turn_id.as_deref() {
             continue;
         }
-        if event["event"] == "item" && event["source"] == "model" && event["kind"] == "answer" {
-            let said = event["text"].as_str().unwrap_or_default();
-            let text = answer.text.get_or_insert_default();
-            if !text.is_empty() {
-                text.push_str("\n\n");
+        match event["event"].as_str() {
+            Some(DELTA) => {
+                let said = message.next(&event);
+                if !context.json {
+                    print::data(&print::safe(&said));
+                }
             }
-            text.push_str(said);
-            if !context.json {
-                print::data(&format!("{}\n", print::safe(said)));
+            Some("item") if event["source"] == "model" && event["kind"] == "answer" => {
+                let text = message.end(event["text"].as_str().unwrap_or_default());
+                if !context.json {
+                    print::data(&print::safe(&text.left));
+                }
+                answer.add(&text.whole);
             }
+            Some("turnEnded") => {
+                let outcome = event["outcome"].as_str().unwrap_or_default().to_owned();
+                let why = event["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
+                answer.status = Some(outcome.clone());
+                return match outcome.as_str() {
+                    "completed" => Ok(()),
+                    other => Err(Fault::refused(format!("the turn of {name} ended as {other}{why}"))),
+                };
+            }
+            _ => {}
         }
-        if event["event"] == "turnEnded" {
-            let outcome = event["outcome"].as_str().unwrap_or_default().to_owned();
-            let why = event["why"].as_str().map(|why| format!(": {why}")).unwrap_or_default();
-            answer.status = Some(outcome.clone());
-            return match outcome.as_str() {
-                "completed" => Ok(()),
-                other => Err(Fault::refused(format!("the turn of {name} ended as {other}{why}"))),
-            };
+    }
+}
+
+/// One message of the model, as it is written.
+#[derive(Debug, Default)]
+struct Message {
+    text: String,
+    /// Bytes of it that this reader was told of or has missed.
+    told: u64,
+}
+
+/// A message that is done.
+struct Done {
+    whole: String,
+    /// What has not been printed of it.
+    left: String,
+}
+
+impl Message {
+    /// The next piece, behind a word about what is missing before it.
+    fn next(&mut self, event: &Value) -> String {
+        let (offset, text) =
+            (event["offset"].as_u64().unwrap_or(0), event["text"].as_str().unwrap_or_default());
+        let said = match offset.saturating_sub(self.told) {
+            0 => text.to_owned(),
+            missing => format!("[{missing} bytes missed: this reader was too slow]{text}"),
+        };
+        self.told = offset + text.len() as u64;
+        self.text.push_str(&said);
+        said
+    }
+
+    /// The message is done. What the relay tells of it then may be cut, so that it counts only when nothing was told before.
+    fn end(&mut self, item: &str) -> Done {
+        let message = std::mem::take(self);
+        match message.told {
+            0 => Done { whole: item.to_owned(), left: format!("{item}\n") },
+            _ => Done { whole: message.text, left: "\n".to_owned() },
         }
     }
 }

@@ -25,7 +25,7 @@ pub struct Watch {
 
 pub fn run(context: &Context, args: Watch) -> Result<u8, Fault> {
     args.name.as_deref().map_or(Ok(()), check_name)?;
-    check_events(&args.events)?;
+    check_events(&args.events, args.name.as_deref())?;
     let mut connection = context.connect()?;
     let mut request = Request { name: args.name, events: args.events, replay: args.replay, after: None };
     loop {

@@ -4,7 +4,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Call, Codex};
+use super::Codex;
+use super::call::Call;
 use crate::model::child::{ChildEvent, Item};
 use crate::model::clock::Millis;
 use crate::model::id::{CLAIM_PREFIX, ClaimId, TurnId};

@@ -24,6 +24,7 @@ impl Codex {
             "turn/completed" => self.on_turn_completed(session, params),
             "item/started" => self.on_item_started(session, params),
             "item/completed" => self.on_item_completed(session, params),
+            "item/agentMessage/delta" => self.on_delta(session, params),
             "thread/tokenUsage/updated" => self.on_tokens(session, &params["tokenUsage"]),
             "thread/closed" => self.on_thread_closed(session),
             "thread/status/changed" if params["status"]["type"] == "notLoaded" => {
@@ -107,6 +108,8 @@ impl Codex {
         } else if let Some(turn) = turn.clone().filter(|_| item["type"] == "userMessage") {
             let claim = item["clientId"].as_str().and_then(ClaimId::parse);
             self.events.push_back(ChildEvent::InputTaken { session: session.clone(), claim, turn });
+        } else if item["type"] == "agentMessage" {
+            self.on_message_done(&session, turn.as_ref(), item);
         }
         let item = super::history::item(params);
         if !item.text.is_empty() {
@@ -138,8 +141,10 @@ impl Codex {
             let paths: Vec<&str> = changes.filter_map(|change| change["path"].as_str()).take(20).collect();
             thread.change = Some((id.to_owned(), paths.join(", ")));
         }
-        if is_tool(&params["item"]) {
-            self.on_tool(session, &params["item"], true);
+        if is_tool(item) {
+            self.on_tool(session, item, true);
+        } else if item["type"] == "agentMessage" {
+            self.on_message_begun(&session, item);
         }
     }
 
@@ -179,17 +184,6 @@ impl Codex {
             self.list_skills(session, None);
         }
     }
-}
-
-/// Whether a message is a notification that means nothing to us, told by how Codex writes it: the method first. A stream is
-/// mostly these, and reading one costs the relay more than all else that it does with it.
-pub(super) fn is_unheard(text: &str) -> bool {
-    const UNHEARD: &[&str] =
-        &["item/agentMessage/delta", "item/reasoning/", "item/commandExecution/outputDelta"];
-    let method = text.strip_prefix("{\"method\":\"");
-    // A request has an id, behind its parameters or before them, and is answered whatever it asks.
-    method.is_some_and(|method| UNHEARD.iter().any(|unheard| method.starts_with(unheard)))
-        && !text.get(..200).unwrap_or(text).contains("\"id\":")
 }
 
 /// Items during which the model waits for a tool.

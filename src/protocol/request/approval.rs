@@ -1,0 +1,33 @@
+//! What the operator says to an approval.
+//!
+//! **Invariant:** a yes for ever is two words, `always` and `confirmed`; without the second the relay only shows what it would change.
+
+use serde::{Deserialize, Serialize};
+
+/// `approval/settle`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SettleApproval {
+    /// The approval's id, or the beginning of it.
+    pub id: String,
+    /// What the operator says.
+    pub decision: Decision,
+    /// Not just once: with the answer that persists.
+    #[serde(default)]
+    pub always: bool,
+    /// Whether the operator has read what `always` changes.
+    #[serde(default)]
+    pub confirmed: bool,
+    /// Why it is denied.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What the operator says to an approval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// Yes.
+    Approve,
+    /// No.
+    Deny,
+}

@@ -1,0 +1,178 @@
+//! Requests of ours that wait for an answer, and what each answer means.
+//!
+//! **Invariant:** an answer is taken once, by the number of its request; one that nothing here waits for means nothing.
+//!
+//! Deliberately absent: deadlines; the core has one for everything that it waits for.
+
+use serde_json::{Value, json};
+
+use super::opening::{Opening, is_temporary, told};
+use super::thread::waits_for_a_person;
+use super::{Codex, history};
+use crate::model::child::ChildEvent;
+use crate::model::id::{ClaimId, ThreadId};
+use crate::model::name::Name;
+use crate::wire::rpc::RpcError;
+
+/// A request of ours that waits for its answer.
+#[derive(Debug)]
+pub(super) enum Call {
+    Initialize,
+    StartThread {
+        session: Name,
+        opening: Opening,
+        welcome: String,
+    },
+    Inject {
+        session: Name,
+        opening: Opening,
+        thread: ThreadId,
+    },
+    Name {
+        session: Name,
+        opening: Opening,
+        thread: ThreadId,
+    },
+    Resume {
+        session: Name,
+        opening: Opening,
+        thread: ThreadId,
+        reminder: Option<String>,
+    },
+    Skills {
+        session: Name,
+        opening: Option<Opening>,
+    },
+    Turn {
+        session: Name,
+        claim: ClaimId,
+    },
+    Steer {
+        session: Name,
+        claim: ClaimId,
+    },
+    Interrupt {
+        session: Name,
+    },
+    RunningTurn {
+        session: Name,
+    },
+    Status {
+        session: Name,
+    },
+    Compact {
+        session: Name,
+    },
+    Find(history::Find),
+    Look {
+        token: u64,
+    },
+    Unsubscribe {
+        session: Name,
+    },
+    /// Answers that change nothing: interrupt, leaving a thread that nobody waits for.
+    Plain,
+}
+
+impl Codex {
+    pub(super) fn on_answer(&mut self, call: Call, result: Result<Value, RpcError>) {
+        match (call, result) {
+            (Call::Initialize, Ok(answer)) => self.on_initialized(&answer),
+            (Call::Initialize, Err(error)) => {
+                self.events.push_back(ChildEvent::Unusable {
+                    why: format!("it refused initialize: {}", error.message),
+                });
+            }
+            (Call::StartThread { session, opening, welcome }, Ok(answer)) => {
+                self.on_thread_started(session, opening, &welcome, &answer);
+            }
+            (Call::Inject { session, opening, thread }, Ok(_)) => {
+                let params = json!({"threadId": &*thread, "name": session.as_str()});
+                self.call("thread/name/set", params, Call::Name { session, opening, thread });
+            }
+            // A name is a convenience; a thread without one works.
+            (Call::Name { session, opening, thread }, _) => {
+                self.on_thread_open(session, opening, thread, false)
+            }
+            (Call::Resume { session, opening, thread, reminder }, Ok(answer)) => {
+                if let Some(reminder) = reminder.filter(|_| self.is_current(&session, opening)) {
+                    self.call("thread/inject_items", told(&thread, &reminder), Call::Plain);
+                }
+                let status = &answer["thread"]["status"];
+                self.on_thread_open(session.clone(), opening, thread, status["type"] == "active");
+                let asked = self.asks.values().any(|ask| ask.session == session);
+                if let Some(thread) = self.threads.get_mut(&session) {
+                    thread.asking = waits_for_a_person(status) && !asked;
+                }
+            }
+            (
+                Call::StartThread { session, opening, .. }
+                | Call::Inject { session, opening, .. }
+                | Call::Resume { session, opening, .. },
+                Err(error),
+            ) => {
+                if self.is_current(&session, opening) {
+                    self.openings.remove(&session);
+                    let (temporary, why) = (is_temporary(&error), error.message);
+                    self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
+                }
+            }
+            (Call::Skills { session, opening }, answer) => self.on_skills(session, opening, answer),
+            (Call::Turn { session, claim }, Ok(answer)) => match answer["turn"]["id"].as_str() {
+                Some(turn) => {
+                    self.events.push_back(ChildEvent::TurnAccepted { session, claim, turn: turn.into() })
+                }
+                None => self
+                    .events
+                    .push_back(ChildEvent::Unusable { why: "it answered turn/start without a turn".into() }),
+            },
+            (Call::Turn { session, claim }, Err(error)) => self.on_turn_refused(session, claim, error),
+            (Call::Steer { session, claim }, Ok(answer)) => match answer["turnId"].as_str() {
+                Some(turn) => {
+                    self.events.push_back(ChildEvent::TurnAccepted { session, claim, turn: turn.into() })
+                }
+                None => self
+                    .events
+                    .push_back(ChildEvent::Unusable { why: "it answered turn/steer without a turn".into() }),
+            },
+            (Call::Steer { session, claim }, Err(error)) => self.on_steer_refused(session, claim, error),
+            (Call::Interrupt { .. }, Ok(_)) => {}
+            (Call::Interrupt { session }, Err(error)) => {
+                self.events.push_back(ChildEvent::InterruptRefused { session, why: error.message });
+            }
+            (Call::RunningTurn { session }, answer) => self.on_running_turn(session, answer),
+            (Call::Status { session }, Ok(answer)) => {
+                let busy = answer["thread"]["status"]["type"] == "active";
+                self.events.push_back(ChildEvent::StatusTold { session, busy });
+            }
+            // What cannot tell is asked again.
+            (Call::Status { .. }, Err(_)) => {}
+            (Call::Compact { .. }, Ok(_)) => {}
+            (Call::Compact { session }, Err(error)) => {
+                let why = format!("the context could not be summed up: {}", error.message);
+                self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
+            }
+            (Call::Find(find), answer) => self.on_history_page(find, answer),
+            (Call::Look { token }, Ok(answer)) => {
+                let items = Ok(history::items(&answer));
+                self.events.push_back(ChildEvent::ItemsRead { token, items });
+            }
+            (Call::Look { token }, Err(error)) => {
+                self.events.push_back(ChildEvent::ItemsRead { token, items: Err(error.message) });
+            }
+            (Call::Unsubscribe { session }, _) => {
+                self.threads.remove(&session);
+                self.events.push_back(ChildEvent::ThreadGone { session });
+            }
+            (Call::Plain, _) => {}
+        }
+    }
+
+    fn on_initialized(&mut self, answer: &Value) {
+        self.send(&json!({"method": "initialized"}));
+        let agent = answer["userAgent"].as_str().unwrap_or_default();
+        let version =
+            agent.split_once('/').map_or("", |(_, rest)| rest.split(' ').next().unwrap_or_default());
+        self.events.push_back(ChildEvent::Ready { version: version.to_owned() });
+    }
+}

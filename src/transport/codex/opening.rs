@@ -1,0 +1,212 @@
+//! Opening a session's thread, new or known: with which configuration, what it is told, and when it counts as open.
+//!
+//! **Invariant:** a thread is open only when its skills are known (before, a `$` could pull one in) and the child has repeated what it
+//! asks; what a newer opening or a close has superseded is not reported.
+
+use serde_json::{Value, json};
+
+use super::Codex;
+use super::call::Call;
+use super::thread::Thread;
+use crate::model::child::{ChildEvent, ToolServer};
+use crate::model::id::ThreadId;
+use crate::model::name::Name;
+use crate::model::session::ThreadSetup;
+use crate::wire::rpc::RpcError;
+
+/// "Server overloaded; retry later."
+const OVERLOADED: i64 = -32_001;
+/// What our own MCP server is called in a thread's configuration.
+pub(super) const TOOLS: &str = "agentmux";
+
+/// The number of an attempt to open a session's thread.
+pub(super) type Opening = u64;
+
+/// An attempt to open a session's thread.
+#[derive(Debug)]
+pub(super) struct Attempt {
+    pub(super) number: Opening,
+    /// The directory whose skills count.
+    dir: String,
+    /// The thread that it resumes.
+    pub(super) resumes: Option<ThreadId>,
+    /// Whether only questions that the child has yet to repeat are missing.
+    is_ready: bool,
+}
+
+impl Codex {
+    pub(super) fn open_thread(
+        &mut self,
+        session: Name,
+        thread: Option<ThreadId>,
+        setup: &ThreadSetup,
+        (welcome, reminder): (String, Option<String>),
+        mut params: Value,
+    ) {
+        self.last_opening += 1;
+        let opening = self.last_opening;
+        let (dir, resumes) = (setup.dir.clone(), thread.clone());
+        let attempt = Attempt { number: opening, dir, resumes, is_ready: false };
+        self.openings.insert(session.clone(), attempt);
+        match thread {
+            Some(thread) => {
+                params["threadId"] = json!(&*thread);
+                params["excludeTurns"] = json!(true);
+                self.call("thread/resume", params, Call::Resume { session, opening, thread, reminder });
+            }
+            None => self.call("thread/start", params, Call::StartThread { session, opening, welcome }),
+        }
+    }
+
+    pub(super) fn on_thread_started(
+        &mut self,
+        session: Name,
+        opening: Opening,
+        welcome: &str,
+        answer: &Value,
+    ) {
+        let Some(id) = answer["thread"]["id"].as_str() else {
+            if self.is_current(&session, opening) {
+                self.openings.remove(&session);
+                let why = "it answered thread/start without a thread".to_owned();
+                self.events.push_back(ChildEvent::ThreadFailed { session, temporary: false, why });
+            }
+            return;
+        };
+        let thread: ThreadId = id.into();
+        self.call("thread/inject_items", told(&thread, welcome), Call::Inject { session, opening, thread });
+    }
+
+    pub(super) fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
+        let Some(attempt) = self.openings.get(&session).filter(|attempt| attempt.number == opening) else {
+            // Nobody waits for this thread any more; unless it is the one that is open or being opened, it is left to unload.
+            let wanted = self.openings.values().any(|attempt| attempt.resumes.as_ref() == Some(&id));
+            if !wanted && self.session_of(&id).is_none() {
+                self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Plain);
+            }
+            return;
+        };
+        let dir = attempt.dir.clone();
+        self.threads.insert(session.clone(), Thread::new(id.clone(), dir, busy));
+        if busy {
+            let params = json!({"threadId": &*id, "limit": 1, "sortDirection": "desc"});
+            self.call("thread/turns/list", params, Call::RunningTurn { session: session.clone() });
+        }
+        self.list_skills(session, Some(opening));
+    }
+
+    pub(super) fn list_skills(&mut self, session: Name, opening: Option<Opening>) {
+        let Some(thread) = self.threads.get(&session) else { return };
+        self.call("skills/list", json!({"cwds": [thread.dir]}), Call::Skills { session, opening });
+    }
+
+    /// The skills are known, and only now a thread that was being opened is open: before, a `$` could pull one in.
+    pub(super) fn on_skills(
+        &mut self,
+        session: Name,
+        opening: Option<Opening>,
+        answer: Result<Value, RpcError>,
+    ) {
+        let opened = opening.is_some_and(|opening| self.is_current(&session, opening));
+        match answer {
+            Ok(answer) => {
+                let names = skill_names(&answer);
+                self.events.push_back(ChildEvent::SkillsListed { session: session.clone(), names });
+            }
+            Err(error) if opened && is_temporary(&error) => {
+                self.openings.remove(&session);
+                self.threads.remove(&session);
+                let why = error.message;
+                return self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
+            }
+            Err(_) => {}
+        }
+        if let Some(attempt) = self.openings.get_mut(&session).filter(|_| opened) {
+            attempt.is_ready = true;
+            self.finish_opening(session);
+        }
+    }
+
+    /// A thread is open when its skills are known and the child has repeated what it asks: whoever looks then sees it.
+    fn finish_opening(&mut self, session: Name) {
+        let is_ready = self.openings.get(&session).is_some_and(|attempt| attempt.is_ready);
+        let Some(thread) = self.threads.get(&session).filter(|thread| is_ready && !thread.asking) else {
+            return;
+        };
+        let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
+        let state = self.own_tools.get(&*id).copied();
+        self.openings.remove(&session);
+        self.events.push_back(ChildEvent::ThreadOpened { session: session.clone(), thread: id, busy });
+        self.events.extend(state.map(|state| ChildEvent::OwnTools { session, state }));
+    }
+
+    /// The child has asked, or no longer waits for a person.
+    pub(super) fn asks_no_more(&mut self, session: Name) {
+        if let Some(thread) = self.threads.get_mut(&session) {
+            thread.asking = false;
+            self.finish_opening(session);
+        }
+    }
+
+    /// Whether nothing has superseded this attempt to open a thread.
+    pub(super) fn is_current(&self, session: &Name, opening: Opening) -> bool {
+        self.openings.get(session).is_some_and(|attempt| attempt.number == opening)
+    }
+}
+
+/// What start and resume have in common: equal configuration at every opening.
+pub(super) fn thread_params(
+    setup: &ThreadSetup,
+    shell_env: &[(String, String)],
+    tools: Option<&ToolServer>,
+) -> Value {
+    let set: serde_json::Map<String, Value> =
+        shell_env.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    let mut params = json!({"cwd": setup.dir, "config": {"shell_environment_policy": {"set": set}}});
+    if let Some(tools) = tools {
+        // Nested, so that it is merged with the servers of the person's own configuration.
+        params["config"]["mcp_servers"] = json!({ TOOLS: {
+            "command": tools.command,
+            "args": tools.args,
+            "env": {"AGENTMUX_SESSION": tools.session, "AGENTMUX_TOKEN": tools.token.reveal()},
+            "default_tools_approval_mode": "approve",
+        }});
+    }
+    let settings = [
+        ("developerInstructions", &setup.instructions),
+        ("model", &setup.model),
+        ("sandbox", &setup.sandbox),
+        ("approvalPolicy", &setup.approval),
+    ];
+    for (key, value) in settings {
+        if let Some(value) = value {
+            params[key] = json!(value);
+        }
+    }
+    params
+}
+
+/// Parameters that put a developer's message into a thread's context, without a turn.
+pub(super) fn told(thread: &ThreadId, text: &str) -> Value {
+    let content = json!([{"type": "input_text", "text": text}]);
+    json!({"threadId": &**thread, "items": [{"type": "message", "role": "developer", "content": content}]})
+}
+
+/// Whether trying again may help: overload, and a writer that has yet to let go.
+pub(super) fn is_temporary(error: &RpcError) -> bool {
+    error.code == OVERLOADED || error.message.contains("already has an active writer")
+}
+
+fn skill_names(answer: &Value) -> Vec<String> {
+    let entries = answer["data"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|entry| entry["skills"].as_array().into_iter().flatten());
+    let enabled = entries.filter(|skill| skill["enabled"] != json!(false));
+    let mut names: Vec<String> =
+        enabled.filter_map(|skill| skill["name"].as_str().map(str::to_owned)).collect();
+    names.sort();
+    names.dedup();
+    names
+}

@@ -1,0 +1,100 @@
+//! A thread of a session that is open, and how it is left.
+//!
+//! **Invariant:** a thread is left only when no turn runs in it or its turn can be interrupted, which needs the turn's id.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::Codex;
+use super::call::Call;
+use super::stream::Saying;
+use crate::model::child::ChildEvent;
+use crate::model::id::{ThreadId, TurnId};
+use crate::model::name::Name;
+
+/// A thread of ours.
+#[derive(Debug)]
+pub(super) struct Thread {
+    pub(super) id: ThreadId,
+    /// The turn that runs, as far as the child has told.
+    pub(super) turn: Option<TurnId>,
+    /// Whether it was busy when it was resumed, with a turn whose id we have not heard.
+    pub(super) busy: bool,
+    /// Whether a turn was asked for that has not shown itself yet.
+    pub(super) expected: bool,
+    /// The directory whose skills count.
+    pub(super) dir: String,
+    /// Items of the running turn that are tools at work.
+    pub(super) tools: BTreeSet<String>,
+    /// The message that is being written, while somebody listens.
+    pub(super) saying: Option<Saying>,
+    /// The last change of files that began: its item and its paths, for when it is asked about.
+    pub(super) change: Option<(String, String)>,
+    /// Whether it waits for a person, as its status says, and the question has not come to us yet.
+    pub(super) asking: bool,
+    /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
+    pub(super) closing: bool,
+}
+
+impl Thread {
+    /// A thread that was just opened, in which a turn may run.
+    pub(super) fn new(id: ThreadId, dir: String, busy: bool) -> Thread {
+        Thread {
+            id,
+            turn: None,
+            busy,
+            expected: false,
+            dir,
+            tools: BTreeSet::new(),
+            saying: None,
+            change: None,
+            asking: false,
+            closing: false,
+        }
+    }
+}
+
+impl Codex {
+    pub(super) fn close_thread(&mut self, session: Name) {
+        self.openings.remove(&session);
+        let Some(thread) = self.threads.get_mut(&session) else {
+            return self.events.push_back(ChildEvent::ThreadGone { session });
+        };
+        // A turn can only be interrupted by its id, and an interrupt before it has begun is refused.
+        if thread.turn.is_none() && (thread.busy || thread.expected) {
+            thread.closing = true;
+            return;
+        }
+        self.leave_thread(session);
+    }
+
+    /// Interrupts a thread's turn, if its id is known, and unsubscribes from it.
+    pub(super) fn leave_thread(&mut self, session: Name) {
+        let Some(thread) = self.threads.get_mut(&session) else { return };
+        thread.closing = false;
+        let id = thread.id.clone();
+        if let Some(turn) = thread.turn.clone() {
+            self.call("turn/interrupt", json!({"threadId": &*id, "turnId": &*turn}), Call::Plain);
+        }
+        self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Unsubscribe { session });
+    }
+
+    /// Asks for something that only the thread's id says.
+    pub(super) fn call_of(&mut self, session: Name, method: &str, call: impl FnOnce(Name) -> Call) {
+        if let Some(thread) = self.threads.get(&session) {
+            let params = json!({"threadId": &*thread.id});
+            self.call(method, params, call(session));
+        }
+    }
+
+    pub(super) fn session_of(&self, thread: &str) -> Option<Name> {
+        self.threads.iter().find(|(_, known)| &*known.id == thread).map(|(name, _)| name.clone())
+    }
+}
+
+/// Whether a thread's status says that a person is asked.
+pub(super) fn waits_for_a_person(status: &Value) -> bool {
+    let flags = status["activeFlags"].as_array();
+    flags.into_iter().flatten().any(|flag| flag == "waitingOnApproval" || flag == "waitingOnUserInput")
+}
