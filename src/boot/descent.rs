@@ -59,12 +59,14 @@ pub fn offspring(pid: u32, is_left_out: impl Fn(u32) -> bool) -> Vec<(u32, u32)>
     found
 }
 
-/// Whether the process is a relay or a keeper, which an agent's command may have started, or come to be below, but which are no
-/// agent's: they end for reasons of their own. A name alone does not make one: it runs this very program.
-pub fn stands_alone(pid: u32) -> bool {
+/// Whether the process is a relay, or a keeper of another child than that of `nonce`: an agent's command may have started it, or it
+/// may have come to be below one, but it ends for reasons of its own. A name alone does not make one: it runs this very program,
+/// and a keeper carries a nonce, so that what it keeps is an agent's wherever it goes.
+pub fn stands_alone(pid: u32, nonce: Option<Nonce>) -> bool {
     let words = arguments(pid);
-    let is_one = ["relay", "keep"].iter().any(|what| is_host(&words, what));
-    is_one && program_of("self").is_some_and(|ours| program_of(&pid.to_string()) == Some(ours))
+    let is_keeper = || is_host(&words, "keep") && nonce_of(pid).is_some_and(|its| Some(its) != nonce);
+    (is_host(&words, "relay") || is_keeper())
+        && program_of("self").is_some_and(|ours| program_of(&pid.to_string()) == Some(ours))
 }
 
 /// Whether the process was started by a hook.
@@ -129,6 +131,6 @@ mod tests {
         assert!(!descends_from(me, &[u32::MAX], nobody) && !descends_from(me, &[parent], |pid| pid == me));
         assert!(offspring(parent, |_| false).contains(&(me, parent)));
         assert!(offspring(parent, |pid| pid == me).iter().all(|(pid, _)| *pid != me));
-        assert!(!stands_alone(me) && !is_of_hook(me) && keeper_of(me, Nonce(7)).is_none());
+        assert!(!stands_alone(me, None) && !is_of_hook(me) && keeper_of(me, Nonce(7)).is_none());
     }
 }

@@ -154,12 +154,13 @@ fn reap_all(child: u32) -> Option<End> {
 /// again; what cannot be killed in time (it hangs in the kernel) is left.
 fn end_what_is_left() {
     let me = getpid().as_raw() as u32;
+    let nonce = process::nonce_of(me);
     let mut asked = BTreeSet::new();
     for deadly in [false, true] {
         let until = Instant::now() + Duration::from_millis(limits::SWEEP_KILL_MS as u64);
         loop {
             reap_all(me);
-            let left = offspring(me, stands_alone);
+            let left = offspring(me, |pid| stands_alone(pid, nonce));
             if left.is_empty() {
                 return;
             }

@@ -63,7 +63,7 @@ impl Sweeps {
 
 /// What is below this relay, each with its parent, but for what is a person's or a relay's.
 fn orphans() -> Vec<(u32, u32)> {
-    let is_left_out = |pid| descent::stands_alone(pid) || descent::is_of_hook(pid);
+    let is_left_out = |pid| descent::stands_alone(pid, None) || descent::is_of_hook(pid);
     descent::offspring(std::process::id(), is_left_out)
 }
 

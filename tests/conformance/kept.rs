@@ -129,6 +129,37 @@ fn a_relay_that_dies_while_its_child_starts_leaves_one_child() {
     house.wait_until_empty(DEADLINE);
 }
 
+/// Users 9: a child that a relay of an earlier version has started, without a keeper, is adopted all the same; the next one has one.
+#[test]
+fn a_child_without_a_keeper_is_adopted() {
+    let house = spawned("");
+    let logs = std::fs::read_dir(house.bundle_dir().join("children")).expect("it is there").flatten();
+    let names = logs.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let log = names.into_iter().find(|name| name.ends_with(".log")).expect("the child's log");
+    let kept = child(&house);
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    house.kill_nine(keeper_of(kept));
+    house.poll("the child's end", DEADLINE, || match stat(kept, 0).as_str() {
+        "" | "Z" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+    let address = format!("unix://{}", house.bundle_dir().join("codex.sock").display());
+    let mut bare = house.command(&*FAKE);
+    bare.args(["app-server", "--listen", &address]).env("AGENTMUX_CHILD", log.trim_end_matches(".log"));
+    let mut bare = bare.spawn().expect("the fake starts");
+    let pid = i32::try_from(bare.id()).expect("a pid");
+    let sent = house.run(&["send", "reviewer", "hello", "--wait", "--json"]).ok().json();
+    assert_eq!(sent["deliveries"][0]["state"], "consumed", "{sent}");
+    assert_eq!(child(&house), pid, "it was adopted");
+    bare.kill().expect("it is ours");
+    assert_eq!(report(&house, pid), "ended");
+    bare.wait().expect("it is ours");
+    let words = std::fs::read(format!("/proc/{}/cmdline", keeper_of(child(&house)))).expect("it runs");
+    assert!(String::from_utf8_lossy(&words).contains("host\0keep\0"), "the next one has a keeper");
+    let _ = house.run(&["down"]).ok();
+    house.wait_until_empty(DEADLINE);
+}
+
 /// Users 9: a relay whose program was deleted under it starts its next child like any.
 #[test]
 fn a_relay_whose_program_is_gone_starts_children() {

@@ -3,6 +3,8 @@
 //! **Invariant:** the daemons here have an empty environment, a session of their own and no parent left; only their descent tells
 //! whose they are. Deliberately absent: how a child's end is reported (`tests/conformance/kept.rs`).
 
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::json;
 
 use super::support::house::House;
@@ -60,14 +62,10 @@ fn daemonise(model: &ScriptedModel, house: &House, name: &str, script: &str) -> 
     );
     lead_runs(model, house, &format!("daemonise {name}"), &command);
     let path = house.project().join(name);
-    let pid = house.poll("the daemon", DEADLINE, || {
+    house.poll("the daemon", DEADLINE, || {
         let text = std::fs::read_to_string(&path).unwrap_or_default();
         text.trim().parse().map_err(|_| text)
-    });
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it runs");
-    let environment = String::from_utf8_lossy(&environment);
-    assert!(!environment.contains("AGENTMUX") && !environment.contains("CODEX"), "{environment}");
-    pid
+    })
 }
 
 /// One that tries to act as the person whenever it is told to, and writes what became of it.
@@ -81,7 +79,11 @@ fn daemon_that_tries(model: &ScriptedModel, house: &House, name: &str, approval:
         "n=1; while :; do until [ -e try$n ]; do sleep 0.05; done; \
          {{ {attempts} {bare} whoami; }} >{name}.tries 2>&1; mv {name}.tries {name}.tried$n; n=$((n+1)); done"
     );
-    daemonise(model, house, name, &script)
+    let pid = daemonise(model, house, name, &script);
+    let environment = std::fs::read(format!("/proc/{pid}/environ")).expect("it runs");
+    let environment = String::from_utf8_lossy(&environment);
+    assert!(!environment.contains("AGENTMUX") && !environment.contains("CODEX"), "{environment}");
+    pid
 }
 
 /// Lets all daemons try once more; each is refused, and nothing has changed.
@@ -159,7 +161,8 @@ fn a_daemon_of_an_agents_shell_stays_an_agents_when_its_relay_is_killed_or_repla
     let _ = relay.finish(DEADLINE).ok();
 }
 
-/// PX-8: `down` without a relay ends what a crashed one has left, to the last daemon, also one that does not want to end.
+/// PX-8: `down` without a relay ends what a crashed one has left, to the last daemon, also one that does not want to end, or gives
+/// itself out for a relay or a keeper.
 #[test]
 fn down_without_a_relay_ends_the_child_its_keeper_and_their_daemons() {
     let (model, house) = house_with_lead();
@@ -167,9 +170,29 @@ fn down_without_a_relay_ends_the_child_its_keeper_and_their_daemons() {
     let keeper = parent_of(child);
     let willing = daemonise(&model, &house, "willing", "exec sleep 300");
     let stubborn = daemonise(&model, &house, "stubborn", "trap : TERM; while :; do sleep 1; done");
+    std::fs::write(house.project().join("host"), "sleep 300").expect("the project is writable");
+    let relay = daemonise(&model, &house, "relay", "exec sh host relay");
+    let agentmux = env!("CARGO_BIN_EXE_agentmux");
+    let keep = |nonce: &str, name: &str| {
+        format!("exec env {nonce} {agentmux} host keep -- /bin/sleep 300 3>{name}.word")
+    };
+    let bare = daemonise(&model, &house, "bare", &keep("", "bare"));
+    let nonce = std::fs::read(format!("/proc/{child}/environ")).expect("it runs");
+    let nonce = nonce.split(|byte| *byte == 0).find(|entry| entry.starts_with(b"AGENTMUX_CHILD="));
+    let nonce = String::from_utf8_lossy(nonce.expect("a nonce")).into_owned();
+    let same = daemonise(&model, &house, "same", &keep(&nonce, "same"));
+    let kept = ["bare", "same"].map(|name| {
+        house.poll("what they keep", DEADLINE, || {
+            let word =
+                std::fs::read_to_string(house.project().join(format!("{name}.word"))).unwrap_or_default();
+            let pid = word.trim().strip_prefix("pid=").and_then(|pid| pid.parse::<i32>().ok());
+            pid.ok_or(word)
+        })
+    });
+    assert!(!kept.into_iter().chain([relay, bare, same]).any(is_gone), "they run");
     kill_relay(&house);
     let _ = house.run(&["down"]).ok();
-    for pid in [willing, stubborn, child, keeper] {
+    for pid in [willing, stubborn, relay, bare, same, kept[0], kept[1], child, keeper] {
         assert!(is_gone(pid), "{pid} is left behind");
     }
     house.wait_until_empty(DEADLINE);
@@ -223,9 +246,7 @@ fn any_two_that_are_killed_at_once_leave_nothing_behind() {
             .collect();
         for pid in &chosen {
             // A child may have died with its keeper by now.
-            if !is_gone(*pid) {
-                house.kill_nine(*pid);
-            }
+            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
         }
         let text = format!("after {victims:03b}");
         let sent = house.run(&["send", "lead", &text, "--wait", "--json"]).ok().json();
