@@ -1,6 +1,8 @@
 //! Child processes: started or adopted, connected to, watched, signalled, swept.
 //!
 //! **Invariant:** a child is gone when its process and its keeper's are (`kept.rs`), and not before.
+//!
+//! Deliberately absent: what is said to one and heard from it (`channel.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -11,6 +13,7 @@ use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
 use nix::fcntl::OFlag;
 
+use super::channel::Channel;
 use super::clock::Clock;
 use super::kept::Kept;
 use super::link::Link;
@@ -22,13 +25,12 @@ use crate::boot::spawn::Program;
 use crate::boot::statedir::StateDir;
 use crate::core::action::Signal;
 use crate::core::input::Input;
-use crate::model::child::{ChildCommand, ChildEvent};
+use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
 use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::model::session::child_socket;
-use crate::transport::Transport;
 use crate::transport::codex::Codex;
 
 /// Where children keep their logs and sessions their environments.
@@ -39,15 +41,7 @@ pub const DIRECTORY: &str = "children";
 struct Child {
     slot: u32,
     kept: Kept,
-    log: Option<File>,
-    link: Option<Link>,
-    /// When to try to connect next.
-    retry: Option<Millis>,
-    /// How long to wait after an attempt that fails.
-    pause_ms: i64,
-    /// When the last connection was made.
-    linked_at: Millis,
-    transport: Box<dyn Transport>,
+    channel: Channel,
 }
 
 /// What a token of a child stands for.
@@ -157,17 +151,7 @@ impl Children {
         self.listen(registry, kept.ear(), Source::Word(nonce))?;
         let mut transport = Box::new(Codex::default());
         transport.hear(&self.heard);
-        let child = Child {
-            slot,
-            kept,
-            log,
-            link: None,
-            retry: Some(Millis(0)),
-            pause_ms: limits::CHILD_CONNECT_MS_MIN,
-            linked_at: Millis(0),
-            transport,
-        };
-        self.all.insert(nonce, child);
+        self.all.insert(nonce, Child { slot, kept, channel: Channel::new(transport, log) });
         Ok(())
     }
 
@@ -191,7 +175,7 @@ impl Children {
 
     /// When a child has to be connected to next.
     pub fn deadline(&self) -> Option<Millis> {
-        let of_child = |child: &Child| [child.retry, child.kept.overdue];
+        let of_child = |child: &Child| [child.channel.retry, child.kept.overdue];
         self.all.values().flat_map(of_child).flatten().chain(self.sweeps.deadline()).min()
     }
 
@@ -202,7 +186,7 @@ impl Children {
 
     /// Does what is due: connections, sweeps, keepers that hang; and goes on with what was left from the lap before.
     pub fn advance(&mut self, registry: &Registry, dir: &StateDir, now: Millis, inputs: &mut Vec<Input>) {
-        let due = |child: &Child| child.retry.is_some_and(|at| at <= now);
+        let due = |child: &Child| child.channel.retry.is_some_and(|at| at <= now);
         let nonces: Vec<Nonce> =
             self.all.iter().filter(|(_, child)| due(child)).map(|(nonce, _)| *nonce).collect();
         for nonce in nonces {
@@ -236,14 +220,8 @@ impl Children {
         };
         match linked.filter(ours) {
             Some(link) => {
-                child.retry = None;
-                child.linked_at = now;
-                let open = link.is_open();
                 let met = link.peer().filter(|pid| child.kept.meet(*pid, nonce));
-                child.link = Some(link);
-                if open {
-                    child.transport.on_open();
-                }
+                child.channel.open(link, now);
                 if let Some(pid) = met {
                     self.on_known(registry, nonce, pid, inputs);
                 }
@@ -251,7 +229,7 @@ impl Children {
             }
             None => {
                 self.sources.remove(&token);
-                child.wait(now, limits::CHILD_CONNECT_MS_MAX);
+                child.channel.wait(now, limits::CHILD_CONNECT_MS_MAX);
             }
         }
     }
@@ -259,7 +237,7 @@ impl Children {
     /// A child's socket is ready: shakes hands, writes, reads.
     pub fn on_socket(&mut self, nonce: Nonce, now: Millis, inputs: &mut Vec<Input>) {
         let Some(child) = self.all.get_mut(&nonce) else { return };
-        match child.exchange(nonce, inputs) {
+        match child.channel.exchange(nonce, inputs) {
             Ok(true) => {
                 self.unread.insert(nonce);
             }
@@ -270,12 +248,7 @@ impl Children {
 
     fn lose(&mut self, nonce: Nonce, now: Millis, why: String, inputs: &mut Vec<Input>) {
         let Some(child) = self.all.get_mut(&nonce) else { return };
-        child.link = None;
-        // One that hangs up again and again is called less and less often.
-        if now.since(child.linked_at) >= limits::CHILD_LINK_STEADY_MS {
-            child.pause_ms = limits::CHILD_CONNECT_MS_MIN;
-        }
-        child.wait(now, limits::RETRY_MS_MAX);
+        child.channel.close(now);
         self.sources.retain(|_, source| *source != Source::Socket(nonce));
         self.unread.remove(&nonce);
         inputs.push(Input::ChildLost { nonce, why });
@@ -284,8 +257,8 @@ impl Children {
     /// Gives a child a command.
     pub fn command(&mut self, nonce: Nonce, command: ChildCommand, now: Millis, inputs: &mut Vec<Input>) {
         let Some(child) = self.all.get_mut(&nonce) else { return };
-        child.transport.command(command);
-        if let Err(why) = child.pump(nonce, inputs) {
+        child.channel.transport.command(command);
+        if let Err(why) = child.channel.pump(nonce, inputs) {
             self.lose(nonce, now, why, inputs);
         }
     }
@@ -294,7 +267,7 @@ impl Children {
     pub fn hear(&mut self, sessions: BTreeSet<Name>) {
         if sessions != self.heard {
             self.heard = sessions;
-            self.all.values_mut().for_each(|child| child.transport.hear(&self.heard));
+            self.all.values_mut().for_each(|child| child.channel.transport.hear(&self.heard));
         }
     }
 
@@ -336,11 +309,11 @@ impl Children {
         });
         self.unread.remove(&nonce);
         // What it said before it ended is still evidence.
-        let _ = child.exchange(nonce, inputs);
+        let _ = child.channel.exchange(nonce, inputs);
         let pid = child.kept.pid();
         inputs.push(match child.kept.end() {
             Ok(status) => {
-                let words = child.log.as_ref().map(last_words).unwrap_or_default();
+                let words = child.channel.last_words();
                 let why = if words.is_empty() { status } else { format!("{status}: {words}") };
                 log::info!("child {nonce} (pid {pid}) {why}");
                 Input::ChildExited { nonce, why }
@@ -382,69 +355,4 @@ impl Children {
     pub fn owns(&self, pid: u32) -> bool {
         self.all.values().any(|child| child.kept.owns(pid))
     }
-}
-
-impl Child {
-    /// Tries to connect after a pause, and after a longer one the next time.
-    fn wait(&mut self, now: Millis, longest_ms: i64) {
-        self.retry = Some(now.plus(self.pause_ms));
-        self.pause_ms = (self.pause_ms * 2).min(longest_ms);
-    }
-
-    /// Does what can be done on the socket; true when messages were left for the next lap.
-    fn exchange(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<bool, String> {
-        self.bound_log();
-        let Some(link) = &mut self.link else { return Ok(false) };
-        if !link.is_open() {
-            if !link.shake()? {
-                return Ok(false);
-            }
-            self.transport.on_open();
-        }
-        self.pump(nonce, inputs)?;
-        for _ in 0..limits::CHILD_MESSAGES_PER_LAP {
-            let Some(link) = &mut self.link else { return Ok(false) };
-            let Some(text) = link.read()? else { return Ok(false) };
-            self.transport.on_message(&text);
-            self.pump(nonce, inputs)?;
-        }
-        Ok(true)
-    }
-
-    /// Passes on what the transport has to say, in both directions.
-    fn pump(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<(), String> {
-        while let Some(event) = self.transport.next_event() {
-            if let ChildEvent::Unusable { why } | ChildEvent::Garbled { why } = &event {
-                log::warn!("child {nonce}: {why}");
-            }
-            inputs.push(Input::Child { nonce, event });
-        }
-        let Some(link) = self.link.as_mut().filter(|link| link.is_open()) else { return Ok(()) };
-        while let Some(message) = self.transport.next_message() {
-            link.write(message)?;
-        }
-        link.flush()
-    }
-
-    fn bound_log(&self) {
-        if let Some(log) = &self.log
-            && log.metadata().is_ok_and(|meta| meta.len() > limits::CHILD_LOG_BYTES_MAX)
-        {
-            let _ = log.set_len(0);
-        }
-    }
-}
-
-/// The last line of a child's errors.
-fn last_words(log: &File) -> String {
-    use std::os::unix::fs::FileExt;
-    let length = log.metadata().map_or(0, |meta| meta.len());
-    let tail_bytes = length.min(2048);
-    let mut tail = vec![0; tail_bytes as usize];
-    if log.read_exact_at(&mut tail, length - tail_bytes).is_err() {
-        return String::new();
-    }
-    let text = String::from_utf8_lossy(&tail);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
 }

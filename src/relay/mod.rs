@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** the shell has no policy; what it decides is only whether bytes fit and descriptors are what they must be.
 
+mod channel;
 mod child;
 mod clients;
 mod clock;
