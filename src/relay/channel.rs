@@ -86,6 +86,9 @@ impl Channel {
             if let ChildEvent::Unusable { why } | ChildEvent::Garbled { why } = &event {
                 log::warn!("child {nonce}: {why}");
             }
+            if let ChildEvent::AskRefused { method, .. } = &event {
+                log::warn!("child {nonce} asked what nobody here answers: {method}");
+            }
             inputs.push(Input::Child { nonce, event });
         }
         let Some(link) = self.link.as_mut().filter(|link| link.is_open()) else { return Ok(()) };

@@ -31,6 +31,7 @@ use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::model::session::child_socket;
+use crate::transport::Transport;
 use crate::transport::codex::Codex;
 
 /// Where children keep their logs and sessions their environments.
