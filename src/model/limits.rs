@@ -214,7 +214,7 @@ pub const DOWN_NOW_MS: i64 = 2_000;
 /// After an ended child's shells were asked to end they have this long before they are killed.
 pub const SWEEP_KILL_MS: i64 = 300;
 /// A keeper that has not ended this long after its child is killed.
-pub const KEEPER_END_MS: i64 = 2_000;
+pub const KEEPER_END_MS: i64 = 5_000;
 /// A child's stderr file is cut to nothing when it has grown past this.
 pub const CHILD_LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// One message from a child (Codex sends whole histories in one frame).
