@@ -304,6 +304,29 @@ fn a_relay_that_an_agent_has_started_outlives_that_agents_child() {
     house.wait_until_empty(DEADLINE);
 }
 
+/// LK-8, users 8: an agent is an agent for the relay of another bundle, too, and for one that its own command has to start.
+#[test]
+fn an_agent_is_no_person_for_another_relay_or_the_next_one() {
+    let (model, house) = house_with_lead();
+    let _ = house.run(&["-b", "other", "inbox"]).ok();
+    let bare = format!("{} --state-dir {}", env!("CARGO_BIN_EXE_agentmux"), house.state_dir().display());
+    let script = format!(
+        "{bare} -b other whoami >asked.new 2>&1; mv asked.new asked; until [ -e go ]; do sleep 0.05; done; \
+         {bare} -b test whoami >again.new 2>&1; mv again.new again"
+    );
+    let _ = daemonise(&model, &house, "asks", &script);
+    let said = |name: &str| {
+        let path = house.project().join(name);
+        house
+            .poll("an answer", DEADLINE, || std::fs::read_to_string(&path).map_err(|error| error.to_string()))
+    };
+    assert!(said("asked").starts_with("outside (outside)"), "{}", said("asked"));
+    kill_relay(&house);
+    std::fs::write(house.project().join("go"), "").expect("the project is writable");
+    assert!(said("again").starts_with("outside (outside)"), "{}", said("again"));
+    let _ = house.run(&["-b", "other", "down"]).ok();
+}
+
 /// BS-4: a keeper has nothing to do until its child ends: mail, turns and tools do not wake it, and it holds nothing open.
 #[test]
 fn a_keeper_does_nothing_while_its_child_works() {
