@@ -156,7 +156,9 @@ impl World {
                 }
                 self.answer_later(nonce, link, command);
             }
-            ChildCommand::Approve { ref key, .. } | ChildCommand::Decline { ref key, .. } => {
+            ChildCommand::Approve { ref key, .. }
+            | ChildCommand::Choose { ref key, .. }
+            | ChildCommand::Decline { ref key, .. } => {
                 let id = approval_id(&format!("{nonce}/{key}"));
                 if matches!(command, ChildCommand::Approve { .. }) && !self.witness.approved.contains(&id) {
                     self.breach(Guarantee::ApprovedByOperator, format!("{id} is approved by nobody"));
@@ -317,6 +319,7 @@ impl World {
             | ChildCommand::InterruptTurn { .. }
             | ChildCommand::Compact { .. }
             | ChildCommand::Approve { .. }
+            | ChildCommand::Choose { .. }
             | ChildCommand::Decline { .. } => {}
         }
     }
