@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** what descends from an agent is an agent's, whatever it drops or forges: its ancestors are asked, too, and a
 //! descent that cannot be told counts as one. Ancestors are not lost while a keeper lives (`keeper.rs`).
+//!
+//! Deliberately absent: who may do what (`core/identity.rs`).
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

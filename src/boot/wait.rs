@@ -1,6 +1,8 @@
 //! How children of this process have ended: looked at first, and reaped by whoever wants to know.
 //!
 //! **Invariant:** every end is told, also one by a signal that has no name (a real-time one): who cannot be told hides all others.
+//!
+//! Deliberately absent: waiting itself, which is its callers' way of learning that there is something to look at.
 
 use std::fmt;
 

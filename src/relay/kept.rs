@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** the child's pid is known by its keeper's word, or by what it carries and who its parent is; what is signalled is
 //! pinned by a pidfd. **Invariant:** its end is that of both, and is told as the keeper's, which ends as the child did.
+//!
+//! Deliberately absent: what is said to the child (`channel.rs`), and what it leaves behind (`sweep.rs`).
 
 use std::fs::File;
 use std::io::{self, Read};
