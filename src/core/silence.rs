@@ -6,7 +6,7 @@
 //! | it runs, says the child | it goes on, and the session says since when it is silent |
 //! | it does not | it is over; what it had not shown to have taken is looked for in the history |
 //! | no answer, twice in a row | the child is hung, and is killed; the next one settles what is in doubt |
-//! | its model is not reached (network, overload), and the child tries on | the session says so, until the child says more; it is left alone |
+//! | its model is not reached, and the child tries on | the session says so, until the child says more; it is left alone |
 //! | context full | it is summed up (compacted) once; full again before a turn went through: the session fails, with the reason |
 //!
 //! **Invariant:** an approval that waits is no silence, and nothing is asked while no turn runs: an idle relay has no timer.
