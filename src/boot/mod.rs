@@ -1,4 +1,4 @@
-//! Starting: which bundle, where its files are, the two locks, how a process is started detached or traced, and who is
+//! Starting: which bundle, where its files are, the two locks, how a process is started detached, kept or traced, and who is
 //! who in `/proc`.
 //!
 //! Plain blocking code, used by the relay and by its clients.
@@ -7,9 +7,11 @@
 
 pub mod bundle;
 pub mod config;
+pub mod descent;
 pub mod environment;
 pub mod filesystem;
 pub mod holder;
+pub mod keeper;
 pub mod lock;
 pub mod process;
 pub mod program;
@@ -18,3 +20,4 @@ pub mod spawn;
 pub mod statedir;
 pub mod terminal;
 pub mod tracer;
+pub mod wait;

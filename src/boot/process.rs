@@ -1,11 +1,11 @@
-//! Processes as `/proc` shows them: descent, the nonce that ours carry, memory, start times, the locks they hold; and the host.
+//! Processes as `/proc` shows them: the nonce that ours carry, memory, start times, the locks they hold; and the host.
 //!
 //! **Invariant:** a process is ours only if its environment carries a nonce of our record; a pid alone says nothing.
+//!
+//! Deliberately absent: who started whom (`descent.rs`).
 
-use std::collections::BTreeMap;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -15,9 +15,6 @@ use crate::model::id::Nonce;
 /// The variable in which a child, and every shell that its models start, carries its nonce.
 pub const NONCE_VARIABLE: &str = "AGENTMUX_CHILD";
 
-/// How the variables begin that a run of the hook gets.
-pub const HOOK_PREFIX: &str = "AGENTMUX_HOOK_";
-
 /// Whether the process carries `nonce` in its environment.
 pub fn carries(pid: u32, nonce: Nonce) -> bool {
     nonce_of(pid) == Some(nonce)
@@ -26,60 +23,6 @@ pub fn carries(pid: u32, nonce: Nonce) -> bool {
 /// Every process of this user that carries `nonce`.
 pub fn carriers(nonce: Nonce) -> impl Iterator<Item = u32> {
     all_pids().filter(move |pid| nonce_of(*pid) == Some(nonce))
-}
-
-/// Whether the process was started by an agent: it or an ancestor is in `agents`, before one that is a person's, or it carries a
-/// nonce. A descent that cannot be told counts as one.
-pub fn descends_from(pid: u32, agents: &[u32], is_persons: impl Fn(u32) -> bool) -> bool {
-    if nonce_of(pid).is_some() {
-        return true;
-    }
-    let mut at = pid;
-    for _ in 0..64 {
-        if is_persons(at) {
-            return false;
-        }
-        if agents.contains(&at) {
-            return true;
-        }
-        match parent_of(at) {
-            Some(0 | 1) => return false,
-            Some(parent) => at = parent,
-            None => return true,
-        }
-    }
-    true
-}
-
-/// Every living process below `pid`, each with its parent, but for those that are left out and what is below them.
-pub fn offspring(pid: u32, is_left_out: impl Fn(u32) -> bool) -> Vec<(u32, u32)> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for pid in all_pids() {
-        if let Some(parent) = parent_of(pid) {
-            children.entry(parent).or_default().push(pid);
-        }
-    }
-    let (mut found, mut open) = (Vec::new(), vec![pid]);
-    while let Some(parent) = open.pop() {
-        for child in children.remove(&parent).unwrap_or_default() {
-            if !is_left_out(child) {
-                open.push(child);
-                if !is_zombie(child) {
-                    found.push((child, parent));
-                }
-            }
-        }
-    }
-    found
-}
-
-/// Whether the process is a relay, or was started by a hook: what a person has started, though it may be below a relay.
-pub fn is_persons(pid: u32) -> bool {
-    let is_relay = arguments(pid).get(1..3).is_some_and(|words| words == ["host", "relay"]);
-    let of_hook = |environment: &[u8]| {
-        environment.split(|byte| *byte == 0).any(|entry| entry.starts_with(HOOK_PREFIX.as_bytes()))
-    };
-    is_relay || of_hook(&environment_of(pid))
 }
 
 /// A pidfd of a process if its parent is this one: the pid has not come to name another process meanwhile.
@@ -128,6 +71,12 @@ pub fn is_zombie(pid: u32) -> bool {
     stat_word(pid, 0).is_some_and(|state| state == "Z" || state == "X")
 }
 
+/// Whether the process that a pidfd refers to has ended.
+pub fn has_ended(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    matches!(poll(&mut fds, PollTimeout::ZERO), Ok(1..))
+}
+
 /// A descriptor that becomes readable when the process ends; refers to that very process even if its pid is used again.
 ///
 /// # Errors
@@ -168,13 +117,6 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> nix::Result<()> {
     nix::Error::result(result).map(|_| ())
 }
 
-/// Processes of this user that carry a nonce and serve a socket in `dir`: children of that bundle.
-pub fn serving(dir: &Path) -> impl Iterator<Item = (u32, Nonce)> {
-    let ours = format!("unix://{}/", dir.display());
-    let serves = move |pid: u32| arguments(pid).iter().any(|argument| argument.starts_with(&ours));
-    all_pids().filter_map(|pid| Some((pid, nonce_of(pid)?))).filter(move |(pid, _)| serves(*pid))
-}
-
 /// Processes of this user that hold a flock on the file with this device and inode: whoever took it, and whoever inherited it.
 pub fn lockers(dev: u64, ino: u64) -> impl Iterator<Item = u32> {
     all_pids().filter(move |pid| {
@@ -190,7 +132,7 @@ pub fn lockers(dev: u64, ino: u64) -> impl Iterator<Item = u32> {
 }
 
 /// The nonce that a process carries.
-fn nonce_of(pid: u32) -> Option<Nonce> {
+pub fn nonce_of(pid: u32) -> Option<Nonce> {
     let prefix = format!("{NONCE_VARIABLE}=");
     let environment = environment_of(pid);
     let entry =
@@ -210,11 +152,13 @@ pub fn all_pids() -> impl Iterator<Item = u32> {
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
 
-fn environment_of(pid: u32) -> Vec<u8> {
+/// The environment that a process was started with; empty when it has ended or is another user's.
+pub fn environment_of(pid: u32) -> Vec<u8> {
     std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
 
-fn parent_of(pid: u32) -> Option<u32> {
+/// The parent of a process; 0 for one outside of what this process may see.
+pub fn parent_of(pid: u32) -> Option<u32> {
     stat_field(pid, 1).map(|parent| parent as u32)
 }
 
@@ -234,14 +178,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn this_process_has_a_parent_memory_and_a_start() {
+    fn this_process_has_memory_and_a_start() {
         let me = std::process::id();
-        let parent = parent_of(me).unwrap();
-        let nobody = |_| false;
-        assert!(descends_from(me, &[me], nobody) && descends_from(me, &[parent], nobody));
-        assert!(!descends_from(me, &[u32::MAX], nobody) && !descends_from(me, &[parent], |pid| pid == me));
-        assert!(offspring(parent, |_| false).contains(&(me, parent)));
-        assert!(offspring(parent, |pid| pid == me).iter().all(|(pid, _)| *pid != me));
         assert!(rss_bytes(me).unwrap() > 100_000 && start_ticks(me).unwrap() > 0);
         assert!(!carries(me, Nonce(7)));
     }

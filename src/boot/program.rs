@@ -1,10 +1,10 @@
-//! Programs: Codex, found on PATH or as named, its version, and the native binary behind npm's wrapper; and this one.
+//! Programs: Codex, found on PATH or as named, its version, the native binary behind npm's wrapper; and this one itself.
 //!
 //! **Invariant:** what is stored is the launcher as the user has it; the native binary is looked for again at each start,
 //! because an upgrade moves it.
 
 use std::io::Read;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -43,6 +43,14 @@ pub fn own() -> PathBuf {
     let text = path.to_string_lossy();
     let named = text.strip_suffix(" (deleted)").map(PathBuf::from);
     named.into_iter().chain([path.clone()]).find(|path| is_executable(path)).unwrap_or_else(running)
+}
+
+/// The program that this process runs, and no other version of it, also when its file was replaced or deleted since.
+pub fn itself() -> PathBuf {
+    let running = Path::new("/proc/self/exe");
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    let is_it = |path: &PathBuf| file(path).is_some_and(|found| Some(found) == file(running));
+    std::env::current_exe().ok().filter(is_it).unwrap_or_else(|| running.to_owned())
 }
 
 /// The first program of that name on PATH.

@@ -1,13 +1,14 @@
-//! Starts processes with `posix_spawn`: own session, signals as they were at login, only the descriptors that are meant.
+//! Starts processes with `posix_spawn`: own session, signals as they were at login, only the descriptors that are meant; and what
+//! a process that was started so makes of those.
 //!
 //! **Invariant:** never `fork` from the relay: a grown process makes it many times dearer than `posix_spawn`.
 
 use std::ffi::CString;
 use std::fs::File;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
-use nix::fcntl::{FcntlArg, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
@@ -83,4 +84,31 @@ pub fn spawn_detached(program: &Program<'_>) -> Result<u32, String> {
         let _ = nix::unistd::close(fd);
     }
     Ok(spawned.map_err(text)?.as_raw() as u32)
+}
+
+/// Whether this process was given a descriptor of this number.
+pub fn is_open(number: i32) -> bool {
+    Path::new("/proc/self/fd").join(number.to_string()).exists()
+}
+
+/// A descriptor that this process was given under this number; whom it starts itself does not get it.
+#[allow(
+    unsafe_code,
+    reason = "these descriptors were given to this process by its starter and nothing else in it has used them yet"
+)]
+pub fn given(number: i32) -> OwnedFd {
+    // SAFETY: `spawn_detached` or systemd put it at this number, and no other owner of it exists in this process.
+    let given = unsafe { OwnedFd::from_raw_fd(number) };
+    let _ = fcntl(&given, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+    given
+}
+
+/// Closes every descriptor from this number on: those inherited by accident.
+#[allow(
+    unsafe_code,
+    reason = "close_range has no wrapper; it is called before this process has opened anything above"
+)]
+pub fn close_from(first: i32) {
+    // SAFETY: only descriptors inherited by accident are above; whatever this process owns is opened after this.
+    unsafe { libc::close_range(first as libc::c_uint, libc::c_uint::MAX, 0) };
 }

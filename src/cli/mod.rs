@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::boot::keeper;
 use crate::model::fault::{Code, Fault};
 use crate::protocol::verb::VERBS;
 use args::Cli;
@@ -31,6 +32,10 @@ pub fn main() -> ExitCode {
         Ok(words) => words,
         Err(word) => return fail(false, &Fault::usage(format!("argument refused: {word:?} is not UTF-8"))),
     };
+    // A keeper lives long and needs none of what follows.
+    if let Some(child) = keeper::asked(&words) {
+        return keeper::keep(child).map_or_else(|fault| fail(false, &fault), ExitCode::from);
+    }
     let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
     let cli = match grammar().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches))
     {

@@ -213,6 +213,8 @@ pub const DOWN_MS: i64 = 10_000;
 pub const DOWN_NOW_MS: i64 = 2_000;
 /// After an ended child's shells were asked to end they have this long before they are killed.
 pub const SWEEP_KILL_MS: i64 = 300;
+/// A keeper that has not ended this long after its child is killed.
+pub const KEEPER_END_MS: i64 = 5_000;
 /// A child's stderr file is cut to nothing when it has grown past this.
 pub const CHILD_LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// One message from a child (Codex sends whole histories in one frame).
@@ -304,6 +306,7 @@ const _: () =
 const _: () = assert!(TURN_CHARS_MAX * 6 <= CHILD_OUT_BYTES_MAX, "a turn fits the child's out-buffer");
 const _: () = assert!(REQUESTS_PER_CLIENT_PER_LAP <= REQUESTS_PER_LAP);
 const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
+const _: () = assert!(3 * SWEEP_KILL_MS < KEEPER_END_MS, "a keeper asks, kills, and has as long again");
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
 const _: () =
     assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");

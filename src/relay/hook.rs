@@ -15,7 +15,8 @@ use nix::sys::signal::{Signal, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 
-use crate::boot::process::{self, HOOK_PREFIX};
+use crate::boot::descent::HOOK_PREFIX;
+use crate::boot::process;
 use crate::boot::spawn::{Program, spawn_detached};
 use crate::model::clock::Millis;
 use crate::model::happening::{Happening, What};

@@ -26,8 +26,8 @@ use super::orphans::Orphans;
 use super::perform::Facts;
 use super::upkeep::Upkeep;
 use super::watch::Watch;
+use crate::boot::descent;
 use crate::boot::lock::Lock;
-use crate::boot::process;
 use crate::boot::statedir::StateDir;
 use crate::core::Core;
 use crate::core::action::Action;
@@ -180,6 +180,9 @@ impl Relay {
                 token if Hooks::owns(token) => self.hooks.on_exit(self.poll.registry(), token),
                 token => match self.children.source(token) {
                     Some(Source::Process(nonce)) => exits.push(nonce),
+                    Some(Source::Word(nonce)) => {
+                        self.children.on_word(self.poll.registry(), nonce, &mut inputs);
+                    }
                     Some(Source::Socket(nonce)) => self.children.on_socket(nonce, now, &mut inputs),
                     None => {
                         let conn = ConnId(token.0 as u64);
@@ -201,7 +204,7 @@ impl Relay {
         self.clients.read_all(&readable, &mut asked);
         self.children.advance(self.poll.registry(), &self.dir, now, &mut inputs);
         for nonce in exits {
-            self.children.on_exit(self.poll.registry(), nonce, &mut inputs);
+            self.children.on_exit(self.poll.registry(), nonce, now, &mut inputs);
         }
         self.orphans.reap(|pid| self.children.owns(pid) || self.hooks.runs(pid));
         if self.core.deadline().is_some_and(|at| at <= now) {
@@ -292,10 +295,10 @@ impl Relay {
         }
     }
 
-    /// Whether a process is an agent's: it comes from a child, or from this relay at all, which starts nothing else but hooks.
+    /// Whether a process is an agent's: it comes from a child or a keeper, or from this relay at all, which starts nothing else but hooks.
     fn descends(&self, pid: u32) -> bool {
         let agents: Vec<u32> = self.children.pids().chain([std::process::id()]).collect();
-        process::descends_from(pid, &agents, |pid| self.hooks.runs(pid))
+        descent::descends_from(pid, &agents, |pid| self.hooks.runs(pid))
     }
 
     /// Out of descriptors: gives up the spare one for as long as it takes to turn a client away.

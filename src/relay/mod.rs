@@ -2,12 +2,14 @@
 //!
 //! **Invariant:** the shell has no policy; what it decides is only whether bytes fit and descriptors are what they must be.
 
+mod channel;
 mod child;
 mod clients;
 mod clock;
 mod entropy;
 mod feed;
 mod hook;
+mod kept;
 mod lap;
 mod link;
 mod logfile;
@@ -16,6 +18,7 @@ mod orphans;
 mod perform;
 mod resolve;
 mod start;
+mod sweep;
 mod upkeep;
 mod watch;
 

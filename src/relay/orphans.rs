@@ -1,16 +1,16 @@
 //! Orphans: processes whose parents have ended somewhere below this relay, and which the kernel therefore gives to it.
 //!
-//! What an agent's shell daemonises stays below the relay that way, so that its descent is seen (`boot/process.rs`), however
-//! often it forks and whatever it drops from its environment; and what nobody else would reap is reaped here.
+//! What an agent's shell daemonises goes to the keeper of its child (`boot/keeper.rs`). What was below a keeper that was killed comes
+//! here, so that its descent is seen all the same (`boot/descent.rs`); so does what a hook leaves behind. What nobody else would
+//! reap is reaped here.
 //!
 //! **Invariant:** a process that this relay started itself is never reaped here: its own watcher wants its end.
 //!
-//! Deliberately absent: orphans of a child whose relay was killed. Those go to init, and nothing brings them back.
+//! Deliberately absent: orphans of a killed keeper that this relay has adopted. Those go to init, and nothing brings them back.
 
 use nix::sys::prctl;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
 
+use crate::boot::wait;
 use crate::model::limits;
 
 /// What there is to reap.
@@ -48,25 +48,17 @@ impl Orphans {
             return;
         }
         for _ in 0..limits::ORPHANS_PER_LAP {
-            match ended(Id::All, WaitPidFlag::WNOWAIT) {
+            match wait::first_ended() {
                 None => {
                     self.is_told = false;
                     return;
                 }
-                Some(pid) if is_watched(pid.as_raw() as u32) => return,
+                Some(pid) if is_watched(pid) => return,
                 Some(pid) => {
-                    let _ = ended(Id::Pid(pid), WaitPidFlag::empty());
+                    wait::reap(pid);
                 }
             }
         }
         self.is_due = true;
-    }
-}
-
-/// A child that has ended; reaped, unless it is only to be looked at.
-fn ended(which: Id<'_>, flags: WaitPidFlag) -> Option<Pid> {
-    match waitid(which, WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | flags) {
-        Ok(WaitStatus::Exited(pid, _) | WaitStatus::Signaled(pid, ..)) => Some(pid),
-        _ => None,
     }
 }

@@ -189,10 +189,10 @@ impl Relay {
         let spawned = self.environment_of(environment_of).and_then(|environment| {
             self.children.spawn(self.poll.registry(), &self.dir, nonce, slot, program, environment)
         });
-        self.inputs.push(match spawned {
-            Ok(pid) => Input::ChildSpawned { nonce, pid },
-            Err(why) => Input::ChildNotSpawned { nonce, why },
-        });
+        // Which process it is comes from its keeper.
+        if let Err(why) = spawned {
+            self.inputs.push(Input::ChildNotSpawned { nonce, why });
+        }
     }
 
     pub(super) fn environment_of(&self, name: &Name) -> Result<Vec<(String, String)>, String> {

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,13 +31,14 @@ use super::resolve::environment_file;
 use super::upkeep::Upkeep;
 use super::{child, logfile};
 use crate::boot::config::{self, UserConfig};
+use crate::boot::descent;
 use crate::boot::environment;
 use crate::boot::filesystem;
 use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::program;
-use crate::boot::spawn::THIRD;
+use crate::boot::spawn::{THIRD, close_from, given, is_open};
 use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir, kind, refused};
 use crate::core::action::Survivor;
 use crate::core::input::Input;
@@ -219,38 +220,14 @@ fn detach() -> Starter {
         log::warn!("leaving the directory failed: {error}");
     }
     close_from(THIRD + 2);
-    let lock = is_open(THIRD + 1).then(|| adopt(THIRD + 1));
-    Starter { pipe: std::fs::File::from(adopt(THIRD)), _lock: lock }
+    let lock = is_open(THIRD + 1).then(|| given(THIRD + 1));
+    Starter { pipe: std::fs::File::from(given(THIRD)), _lock: lock }
 }
 
 /// What a client that started us gave us: it waits at the pipe, and the lock tells others that a start is under way.
 struct Starter {
     pipe: std::fs::File,
     _lock: Option<OwnedFd>,
-}
-
-fn is_open(fd: i32) -> bool {
-    Path::new("/proc/self/fd").join(fd.to_string()).exists()
-}
-
-#[allow(
-    unsafe_code,
-    reason = "these descriptors were given to this process by its starter and nothing else in it has used them yet"
-)]
-fn adopt(number: i32) -> OwnedFd {
-    // SAFETY: `spawn_detached` or systemd put it at this number, and no other owner of it exists in this process.
-    let given = unsafe { OwnedFd::from_raw_fd(number) };
-    let _ = nix::fcntl::fcntl(&given, nix::fcntl::FcntlArg::F_SETFD(nix::fcntl::FdFlag::FD_CLOEXEC));
-    given
-}
-
-#[allow(
-    unsafe_code,
-    reason = "close_range has no wrapper; it is called before this process has opened anything above"
-)]
-fn close_from(first: i32) {
-    // SAFETY: only descriptors inherited by accident are above; the signal descriptor is made after this.
-    unsafe { libc::close_range(first as libc::c_uint, libc::c_uint::MAX, 0) };
 }
 
 fn tell(starter: &mut Option<Starter>, line: &str) {
@@ -353,7 +330,7 @@ fn is_activated() -> bool {
 /// Takes the socket that systemd bound: it must be the one that clients of this bundle connect to.
 fn adopt_listener(dir: &StateDir) -> Result<UnixListener, Fault> {
     let path = dir.path().join(SOCKET);
-    let listener = std::os::unix::net::UnixListener::from(adopt(THIRD));
+    let listener = std::os::unix::net::UnixListener::from(given(THIRD));
     let address = listener
         .local_addr()
         .map_err(|error| refused(&path, &format!("systemd's socket is none: {error}")))?;
@@ -424,11 +401,11 @@ fn remove_leftovers(dir: &StateDir, ledger: &Ledger) {
 }
 
 /// Which recorded children are still alive: found by the nonce that they carry and the socket that they serve. Their shells
-/// carry the nonce too, but serve no socket of ours.
+/// carry the nonce too, but serve no socket of ours. A keeper whose child has ended counts until it has, too.
 fn survivors(dir: &StateDir, nonces: &[Nonce]) -> Vec<Survivor> {
     if nonces.is_empty() {
         return Vec::new();
     }
-    let recorded = process::serving(dir.path()).filter(|(_, nonce)| nonces.contains(nonce));
-    recorded.map(|(pid, nonce)| Survivor { nonce, pid }).collect()
+    let found = descent::serving(dir.path()).into_iter().filter(|(nonce, _)| nonces.contains(nonce));
+    found.map(|(nonce, pid)| Survivor { nonce, pid }).collect()
 }

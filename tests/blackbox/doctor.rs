@@ -287,12 +287,17 @@ fn a_child_left_behind_is_a_warning_until_down_has_ended_it() {
     let model = ScriptedModel::start();
     let house = installed(House::real(&model));
     let _ = house.run(&["spawn", "reviewer"]).ok();
+    let child = house.run(&["status", "--json"]).ok().json()["children"][0]["pid"].clone();
     house.kill_nine(house.relay_pid().expect("a relay runs"));
     let orphan = house.poll("the relay to be gone", SOON, || {
         let report = examine(&house);
         if check(&report, "children")["status"] == "warning" { Ok(report) } else { Err(report.to_string()) }
     });
-    let _ = sick(&orphan, "children", "warning", "agentmux down");
+    let named = sick(&orphan, "children", "warning", "agentmux down").to_string();
+    assert!(
+        named.contains("1 left behind") && named.contains(&format!("pid {child} ")),
+        "not its keeper: {named}"
+    );
     assert_eq!(orphan["overallStatus"], "warning", "{orphan:#}");
     let _ = house.run(&["down"]).ok();
     assert_eq!(examine(&house)["overallStatus"], "ok");

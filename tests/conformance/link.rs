@@ -12,10 +12,10 @@ use serde_json::Value;
 use super::support::house::House;
 
 /// Far beyond what any of this takes on a loaded machine.
-const DEADLINE: Duration = Duration::from_secs(25);
+pub const DEADLINE: Duration = Duration::from_secs(25);
 
 /// The fake, built if this test target was built without the examples.
-static FAKE: LazyLock<PathBuf> = LazyLock::new(|| {
+pub static FAKE: LazyLock<PathBuf> = LazyLock::new(|| {
     let programs = Path::new(env!("CARGO_BIN_EXE_agentmux")).parent().expect("a target directory");
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--example", "fake-codex"]).current_dir(env!("CARGO_MANIFEST_DIR"));
@@ -26,7 +26,7 @@ static FAKE: LazyLock<PathBuf> = LazyLock::new(|| {
     programs.join("examples/fake-codex")
 });
 
-fn house(told: &str) -> House {
+pub fn house(told: &str) -> House {
     let house = House::with_codex(&FAKE);
     tell(&house, told);
     house
@@ -41,7 +41,7 @@ fn heard(house: &House) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
-fn spawned(told: &str) -> House {
+pub fn spawned(told: &str) -> House {
     let house = house("");
     let _ = house.run(&["spawn", "reviewer"]).ok();
     tell(&house, told);
@@ -52,7 +52,7 @@ fn session(house: &House) -> Value {
     house.run(&["list", "--json"]).ok().json()["sessions"][0].clone()
 }
 
-fn wait_for_state(house: &House, state: &str) -> Value {
+pub fn wait_for_state(house: &House, state: &str) -> Value {
     house.poll(&format!("the state {state}"), DEADLINE, || {
         let session = session(house);
         if session["state"] == state { Ok(session) } else { Err(session.to_string()) }

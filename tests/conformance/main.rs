@@ -12,6 +12,7 @@ mod codex;
 mod codex_wire;
 mod history;
 mod hostile;
+mod kept;
 mod kind;
 mod ledger;
 mod link;

@@ -2,9 +2,10 @@
 
 use serde_json::json;
 
+use super::keeper::parent_of as keeper_of;
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, state_of};
+use super::{DEADLINE, child_pid, state_of};
 
 /// LK-8, users 8: an unsandboxed agent's shell that drops or forges every variable still approves nothing, settles nothing, stops
 /// nothing, and speaks as nobody else.
@@ -71,7 +72,7 @@ fn an_unsandboxed_agent_cannot_act_as_the_operator_or_as_another() {
 }
 
 /// What an agent's shell daemonises, with an empty environment, a session of its own and no parent left, is an agent's all the same;
-/// the relay reaps it, and `down` ends it, though it carries no nonce.
+/// the keeper of the agent's child reaps it, and `down` ends it, though it carries no nonce.
 #[test]
 fn an_orphan_of_an_agents_shell_is_an_agents() {
     let model = ScriptedModel::start();
@@ -91,10 +92,9 @@ fn an_orphan_of_an_agents_shell_is_an_agents() {
         let approvals = house.run(&["approvals", "--json"]).ok().json();
         approvals["approvals"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| "none".to_owned())
     });
-    // It waits until it has the relay for a parent, then it tries.
-    let adopted = "until [ $(ps -o ppid= -p $$) -eq $RELAY ]; do sleep 0.05; done";
-    let relay = house.relay_pid().expect("a relay runs");
-    let adopted = adopted.replace("$RELAY", &relay.to_string());
+    // It waits until it has the keeper of its child for a parent, then it tries.
+    let keeper = keeper_of(child_pid(&house));
+    let adopted = format!("until [ $(ps -o ppid= -p $$) -eq {keeper} ]; do sleep 0.05; done");
     let tries = format!(
         "{adopted}; {bare} approve {id} >tried 2>&1; echo code=$? >>tried; {bare} whoami >>tried 2>&1; \
          {bare} down --now >>tried 2>&1; echo code=$? >>tried; mv tried done; echo $$ >stays; exec sleep 300"
@@ -120,7 +120,7 @@ fn an_orphan_of_an_agents_shell_is_an_agents() {
     );
     let _ = house.run(&["send", "lead", "many", "--wait"]).ok();
     house.poll("all to be reaped", DEADLINE, || {
-        let children = std::fs::read_to_string(format!("/proc/{relay}/task/{relay}/children"));
+        let children = std::fs::read_to_string(format!("/proc/{keeper}/task/{keeper}/children"));
         let children = children.unwrap_or_default();
         // The child, and the daemon.
         if children.split_whitespace().count() == 2 { Ok(()) } else { Err(children) }

@@ -13,6 +13,7 @@ mod disk;
 mod failures;
 mod hook;
 mod inspector;
+mod keeper;
 mod matrix;
 mod mcp;
 mod pane;

@@ -130,7 +130,9 @@ fn kills_until(house: &House, is_over: &AtomicBool) -> (usize, usize) {
             killed.0 += usize::from(house.relay_pid().is_some_and(kill));
         }
         if what != 0 {
-            killed.1 += usize::from(children(house).into_iter().filter(|pid| kill(*pid)).count() > 0);
+            let some = |_: &i32| draws.below(3) > 0;
+            killed.1 +=
+                usize::from(children(house).into_iter().filter(some).filter(|pid| kill(*pid)).count() > 0);
         }
         // A person who sees a session given up after five deaths in a row says so; they are meant here.
         let _ = house.call(&["up"]).deadline(DEADLINE).run();
@@ -138,7 +140,7 @@ fn kills_until(house: &House, is_over: &AtomicBool) -> (usize, usize) {
     killed
 }
 
-/// The processes of the Codex child.
+/// The processes of the Codex child: it and its keeper.
 fn children(house: &House) -> Vec<i32> {
     let is_child = |pid: &i32| {
         let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

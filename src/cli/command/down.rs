@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::boot::process;
+use crate::boot::{descent, process};
 use crate::cli::context::Context;
 use crate::client::tmux;
 use crate::model::fault::{Code, Fault};
@@ -68,7 +68,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
 fn child_left_behind(context: &Context) -> bool {
     // By its real path, which is what children are started with.
     let dir = std::fs::canonicalize(context.target.dir());
-    dir.is_ok_and(|dir| process::serving(&dir).next().is_some())
+    dir.is_ok_and(|dir| !descent::serving(&dir).is_empty())
 }
 
 /// One line per session.

@@ -1,5 +1,7 @@
 //! `agentmux host mcp`: the tools of an agent. `agentmux host relay [--replace]`: the relay itself, in the foreground; clients
 //! start it with `--spawned`, detached.
+//!
+//! Deliberately absent: `host keep`, which a relay starts its children with (`boot/keeper.rs`); it is told before the grammar is built.
 
 use std::os::unix::process::CommandExt;
 use std::path::Path;

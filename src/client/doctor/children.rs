@@ -2,7 +2,7 @@
 
 use super::relay::Called;
 use super::{Finding, Patient};
-use crate::boot::process;
+use crate::boot::descent;
 
 pub fn children(patient: &Patient) -> Option<Finding> {
     // Only a relay knows which children are recorded; what runs below a living one is its business.
@@ -13,10 +13,8 @@ pub fn children(patient: &Patient) -> Option<Finding> {
         Called::Refused(_) => return Some(Finding::ok("not looked for: a relay is there")),
         Called::Nobody => {}
     }
-    let orphans: Vec<u32> = patient
-        .dir()
-        .map(|dir| process::serving(dir.path()).map(|(pid, _)| pid).collect())
-        .unwrap_or_default();
+    let orphans: Vec<u32> =
+        patient.dir().map(|dir| descent::serving(dir.path()).into_values().collect()).unwrap_or_default();
     if orphans.is_empty() {
         return Some(Finding::ok("none is left behind"));
     }

@@ -1,0 +1,127 @@
+//! What is said to one child and heard from it: its connection, made again when it breaks, its transport, its log.
+//!
+//! **Invariant:** what a child has said before its connection broke is heard.
+
+use std::fs::File;
+
+use super::link::Link;
+use crate::core::input::Input;
+use crate::model::child::ChildEvent;
+use crate::model::clock::Millis;
+use crate::model::id::Nonce;
+use crate::model::limits;
+use crate::transport::Transport;
+
+/// The channel to a child.
+#[derive(Debug)]
+pub struct Channel {
+    /// Speaks the child's language.
+    pub transport: Box<dyn Transport>,
+    /// When to try to connect next.
+    pub retry: Option<Millis>,
+    log: Option<File>,
+    link: Option<Link>,
+    /// How long to wait after an attempt that fails.
+    pause_ms: i64,
+    /// When the last connection was made.
+    linked_at: Millis,
+}
+
+impl Channel {
+    /// Nothing is connected yet.
+    pub fn new(transport: Box<dyn Transport>, log: Option<File>) -> Channel {
+        let (pause_ms, retry) = (limits::CHILD_CONNECT_MS_MIN, Some(Millis(0)));
+        Channel { transport, retry, log, link: None, pause_ms, linked_at: Millis(0) }
+    }
+
+    /// A connection was made.
+    pub fn open(&mut self, link: Link, now: Millis) {
+        self.retry = None;
+        self.linked_at = now;
+        let is_open = link.is_open();
+        self.link = Some(link);
+        if is_open {
+            self.transport.on_open();
+        }
+    }
+
+    /// The connection broke. One that hangs up again and again is called less and less often.
+    pub fn close(&mut self, now: Millis) {
+        self.link = None;
+        if now.since(self.linked_at) >= limits::CHILD_LINK_STEADY_MS {
+            self.pause_ms = limits::CHILD_CONNECT_MS_MIN;
+        }
+        self.wait(now, limits::RETRY_MS_MAX);
+    }
+
+    /// Tries to connect after a pause, and after a longer one the next time.
+    pub fn wait(&mut self, now: Millis, longest_ms: i64) {
+        self.retry = Some(now.plus(self.pause_ms));
+        self.pause_ms = (self.pause_ms * 2).min(longest_ms);
+    }
+
+    /// Does what can be done on the socket; true when messages were left for the next lap.
+    pub fn exchange(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<bool, String> {
+        self.bound_log();
+        let Some(link) = &mut self.link else { return Ok(false) };
+        if !link.is_open() {
+            if !link.shake()? {
+                return Ok(false);
+            }
+            self.transport.on_open();
+        }
+        self.pump(nonce, inputs)?;
+        for _ in 0..limits::CHILD_MESSAGES_PER_LAP {
+            let Some(link) = &mut self.link else { return Ok(false) };
+            let Some(text) = link.read()? else { return Ok(false) };
+            self.transport.on_message(&text);
+            self.pump(nonce, inputs)?;
+        }
+        Ok(true)
+    }
+
+    /// Passes on what the transport has to say, in both directions.
+    pub fn pump(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<(), String> {
+        while let Some(event) = self.transport.next_event() {
+            if let ChildEvent::Unusable { why } | ChildEvent::Garbled { why } = &event {
+                log::warn!("child {nonce}: {why}");
+            }
+            if let ChildEvent::AskRefused { method, .. } = &event {
+                log::warn!("child {nonce} asked what nobody here answers: {method}");
+            }
+            inputs.push(Input::Child { nonce, event });
+        }
+        let Some(link) = self.link.as_mut().filter(|link| link.is_open()) else { return Ok(()) };
+        while let Some(message) = self.transport.next_message() {
+            link.write(message)?;
+        }
+        link.flush()
+    }
+
+    fn bound_log(&self) {
+        if let Some(log) = &self.log
+            && log.metadata().is_ok_and(|meta| meta.len() > limits::CHILD_LOG_BYTES_MAX)
+        {
+            let _ = log.set_len(0);
+        }
+    }
+
+    /// The last line of its errors.
+    pub fn last_words(&self) -> String {
+        self.log.as_ref().map(last_line).unwrap_or_default()
+    }
+}
+
+/// The last line of a file, cut.
+fn last_line(log: &File) -> String {
+    use std::os::unix::fs::FileExt;
+    let length = log.metadata().map_or(0, |meta| meta.len());
+    let tail_bytes = length.min(2048);
+    let mut tail = vec![0; tail_bytes as usize];
+    if log.read_exact_at(&mut tail, length - tail_bytes).is_err() {
+        return String::new();
+    }
+    let text = String::from_utf8_lossy(&tail);
+    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
+    line.chars().filter(|c| !c.is_control()).take(300).collect()
+}
