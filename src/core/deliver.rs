@@ -52,7 +52,7 @@ impl Core {
                 let batch = self.next_batch(name);
                 self.deliver(step, name, nonce, batch, None);
             }
-            (true, Some(turn)) => self.evaluate_running_turn(step, name, nonce, turn),
+            (true, Some(turn)) => self.evaluate_running_turn(step, name, nonce, turn, holds_mail),
             _ => {}
         }
     }
@@ -82,8 +82,17 @@ impl Core {
     }
 
     /// A turn runs: mail for now interrupts it, and at a boundary other mail may join it.
-    fn evaluate_running_turn(&mut self, step: &mut Step, name: &Name, nonce: Nonce, turn: TurnId) {
-        let pressing = self.ledger.queue(name).and_then(|queue| queue.pressing.last().copied());
+    fn evaluate_running_turn(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        nonce: Nonce,
+        turn: TurnId,
+        holds_mail: bool,
+    ) {
+        // What is held back interrupts nothing, also when words of the person may go in.
+        let pressing = self.ledger.queue(name).filter(|_| !holds_mail);
+        let pressing = pressing.and_then(|queue| queue.pressing.last().copied());
         let Some(running) = self.sessions.get_mut(name) else { return };
         let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
         let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
@@ -246,7 +255,7 @@ impl Core {
 
     /// Asks for claims in doubt; true while there are any that can be settled, because nothing may overtake them. What cannot be
     /// settled, because the history cannot be read, holds nobody back for ever.
-    fn find_claims(&mut self, step: &mut Step, name: &Name) -> bool {
+    pub(super) fn find_claims(&mut self, step: &mut Step, name: &Name) -> bool {
         let Some(running) = self.sessions.get(name) else { return false };
         let in_flight = running.claim.as_ref().map(|flight| flight.claim);
         let doubted: Vec<ClaimId> =

@@ -65,6 +65,8 @@ pub(super) struct Running {
     pub interrupt_wanted: bool,
     /// The close that is on its way.
     pub closing: Option<Closing>,
+    /// Whether it was closed, and not wanted up since.
+    pub closed: bool,
     /// The last turn that ended.
     pub ended_turn: Option<TurnId>,
     /// Our turn in flight.
@@ -128,6 +130,7 @@ impl Running {
             compacted: false,
             interrupt_wanted: false,
             closing: None,
+            closed: false,
             ended_turn: None,
             claim: None,
             finding: false,
@@ -169,7 +172,6 @@ impl Running {
         self.at_boundary = false;
         self.interrupting = None;
         self.asked = None;
-        self.interrupt_wanted = false;
         self.closing = None;
         self.ended_turn = None;
         self.claim = None;
@@ -201,6 +203,7 @@ impl Core {
     /// Brings one session nearer to what is wanted of it.
     pub(super) fn evaluate_session(&mut self, step: &mut Step, name: &Name) {
         self.evaluate_wake(step, name);
+        self.take_prompts_back(step, name);
         let left_open = self.sessions.get(name).is_some_and(|running| running.left_open);
         let wanted = self.should_run(name) || (left_open && self.stop.is_none());
         let child = self.ready_child_of(name);
@@ -377,10 +380,13 @@ impl Core {
     /// A session has no open thread any more: its mail on the way is in doubt, and it stops or starts again.
     pub(super) fn thread_left(&mut self, step: &mut Step, name: &Name, why: &str) {
         self.forget_approvals_of(step, name, why);
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.interrupt_wanted = false;
+        }
         self.thread_unheard(step, name, why);
     }
 
-    /// As [`Core::thread_left`], but the thread may live on, and ask what it asks.
+    /// As [`Core::thread_left`], but the thread may live on, ask what it asks, and have a turn that the person wants ended.
     pub(super) fn thread_unheard(&mut self, step: &mut Step, name: &Name, why: &str) {
         self.doubt_claims(step, name, why);
         self.timers.clear(&Timer::Thread(name.clone()));
