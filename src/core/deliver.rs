@@ -31,7 +31,8 @@ impl Core {
             self.drop_old_mail(step, name);
         }
         self.evaluate_interrupt(step, name);
-        if self.evaluate_closing(step, name) || self.find_claims(step, name) {
+        let is_closing = self.evaluate_closing(step, name) && !self.is_planted(Planted::MailBesideClose);
+        if is_closing || self.find_claims(step, name) {
             return;
         }
         let Some(nonce) = self.ready_child_of(name) else { return };
@@ -166,6 +167,11 @@ impl Core {
     /// The mails that would go into the next turn, in order; empty when none may start one.
     fn next_batch(&self, name: &Name) -> Vec<DeliveryId> {
         let Some(queue) = self.ledger.queue(name) else { return Vec::new() };
+        if self.is_planted(Planted::UrgentBeforePrompt)
+            && let Some((_, urgent)) = queue.queued.iter().find(|(priority, _)| *priority == Priority::Urgent)
+        {
+            return vec![*urgent];
+        }
         if let Some(prompt) = self.next_prompt(name) {
             return vec![prompt];
         }
