@@ -30,6 +30,7 @@ impl World {
             loaded: BTreeMap::new(),
             terms: 0,
             reads_from: self.now,
+            is_deaf: false,
         };
         self.codex.processes.insert(nonce, process);
         self.in_ms(pause, Happening::SpawnReported { life, nonce, pid: Some(pid) });
@@ -149,7 +150,9 @@ impl World {
                     }
                 }
             }
-            ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {}
+            ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {
+                process.is_deaf = true;
+            }
             ChildCommand::CloseThread { ref session } => {
                 if let Some(thread) = process.names.get(session).cloned() {
                     process.closing.insert(session.clone(), thread.clone());

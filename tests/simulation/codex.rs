@@ -49,6 +49,8 @@ pub struct Process {
     pub terms: u32,
     /// Commands are read in the order of writing.
     pub reads_from: Millis,
+    /// Whether it has left the leaving of a thread undone, without a word: the relay has given up on that by its deadline.
+    pub is_deaf: bool,
 }
 
 /// One connection of a relay to a process.

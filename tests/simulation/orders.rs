@@ -17,8 +17,10 @@ use agentmux::core::action::{Action, Deliver};
 use agentmux::core::input::Input;
 use agentmux::core::record::DeliveryId;
 use agentmux::model::child::{ChildCommand, ChildEvent};
+use agentmux::model::clock::Millis;
 use agentmux::model::fault::Code;
 use agentmux::model::id::{ConnId, TurnId};
+use agentmux::model::limits;
 use agentmux::model::mail::{DeliveryState, Mail, Priority, When};
 use agentmux::model::name::Name;
 use agentmux::model::session::SessionState;
@@ -47,6 +49,7 @@ pub struct Orders {
 struct Order {
     session: Name,
     is_close: bool,
+    since: Millis,
     /// Whether the person has wanted the session up again meanwhile.
     is_overruled: bool,
 }
@@ -127,12 +130,13 @@ impl World {
         match asked {
             Asked::Interrupt(conn, id, session) | Asked::Close(conn, id, session) => {
                 let is_close = matches!(asked, Asked::Close(..));
-                let order = Order { session: session.clone(), is_close, is_overruled: false };
+                let (session, since) = (session.clone(), self.now);
+                let order = Order { session: session.clone(), is_close, since, is_overruled: false };
                 orders.open.insert((*conn, id.clone()), order);
                 orders.to_end.insert(session.clone());
-                if is_close && self.disk.open.sessions.contains_key(session) {
+                if is_close && self.disk.open.sessions.contains_key(&session) {
                     orders.closed.insert(session.clone());
-                    orders.closed_now.insert(session.clone());
+                    orders.closed_now.insert(session);
                 }
             }
             Asked::Prompt(..) => {}
@@ -162,7 +166,11 @@ impl World {
             })
         };
         for action in actions {
-            if let Action::Reply { answer: Answer::Closed(closed), .. } = action {
+            if let Action::Reply { conn, id, answer: Answer::Closed(closed) } = action
+                && let Some(order) = self.orders.open.get(&(*conn, id.clone()))
+                // Whose time is over is told how it stands, alone.
+                && self.now.since(order.since) < limits::CLOSE_MS + limits::DOWN_MS
+            {
                 self.close_is_answered(closed, actions);
             }
         }
@@ -275,8 +283,9 @@ impl World {
     pub fn interrupt_is_answered(&mut self, turn: Option<&str>, fault: Option<Code>) {
         let told: Option<TurnId> = turn.map(Into::into);
         let running = |id: &TurnId| {
-            let mut turns =
-                self.codex.processes.values().flat_map(|process| process.loaded.values().flatten());
+            // What a child leaves undone without a word, the relay gives up on.
+            let heard = self.codex.processes.values().filter(|process| !process.is_deaf);
+            let mut turns = heard.flat_map(|process| process.loaded.values().flatten());
             turns.any(|turn| turn.id == *id)
         };
         if let Some(id) = told.filter(running) {
