@@ -10,6 +10,7 @@ use agentmux::model::fault::Fault;
 use agentmux::model::id::{ConnId, MailId, approval_id};
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::{self, Name};
+use agentmux::model::session::Wanted;
 use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
 use agentmux::protocol::request::{
     Close, Dead, Decision, Discard, Down, Hold, Inbox, Look, MailRef, Names, Next, One, Prompt, Release,
@@ -325,7 +326,13 @@ impl World {
 
     /// What the person says to a session, or wants of its turn; or the wait for words that were said.
     fn draw_order(&mut self) -> Request {
-        let name = self.draw_name();
+        // Mostly to one that is up, because only there an order meets a turn.
+        let sessions = self.disk.committed.sessions.values();
+        let up =
+            sessions.filter(|session| session.wanted == Wanted::Up).map(|session| session.name.to_string());
+        let up: Vec<String> = up.collect();
+        let any = up.is_empty() || self.random.chance(250);
+        let name = if any { self.draw_name() } else { self.random.pick(&up).clone() };
         match self.random.below(10) {
             0..=3 => Request::Prompt(self.draw_prompt(name)),
             4 => {

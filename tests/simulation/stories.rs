@@ -425,7 +425,8 @@ fn a_stop_while_the_connection_is_broken_leaves_no_turn() {
     }
 }
 
-/// Words of the person whose turn a close interrupts before it had them do not go in at the next start (TQ-4, TQ-8).
+/// Words of the person whose turn a close interrupts before it had them do not go in at the next start (TQ-4, TQ-8); mail behind
+/// them is kept, and does (TQ-2).
 #[test]
 fn words_that_a_close_cut_off_are_not_met_at_the_next_start() {
     tell(|story| {
@@ -434,9 +435,12 @@ fn words_that_a_close_cut_off_are_not_met_at_the_next_start() {
         let said = *story.world.disk.committed.deliveries.last_key_value().expect("accepted means on disk").0;
         story.until_state(said, DeliveryState::Claimed);
         story.for_a_moment();
+        let mail = story.sends("lead");
         story.asks(0, Request::Close(Close { name: "lead".to_owned(), now: false }));
         story.answered(0);
         let state = story.state(said);
+        story.asks(0, Request::Up(Names { names: vec!["lead".to_owned()] }));
+        story.until_state(mail, DeliveryState::Consumed);
         assert!(matches!(state, DeliveryState::Cancelled | DeliveryState::Consumed), "{state:?}");
         assert_eq!(story.told(said), usize::from(state == DeliveryState::Consumed));
     });

@@ -357,6 +357,10 @@ impl World {
             _ => return,
         };
         let Some(row) = self.disk.open.deliveries.get(&id) else { return };
+        if row.state == DeliveryState::Consumed && to != DeliveryState::Acked {
+            self.suspicions
+                .push((Guarantee::ConsumedOnEvidence, format!("{id:?} was consumed, and is {to:?}")));
+        }
         if row.braked && to == DeliveryState::Claimed {
             self.suspicions.push((Guarantee::PersonDecides, format!("{id:?} is braked, and claimed")));
         }
