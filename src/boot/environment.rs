@@ -73,7 +73,24 @@ const SHOWN: &[&str] = &[
     "XDG_CACHE_HOME",
     "XDG_STATE_HOME",
     "XDG_RUNTIME_DIR",
+    UMASK,
 ];
+
+/// The variable in which the umask of the spawning command travels, in octal: files that an agent makes have the modes that the
+/// person's own have, not those of the relay's.
+pub const UMASK: &str = "AGENTMUX_UMASK";
+
+/// This process's umask, in octal.
+pub fn umask() -> Option<String> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|line| line.strip_prefix("Umask:")).map(|mask| mask.trim().to_owned())
+}
+
+/// The umask that an environment asks for.
+pub fn umask_of(environment: &[(String, String)]) -> Option<u32> {
+    let (_, mask) = environment.iter().find(|(key, _)| key == UMASK)?;
+    u32::from_str_radix(mask, 8).ok().filter(|mask| *mask <= 0o777)
+}
 
 /// An environment for people to look at: of what may be a secret only the length.
 pub fn redacted(environment: &[(String, String)]) -> BTreeMap<String, String> {

@@ -1,4 +1,4 @@
-//! The Codex program: found on PATH or as named, its version, and the native binary behind npm's wrapper.
+//! Programs: Codex, found on PATH or as named, its version, and the native binary behind npm's wrapper; and this one.
 //!
 //! **Invariant:** what is stored is the launcher as the user has it; the native binary is looked for again at each start,
 //! because an upgrade moves it.
@@ -32,6 +32,17 @@ pub fn find(named: Option<&str>) -> Result<PathBuf, Fault> {
     };
     let found = found.ok_or_else(missing)?;
     std::path::absolute(&found).map_err(|_| missing())
+}
+
+/// This program: the file that it was started from, also when that was replaced by a newer one meanwhile; what runs, when there is no
+/// such file any more. The path is good for other processes as long as this one lives.
+pub fn own() -> PathBuf {
+    let running = || PathBuf::from(format!("/proc/{}/exe", std::process::id()));
+    let Ok(path) = std::env::current_exe() else { return running() };
+    // What the kernel adds to the name of a file that was removed, or replaced by renaming another over it.
+    let text = path.to_string_lossy();
+    let named = text.strip_suffix(" (deleted)").map(PathBuf::from);
+    named.into_iter().chain([path.clone()]).find(|path| is_executable(path)).unwrap_or_else(running)
 }
 
 /// The first program of that name on PATH.

@@ -10,6 +10,7 @@ use std::path::Path;
 use nix::fcntl::{FcntlArg, fcntl};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
 use nix::sys::signal::SigSet;
+use nix::sys::stat::{Mode, umask};
 
 /// What to start.
 #[derive(Debug)]
@@ -22,6 +23,8 @@ pub struct Program<'a> {
     pub environment: &'a [(String, String)],
     /// Where its errors go; nowhere without it.
     pub stderr: Option<&'a File>,
+    /// Its umask; this process's own without it.
+    pub umask: Option<u32>,
     /// Descriptors that it gets, as numbers 3, 4, ….
     pub given: &'a [BorrowedFd<'a>],
 }
@@ -72,7 +75,10 @@ pub fn spawn_detached(program: &Program<'_>) -> Result<u32, String> {
     attributes.set_flags(flags).map_err(text)?;
     attributes.set_sigmask(&SigSet::empty()).map_err(text)?;
     attributes.set_sigdefault(&SigSet::all()).map_err(text)?;
+    // A program of one thread: nobody makes a file in between.
+    let before = program.umask.map(|mask| umask(Mode::from_bits_truncate(mask)));
     let spawned = posix_spawn(path.as_c_str(), &files, &attributes, &arguments, &environment);
+    before.map(umask);
     for fd in moved {
         let _ = nix::unistd::close(fd);
     }

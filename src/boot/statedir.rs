@@ -218,6 +218,20 @@ impl StateDir {
         }
     }
 
+    /// Whether there is something to connect to at a name: a socket of this user, with mode 0600.
+    ///
+    /// # Errors
+    /// `io` when something else stands there; nothing is followed.
+    pub fn check_socket(&self, name: &str) -> Result<bool, Fault> {
+        let Some(stat) = self.stat(name)? else { return Ok(false) };
+        let path = self.path.join(name);
+        match kind(&stat) {
+            SFlag::S_IFSOCK => check_owner_and_mode(&path, &stat, 0o600).map(|()| true),
+            SFlag::S_IFLNK => Err(refused(&path, "it is a symbolic link, not a socket")),
+            _ => Err(refused(&path, "it is not a socket")),
+        }
+    }
+
     /// Where a symbolic link leads; `None` when there is none.
     pub fn link_target(&self, name: &str) -> Option<PathBuf> {
         let target: OsString = nix::fcntl::readlinkat(self.fd.as_fd(), name).ok()?;

@@ -11,7 +11,7 @@ use crate::boot::bundle::{self, Bundle};
 use crate::boot::config::{self, UserConfig};
 use crate::boot::project::{CoderConfig, Coders, ProjectFile};
 use crate::boot::statedir::StateDir;
-use crate::client::{Connection, Reached, Speaker, Target};
+use crate::client::{Claimed, Connection, Reached, Speaker, Target};
 use crate::mcp::Place;
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
@@ -83,6 +83,7 @@ impl Context {
                     ..Speaker::default()
                 },
                 start_timeout,
+                claimed: Claimed::default(),
             },
             state_rule: state_root.rule,
             dir,

@@ -47,6 +47,10 @@ fn words(what: &What, color: bool) -> String {
         What::ApprovalSettled { session, approval, decision, by, reason } => {
             format!("{session}  approval {approval} {decision} by {by}: {}", print::first_line(reason, 200))
         }
+        What::QuestionRefused { session, method } => {
+            let session = session.as_ref().map_or("child", |session| session.as_str());
+            format!("{session}  question refused, which nobody here answers: {}", print::safe(method))
+        }
         What::NameClaimed { name, epoch, by, taken_over } => {
             let how = if *taken_over { "taken over" } else { "claimed" };
             format!("{name}  name {how} by {} (claim {epoch})", print::safe(by))

@@ -12,4 +12,4 @@ mod start;
 pub mod tmux;
 
 pub use connection::{CallError, Connection, Sender, Speaker};
-pub use start::{Reached, Target, catch_interrupt, own_program, params};
+pub use start::{Claimed, Reached, Target, catch_interrupt, params};

@@ -9,6 +9,7 @@ use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -21,8 +22,9 @@ use crate::boot::environment;
 use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
+use crate::boot::program;
 use crate::boot::spawn::{Program, spawn_detached};
-use crate::boot::statedir::{LOG, RELAY_LOCK, SOCKET, SPAWN_LOCK, StateDir};
+use crate::boot::statedir::{LOG, RELAY_LOCK, SOCKET, SPAWN_LOCK, StateDir, refused};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 
@@ -41,6 +43,32 @@ pub struct Target {
     pub speaker: Speaker,
     /// How long to wait for a relay to start (`start_timeout`).
     pub start_timeout: Duration,
+    /// The name that this program has claimed, on whatever connection.
+    pub claimed: Claimed,
+}
+
+/// The token of a claimed name: with it every later connection of this program is the same name, also to the next relay.
+#[derive(Debug, Clone, Default)]
+pub struct Claimed(Arc<Mutex<Option<String>>>);
+
+impl Claimed {
+    /// Who to say that we are: what was claimed already is not claimed, or taken over, once more.
+    fn speaker(&self, speaker: &Speaker) -> Speaker {
+        match self.lock().clone() {
+            Some(token) => Speaker { token: Some(token), take_over: false, ..speaker.clone() },
+            None => speaker.clone(),
+        }
+    }
+
+    fn note(&self, connection: &Connection) {
+        if let Some(token) = connection.welcome.as_ref().and_then(|welcome| welcome.token.clone()) {
+            *self.lock() = Some(token);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// A relay that was reached, or not.
@@ -122,8 +150,7 @@ impl Target {
             Taken::Ours(lock) => lock,
             Taken::Held => return Err(self.another_start(&dir, "replace")),
         };
-        if let Connected::Stream(stream) = Connection::open(&dir.socket_path(SOCKET), self.answer_patience())?
-        {
+        if let Connected::Stream(stream) = self.connect(&dir)? {
             let mut connection = match Connection::hello_of_any_version(stream, self.answer_patience()) {
                 Ok(connection) => connection,
                 Err(CallError::TimedOut) => return Err(self.busy(&dir)),
@@ -160,19 +187,41 @@ impl Target {
     }
 
     pub(super) fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
-        let stream = match Connection::open(&dir.socket_path(SOCKET), self.answer_patience()) {
+        let stream = match self.connect(dir) {
             Ok(Connected::Stream(stream)) => stream,
             Ok(Connected::Nobody) => return Ok(Reached::Nobody),
             Err(fault) if fault.code == Code::Busy => return Err(self.busy(dir)),
             Err(fault) => return Err(fault),
         };
-        match Connection::hello(stream, self.answer_patience(), &self.speaker) {
-            Ok(connection) => Ok(Reached::Relay(Box::new(connection))),
+        match Connection::hello(stream, self.answer_patience(), &self.claimed.speaker(&self.speaker)) {
+            Ok(connection) => {
+                self.claimed.note(&connection);
+                self.check_bundle(dir, connection)
+            }
             // It left between connect and hello.
             Err(CallError::Lost { .. }) => Ok(Reached::Nobody),
             Err(CallError::TimedOut) => Err(self.busy(dir)),
             Err(CallError::Interrupted) => Err(Fault::new(Code::Interrupted, "interrupted")),
             Err(CallError::Refused(fault)) => Err(fault),
+        }
+    }
+
+    /// Connects to what stands at the socket's name, if that is a socket of this user that nobody else can reach.
+    fn connect(&self, dir: &StateDir) -> Result<Connected, Fault> {
+        match dir.check_socket(SOCKET)? {
+            true => Connection::open(&dir.socket_path(SOCKET), self.answer_patience()),
+            false => Ok(Connected::Nobody),
+        }
+    }
+
+    /// Mail for one bundle must not be taken by the relay of another, whoever moved its socket here.
+    fn check_bundle(&self, dir: &StateDir, connection: Connection) -> Result<Reached, Fault> {
+        match connection.welcome.as_ref().map(|welcome| &welcome.bundle) {
+            Some(bundle) if *bundle != self.bundle.name => {
+                let why = format!("a relay of bundle {bundle} answers there, not of {}", self.bundle.name);
+                Err(refused(&dir.path().join(SOCKET), &why))
+            }
+            _ => Ok(Reached::Relay(Box::new(connection))),
         }
     }
 
@@ -240,12 +289,12 @@ impl Target {
         let mut lock = match Lock::take(dir, SPAWN_LOCK, left)? {
             Taken::Ours(lock) => lock,
             // The relay of a starter that is stopped may serve by now.
-            Taken::Held => match Connection::open(&dir.socket_path(SOCKET), self.answer_patience())? {
+            Taken::Held => match self.connect(dir)? {
                 Connected::Stream(_) => return Ok(()),
                 Connected::Nobody => return Err(self.another_start(dir, "start")),
             },
         };
-        if let Connected::Stream(_) = Connection::open(&dir.socket_path(SOCKET), self.answer_patience())? {
+        if let Connected::Stream(_) = self.connect(dir)? {
             return Ok(());
         }
         self.note_root(dir)?;
@@ -286,10 +335,11 @@ impl Target {
         arguments.extend(config_dir.iter().flat_map(|dir| ["--config-dir", dir]));
         let arguments: Vec<String> = arguments.into_iter().map(str::to_owned).collect();
         let program = Program {
-            path: &own_program(),
+            path: &program::own(),
             arguments: &arguments,
             environment: &environment::for_relay(),
             stderr: None,
+            umask: None,
             given: &[write.as_fd(), lock.as_fd()],
         };
         let pid = spawn_detached(&program).map_err(failed)?;
@@ -389,14 +439,6 @@ fn shown(time: Duration) -> String {
         ms if ms % 1000 == 0 => format!("{} s", ms / 1000),
         ms => format!("{ms} ms"),
     }
-}
-
-/// This program, also when its file was replaced or deleted while it runs.
-pub fn own_program() -> PathBuf {
-    std::env::current_exe()
-        .ok()
-        .filter(|path| path.exists())
-        .unwrap_or_else(|| PathBuf::from("/proc/self/exe"))
 }
 
 fn last_log_line(dir: &StateDir) -> String {

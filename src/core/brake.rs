@@ -3,7 +3,7 @@
 //! | Counted | Of | Default |
 //! | --- | --- | --- |
 //! | hops: mails in a row, each answering the one before, without a word of the operator | agents and outsiders | 24 |
-//! | mails of one agent to one other in a minute | agents | 30 |
+//! | mails of one agent to one other in a minute | agents, and outsiders with a name | 30 |
 //! | mails in one conversation in a minute | agents and outsiders | 60 |
 //!
 //! **Invariant:** mail over a limit is accepted, kept and shown, and is not delivered until the operator lets it go.
@@ -18,6 +18,7 @@ use super::notice::Outcome;
 use super::record::{DeliveryId, Record};
 use super::{Core, Step};
 use crate::model::clock::Millis;
+use crate::model::fault::Fault;
 use crate::model::id::MailId;
 use crate::model::limits;
 use crate::model::mail::FromKind;
@@ -70,13 +71,14 @@ impl Core {
     fn why_braked(&mut self, now: Millis, passing: Passing<'_>) -> Option<String> {
         let Passing { thread, hops, from, to, .. } = passing;
         let counts = matches!(from.kind, FromKind::Agent | FromKind::Outside);
-        if !counts || !self.ledger.sessions.contains_key(to) {
+        if !counts || *to == Name::operator() {
             return None;
         }
         let policy = &self.settings.policy;
         let in_thread = count(&mut self.brake.threads, thread, now, policy.brake_thread_per_minute);
-        // All outsiders share one name, so that many of them are no loop.
-        let in_pair = (from.kind == FromKind::Agent)
+        // Outsiders without a name share one, so that many of them are no loop.
+        let in_pair = from
+            .is_agent()
             .then(|| (from.name.clone(), to.clone()))
             .is_some_and(|pair| count(&mut self.brake.pairs, pair, now, policy.brake_pair_per_minute));
         if hops > policy.brake_hops {
@@ -100,7 +102,19 @@ impl Core {
         self.record(step, Record::DeliveryReleased { delivery: id, at: step.now });
         self.brake.told.remove(&(from, to.clone()));
         self.touch(&to);
+        self.waiting_saw_mail(step, &to);
         true
+    }
+
+    /// The refusal of what would take a braked mail to its recipient by another way.
+    pub(super) fn braked_refusal(&self, what: &str, reader: &Name, mail: MailId) -> Option<Fault> {
+        let open = self.ledger.queue(reader).into_iter().flat_map(|queue| &queue.open);
+        let mut held =
+            open.filter_map(|id| self.ledger.deliveries.get(id)).filter(|d| d.mail == mail && d.braked);
+        held.next().map(|_| {
+            Fault::busy(format!("{what} refused: mail {mail} is held by the loop brake"))
+                .hint("agents answer each other without end; your user decides how it goes on")
+        })
     }
 
     /// Deliveries to a session that the brake holds back, oldest first.

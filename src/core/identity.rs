@@ -348,6 +348,11 @@ fn short(words: &str) -> String {
 }
 
 impl Identity {
+    /// Whether it is an agent that others can write to: a session, or an outside agent with a name.
+    pub fn is_agent(&self) -> bool {
+        matches!(self.kind, FromKind::Agent | FromKind::Outside) && self.has_name()
+    }
+
     /// Whether mail can be addressed to it, so that it has something of its own to read.
     pub fn has_name(&self) -> bool {
         self.name.as_str() != name::OUTSIDE

@@ -6,6 +6,7 @@
 
 use super::{Core, Step};
 use crate::model::child::ChildEvent;
+use crate::model::happening::What;
 use crate::model::id::Nonce;
 use crate::model::limits;
 
@@ -21,6 +22,9 @@ impl Core {
             ChildEvent::Ready { version } => self.on_child_ready(step, key, version),
             ChildEvent::Unusable { why } => self.give_up_child(step, key, &why),
             ChildEvent::Garbled { .. } => {}
+            ChildEvent::AskRefused { session, method } => {
+                self.tell(step, What::QuestionRefused { session, method });
+            }
             ChildEvent::ThreadIdle { session } => self.on_thread_idle(&session),
             ChildEvent::ThreadOpened { session, thread, busy } => {
                 self.on_thread_opened(step, &session, &thread, busy)

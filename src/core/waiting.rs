@@ -15,7 +15,7 @@ use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::id::{ConnId, MailId, TurnId};
 use crate::model::limits;
-use crate::model::mail::{DeliveryState, FromKind};
+use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
 use crate::model::session::SessionState;
 use crate::protocol::answer::{
@@ -195,7 +195,8 @@ impl Core {
         }
     }
 
-    /// The refusal of an agent's wait for an answer of others who wait, one for the other, for an answer of its own.
+    /// The refusal of the wait of a session, or of an agent with a name, for an answer of others who wait, one for the other, for an
+    /// answer of its own.
     pub(super) fn circle_refusal(&self, what: &str, by: &Identity, on: &[Name]) -> Option<Fault> {
         let waits_on: Vec<(&Name, &Name)> = self
             .waiting
@@ -208,10 +209,10 @@ impl Core {
                 }
                 _ => None,
             })
-            .filter(|(identity, _)| identity.kind == FromKind::Agent)
+            .filter(|(identity, _)| identity.is_agent())
             .flat_map(|(identity, sent)| sent.deliveries.iter().map(move |d| (&identity.name, &d.to)))
             .collect();
-        if by.kind != FromKind::Agent {
+        if !by.is_agent() {
             return None;
         }
         let circle = circle(&waits_on, &by.name, on)?;

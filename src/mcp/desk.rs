@@ -30,8 +30,6 @@ pub struct Desk {
 #[derive(Debug, Default)]
 struct State {
     idle: Vec<Connection>,
-    /// The token of the name that we claimed.
-    token: Option<String>,
     /// The relay's last answer to hello.
     welcome: Option<Welcome>,
 }
@@ -39,19 +37,13 @@ struct State {
 impl Desk {
     /// A desk without a connection.
     pub fn new(target: Target, groups: Groups) -> Desk {
-        let token = target.speaker.token.clone();
-        Desk {
-            target,
-            groups,
-            state: Mutex::new(State { token, ..State::default() }),
-            opening: Mutex::new(()),
-        }
+        Desk { target, groups, state: Mutex::default(), opening: Mutex::new(()) }
     }
 
     /// Connects if a relay runs; that it does not, or does not want us, is heard by the first call.
     pub fn say_hello(&self) {
         let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(Reached::Relay(connection)) = self.target().reach() {
+        if let Ok(Reached::Relay(connection)) = self.target.reach() {
             self.note(&connection);
             self.keep(*connection);
         }
@@ -108,24 +100,13 @@ impl Desk {
         if let Some(connection) = self.lock().idle.pop() {
             return Ok(connection);
         }
-        let connection = self.target().reach_or_start()?;
+        let connection = self.target.reach_or_start()?;
         self.note(&connection);
         Ok(connection)
     }
 
-    /// The relay, to be spoken to with the token that we have by now.
-    fn target(&self) -> Target {
-        let mut target = self.target.clone();
-        target.speaker.token = self.lock().token.clone();
-        target
-    }
-
     fn note(&self, connection: &Connection) {
-        let mut state = self.lock();
-        state.welcome = connection.welcome.as_deref().cloned();
-        if let Some(token) = state.welcome.as_ref().and_then(|welcome| welcome.token.clone()) {
-            state.token = Some(token);
-        }
+        self.lock().welcome = connection.welcome.as_deref().cloned();
     }
 
     fn keep(&self, connection: Connection) {

@@ -323,6 +323,13 @@ pub enum ChildEvent {
         /// The piece.
         text: String,
     },
+    /// It asked something that is no approval, or about a thread that is not ours; it was told at once that nobody answers that.
+    AskRefused {
+        /// The session, if it is about one.
+        session: Option<Name>,
+        /// What it asked, by its own name for it.
+        method: String,
+    },
     /// What a thread has cost so far.
     TokensUsed {
         /// The session.
@@ -364,6 +371,7 @@ impl ChildEvent {
             | ChildEvent::TokensUsed { session, .. }
             | ChildEvent::OwnTools { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),
+            ChildEvent::AskRefused { session, .. } => session.as_ref(),
             ChildEvent::Ready { .. }
             | ChildEvent::Unusable { .. }
             | ChildEvent::Garbled { .. }

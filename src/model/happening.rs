@@ -128,6 +128,14 @@ pub enum What {
         /// Why.
         reason: String,
     },
+    /// A child asked something that nobody here answers, and was told so at once.
+    QuestionRefused {
+        /// The session, if it was about one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        session: Option<Name>,
+        /// What it asked, by its own name for it.
+        method: String,
+    },
     /// An outside agent claimed a name, or the operator took it over.
     NameClaimed {
         /// The name.
@@ -229,6 +237,7 @@ impl What {
             What::Mail { .. } => "mail",
             What::ApprovalAsked { .. } => "approvalAsked",
             What::ApprovalSettled { .. } => "approvalSettled",
+            What::QuestionRefused { .. } => "questionRefused",
             What::NameClaimed { .. } => "nameClaimed",
             What::NameReleased { .. } => "nameReleased",
             What::ChildStarted { .. } => "childStarted",
@@ -250,6 +259,7 @@ impl What {
             | What::ChildStarted { .. }
             | What::ChildExited { .. }
             | What::Missed { .. } => true,
+            What::QuestionRefused { session, .. } => session.as_ref().is_none_or(|session| session == name),
             What::Mail { from, to, .. } => from == name || to == name,
             What::NameClaimed { name: claimed, .. } | What::NameReleased { name: claimed } => claimed == name,
             What::SessionSpawned { session }
@@ -280,6 +290,7 @@ impl What {
             What::ApprovalAsked { summary, .. } => summary.len(),
             What::ApprovalSettled { reason, .. } => reason.len(),
             What::Item { text, .. } | What::Delta { text, .. } => text.len(),
+            What::QuestionRefused { method, .. } => method.len(),
             What::NameClaimed { by, .. } => by.len(),
             What::NameReleased { .. }
             | What::SessionSpawned { .. }
@@ -308,6 +319,7 @@ pub const WORDS: &[&str] = &[
     "mail",
     "approvalAsked",
     "approvalSettled",
+    "questionRefused",
     "nameClaimed",
     "nameReleased",
     "childStarted",

@@ -225,6 +225,8 @@ pub const CHILD_MESSAGES_PER_LAP: usize = 256;
 pub const LOOK_TEXT_BYTES_MAX: usize = 8 * 1024;
 /// Bytes of one piece of an answer that is told as it is written.
 pub const DELTA_BYTES_MAX: usize = 16 * 1024;
+/// Characters of the name of a child's question that are shown.
+pub const METHOD_CHARS_SHOWN: usize = 80;
 /// Happenings that are kept in memory for those who watch, and their bytes, about.
 pub const FEED_HAPPENINGS_MAX: usize = 2_048;
 /// See [`FEED_HAPPENINGS_MAX`].

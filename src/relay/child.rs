@@ -14,6 +14,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::clock::Clock;
 use super::link::Link;
+use crate::boot::environment;
 use crate::boot::process::{self, NONCE_VARIABLE};
 use crate::boot::program;
 use crate::boot::spawn::{Program, spawn_detached};
@@ -69,6 +70,8 @@ pub struct Children {
     unread: BTreeSet<Nonce>,
     /// Ended children whose shells were asked to end, and when those that have not are killed.
     sweeps: BTreeMap<Nonce, Millis>,
+    /// The umask of a child whose session was spawned without one.
+    umask: u32,
     /// The sessions whose answers somebody reads as they are written.
     heard: BTreeSet<Name>,
     next_token: usize,
@@ -78,6 +81,11 @@ pub struct Children {
 const FIRST_TOKEN: usize = usize::MAX / 2;
 
 impl Children {
+    /// No children; `umask` is what this relay was started with.
+    pub fn new(umask: u32) -> Children {
+        Children { umask, ..Children::default() }
+    }
+
     /// Starts a child.
     ///
     /// # Errors
@@ -106,6 +114,7 @@ impl Children {
             arguments: &arguments,
             environment: &environment,
             stderr: Some(&log),
+            umask: environment::umask_of(&environment).or(Some(self.umask)),
             given: &[],
         };
         let pid = spawn_detached(&program).map_err(|why| format!("{}: {why}", native.display()))?;
@@ -408,6 +417,9 @@ impl Child {
         while let Some(event) = self.transport.next_event() {
             if let ChildEvent::Unusable { why } | ChildEvent::Garbled { why } = &event {
                 log::warn!("child {nonce}: {why}");
+            }
+            if let ChildEvent::AskRefused { method, .. } = &event {
+                log::warn!("child {nonce} asked what nobody here answers: {method}");
             }
             inputs.push(Input::Child { nonce, event });
         }

@@ -40,6 +40,8 @@ pub struct Hooks {
     hook: Option<Hook>,
     /// What every run gets besides.
     environment: Vec<(String, String)>,
+    /// The umask of every run.
+    umask: u32,
     running: [Option<Run>; limits::HOOKS_AT_ONCE],
     /// When the last ones were started, and for what.
     started: VecDeque<(Millis, Name, SessionState)>,
@@ -60,8 +62,8 @@ const FIRST_TOKEN: usize = 4;
 
 impl Hooks {
     /// A hook, if the person has one.
-    pub fn new(hook: Option<Hook>, environment: Vec<(String, String)>) -> Hooks {
-        Hooks { hook, environment, ..Hooks::default() }
+    pub fn new(hook: Option<Hook>, environment: Vec<(String, String)>, umask: u32) -> Hooks {
+        Hooks { hook, environment, umask, ..Hooks::default() }
     }
 
     /// Starts the hook if this is something to start it for.
@@ -100,6 +102,7 @@ impl Hooks {
             arguments: &hook.arguments,
             environment: &environment,
             stderr: None,
+            umask: Some(self.umask),
             given: &[],
         };
         self.started.push_back((now, session.clone(), *state));

@@ -36,6 +36,7 @@ use crate::boot::filesystem;
 use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
+use crate::boot::program;
 use crate::boot::spawn::THIRD;
 use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir, kind, refused};
 use crate::core::action::Survivor;
@@ -99,7 +100,8 @@ pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
 }
 
 fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
-    umask(Mode::from_bits_truncate(0o077));
+    // Its own files are for nobody else; what children and hooks make is as the person's own.
+    let outer_umask = umask(Mode::from_bits_truncate(0o077)).bits();
     raise_descriptor_limit();
     let dir = StateDir::create(&options.state_root, &options.bundle)?;
     if let Some(fault) = filesystem::of(&dir).and_then(|found| found.refusal(dir.path())) {
@@ -156,7 +158,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         store,
         core: Core::new(ledger, settings),
         clients: Clients::default(),
-        children: Children::default(),
+        children: Children::new(outer_umask),
         listener,
         socket_inode,
         signals,
@@ -172,7 +174,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         disk_low: None,
         upkeep: Upkeep::default(),
         feed: Feed::new(std::process::id(), started_at),
-        hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle)),
+        hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle), outer_umask),
         orphans: Orphans::default(),
         spare: std::fs::File::open("/dev/null").ok(),
     };
@@ -201,7 +203,7 @@ fn hook_environment(bundle: &BundleName) -> Vec<(String, String)> {
 
 /// The command that gives an agent its tools: this program, told where this relay is.
 fn tools(options: &Options, config_dir: Option<&Path>) -> Option<(String, Vec<String>)> {
-    let program = std::env::current_exe().ok().filter(|program| program.exists())?;
+    let program = program::own();
     let mut arguments =
         vec!["host".to_owned(), "mcp".to_owned(), "--bundle".to_owned(), options.bundle.to_string()];
     arguments.extend(["--state-dir".to_owned(), options.state_root.to_str()?.to_owned()]);

@@ -51,8 +51,8 @@ impl Relay {
         self.clients.answer(search.conn, &rpc::refusal(Some(&search.id), &RpcError::of(&fault)));
     }
 
-    /// Does one slice of what is due. A disk that is nearly full, or fails, is told to those who search; what was accepted is not
-    /// touched by it.
+    /// Does one slice of what is due. On a disk that is nearly full nothing is indexed: who searches is answered from an index that is
+    /// whole, and else refused.
     pub(super) fn upkeep(&mut self, now: Millis) {
         self.watch_memory(now);
         if self.upkeep.searches.is_empty() && !self.is_forgetting_due(now) {
@@ -60,8 +60,15 @@ impl Relay {
         }
         if self.is_disk_low() {
             self.upkeep.more_to_forget = false;
-            let fault = Fault::busy("search refused: the file system is nearly full");
-            return self.answer_searches(&Err(fault.hint("free some space")));
+            let may = match self.store.is_indexed() {
+                Ok(true) => Ok(()),
+                Ok(false) => Err(Fault::busy(
+                    "search refused: the file system is nearly full, and newer mail is not indexed yet",
+                )
+                .hint("free some space")),
+                Err(error) => Err(Fault::io(format!("search failed: {error}"))),
+            };
+            return self.answer_searches(&may);
         }
         if !self.upkeep.searches.is_empty() {
             match self.store.index_some() {

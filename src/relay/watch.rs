@@ -73,15 +73,16 @@ impl Relay {
             inputs.push(Input::Leave { why: "the project's directory was removed".to_owned() });
             return;
         }
-        self.keep_lock_named();
-        self.keep_socket_named();
+        if self.keep_lock_named() {
+            self.keep_socket_named();
+        }
     }
 
     /// Takes the lock under its name again: a removed file cannot be linked again, so it is a new one (BS-14). Whoever was
-    /// faster meets the store's own lock and leaves.
-    fn keep_lock_named(&mut self) {
+    /// faster meets the store's own lock and leaves. False when somebody else has the lock now, and with it the socket's name.
+    fn keep_lock_named(&mut self) -> bool {
         if self.lock.as_ref().is_none_or(|lock| lock.has_its_name(&self.dir, RELAY_LOCK).unwrap_or(true)) {
-            return;
+            return true;
         }
         match Lock::try_take(&self.dir, RELAY_LOCK) {
             Ok(Taken::Ours(mut lock)) => {
@@ -90,16 +91,17 @@ impl Relay {
                     log::warn!("writing {RELAY_LOCK} failed: {error}");
                 }
                 self.lock = Some(lock);
+                return true;
             }
             Ok(Taken::Held) => log::error!("{RELAY_LOCK} was removed and somebody else has taken it"),
             Err(fault) => log::error!("{RELAY_LOCK} was removed and cannot be taken again: {fault}"),
         }
+        false
     }
 
-    /// Binds the socket again when its name is gone; those who are connected keep their connections.
+    /// Binds the socket again when its name is gone, also one that systemd had bound; those who are connected keep their connections.
     fn keep_socket_named(&mut self) {
-        let is_ours = self.socket_inode.is_some();
-        if !is_ours || self.dir.stat(SOCKET).is_ok_and(|stat| stat.is_some()) {
+        if self.dir.stat(SOCKET).is_ok_and(|stat| stat.is_some()) {
             return;
         }
         let bound = bind_name(&self.dir).and_then(|(listener, inode)| {

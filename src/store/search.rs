@@ -11,6 +11,16 @@ use crate::model::limits;
 use crate::protocol::answer::{MailInfo, Mails};
 
 impl Store {
+    /// Whether all mail is indexed.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn is_indexed(&self) -> Result<bool, StoreError> {
+        let sql = "SELECT coalesce((SELECT max(rowid) FROM mails), 0) <= \
+                   coalesce((SELECT CAST(value AS INTEGER) FROM facts WHERE name = 'indexed'), 0)";
+        Ok(self.db.query_row(sql, [], |row| row.get(0))?)
+    }
+
     /// Indexes some of the mail that is not indexed yet, in a transaction of its own; true when nothing is left.
     ///
     /// # Errors

@@ -4,10 +4,13 @@
 mod address;
 mod crash;
 mod files;
+mod foreign;
 mod leaving;
 mod lock;
 mod mcp;
 mod start;
+mod surroundings;
+mod upgrade;
 
 use crate::support::Spawned;
 use crate::*;

@@ -103,6 +103,16 @@ fn an_unknown_question_is_refused_at_once() {
             assert_eq!(answers.len(), before + 1);
             assert!(answers[before].contains("\"error\"") && answers[before].contains(&why), "{answers:?}");
         }
-        assert_eq!(bench.take(), []);
+        let told = bench.take();
+        let sessions: Vec<Option<&str>> = told
+            .iter()
+            .map(|event| match event {
+                ChildEvent::AskRefused { session, method } if !method.is_empty() => {
+                    session.as_ref().map(|session| session.as_str())
+                }
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(sessions, [Some("reviewer"), None], "and people are told");
     });
 }

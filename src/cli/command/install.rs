@@ -3,9 +3,9 @@
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 
+use crate::boot::program;
 use crate::cli::context::Context;
 use crate::client::install::{self, Change, Tool};
-use crate::client::own_program;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
 
@@ -61,7 +61,7 @@ pub fn run(context: &Context, args: &Install) -> Result<u8, Fault> {
     if Name::parse(name).is_none_or(|name| name.is_reserved()) {
         return Err(Fault::usage(format!("install refused: nobody may be called `{}`", name.escape_debug())));
     }
-    let program = own_program();
+    let program = program::own();
     let program =
         program.to_str().ok_or_else(|| Fault::usage("install refused: our own path is not UTF-8"))?;
     let change = install::install(tool, program, name)?;

@@ -112,7 +112,7 @@ fn chosen(mut sessions: Vec<SessionInfo>, names: &[String]) -> Result<Vec<Name>,
 /// The program of one pane, as this command was called.
 fn attach_command(context: &Context, name: &Name) -> Vec<String> {
     let target = &context.target;
-    let program = crate::client::own_program().display().to_string();
+    let program = crate::boot::program::own().display().to_string();
     let (bundle, state_root) = (target.bundle.name.to_string(), target.state_root.display().to_string());
     let mut words = vec![program, "--bundle".to_owned(), bundle, "--state-dir".to_owned(), state_root];
     if let Some(dir) = &target.config_dir {

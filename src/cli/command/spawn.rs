@@ -138,6 +138,7 @@ fn request(
     let variables = std::env::vars_os()
         .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)));
     let mut environment = environment::allowed(variables);
+    environment.extend(environment::umask().map(|mask| (environment::UMASK.to_owned(), mask)));
     environment.extend(coder.env);
     let request = Request {
         name,

@@ -17,9 +17,9 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, mkdtemp};
 
 use crate::boot::process;
+use crate::boot::program;
 use crate::boot::spawn::{Program, THIRD, spawn_detached};
 use crate::boot::statedir::{RELAY_LOCK, SOCKET};
-use crate::client::start::own_program;
 use crate::model::fault::Fault;
 
 /// How scratch directories are named; the janitor touches no other.
@@ -71,10 +71,11 @@ impl Scratch {
             nix::unistd::pipe2(nix::fcntl::OFlag::O_CLOEXEC).map_err(|error| failed(error.to_string()))?;
         let words = ["selftest", "--janitor", &dir.display().to_string()].map(str::to_owned);
         let janitor = Program {
-            path: &own_program(),
+            path: &program::own(),
             arguments: &words,
             environment: &crate::boot::environment::for_relay(),
             stderr: None,
+            umask: None,
             given: &[read.as_fd()],
         };
         let janitor = spawn_detached(&janitor).map_err(failed)?;
@@ -113,7 +114,7 @@ impl Place {
 
     /// A command of ours in this place, with nothing of the person's environment.
     pub fn command(&self, words: &[&str]) -> Command {
-        let mut command = Command::new(own_program());
+        let mut command = Command::new(program::own());
         command
             .env_clear()
             .env("HOME", self.dir.join("home"))

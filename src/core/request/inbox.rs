@@ -47,7 +47,7 @@ impl Core {
         let limit = limit.unwrap_or(limits::LIST_ROWS_DEFAULT).clamp(1, limits::LIST_ROWS_MAX) as usize;
         let open = self.ledger.queue(&reader.name).into_iter().flat_map(|queue| &queue.open);
         let queued = open.filter_map(|id| self.ledger.deliveries.get(id));
-        let queued = queued.filter(|delivery| delivery.state == DeliveryState::Queued);
+        let queued = queued.filter(|delivery| delivery.state == DeliveryState::Queued && !delivery.braked);
         let mut bytes = 0;
         let mails: Vec<MailId> = queued
             .take_while(|delivery| {

@@ -26,6 +26,9 @@ impl Core {
             },
             other => return step.refuse(ask, lookup_fault(id, other)),
         };
+        if let Some(fault) = self.braked_refusal("read", &reader.name, mail) {
+            return step.refuse(ask, fault);
+        }
         if !self.ledger.sessions.contains_key(&reader.name) {
             return self.hand_next(step, ask, &reader.name, mail);
         }

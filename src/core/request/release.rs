@@ -1,4 +1,4 @@
-//! `release`: ends a session's hold and lets go what the loop brake holds for it; or lets one such mail go.
+//! `release`: ends a session's hold and lets go what the loop brake holds for it, or for an outside agent; or lets one such mail go.
 
 use super::super::conn::Ask;
 use super::super::input::{Lookup, Resolved};
@@ -25,6 +25,11 @@ impl Core {
             let mails = self.release_all(step, &self.braked_of(&name));
             let sessions = self.named_states(&[name]);
             return step.reply(ask, Answer::Released(Released { sessions, mails }));
+        }
+        let outsider = Name::parse(&release.target).filter(|name| self.ledger.outsiders.contains_key(name));
+        if let Some(name) = outsider {
+            let mails = self.release_all(step, &self.braked_of(&name));
+            return step.reply(ask, Answer::Released(Released { sessions: Vec::new(), mails }));
         }
         let Lookup::Found(known) = resolved.mail else {
             if Name::parse(&release.target).is_some() {

@@ -42,8 +42,9 @@ impl Core {
         let open = &self.ledger.queue(reader)?.open;
         open.iter().find_map(|id| {
             let delivery = self.ledger.deliveries.get(id)?;
-            let wanted =
-                delivery.state == DeliveryState::Queued && from.is_none_or(|from| delivery.from == *from);
+            let wanted = delivery.state == DeliveryState::Queued
+                && !delivery.braked
+                && from.is_none_or(|from| delivery.from == *from);
             wanted.then_some(delivery.mail)
         })
     }

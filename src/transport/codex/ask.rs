@@ -53,11 +53,18 @@ impl Codex {
             "mcpServer/elicitation/request" => ("elicitation", Shape::Elicitation),
             "execCommandApproval" => ("command", Shape::Older),
             "applyPatchApproval" => ("change", Shape::Older),
-            _ => return self.refuse(id, &format!("agentmux does not answer `{method}`")),
+            _ => {
+                let session = self.asked_about(params);
+                return self.refuse_unknown(
+                    id,
+                    session,
+                    method,
+                    &format!("agentmux does not answer `{method}`"),
+                );
+            }
         };
-        let thread = params["threadId"].as_str().or(params["conversationId"].as_str());
-        let Some(session) = thread.and_then(|thread| self.session_of(thread)) else {
-            return self.refuse(id, "agentmux does not know that thread");
+        let Some(session) = self.asked_about(params) else {
+            return self.refuse_unknown(id, None, method, "agentmux does not know that thread");
         };
         let key = json!(id).to_string();
         let change = self.threads.get(&session).and_then(|thread| thread.change.as_ref());
@@ -104,6 +111,19 @@ impl Codex {
             Shape::Older => json!({"decision": {"denied": {"rejection": reason}}}),
         };
         self.send(&json!({"id": ask.id, "result": result}));
+    }
+
+    /// The session whose thread a question names.
+    fn asked_about(&self, params: &Value) -> Option<Name> {
+        let thread = params["threadId"].as_str().or(params["conversationId"].as_str())?;
+        self.session_of(thread)
+    }
+
+    /// Nobody here answers that: a newer child may ask it, so that people are told.
+    fn refuse_unknown(&mut self, id: &Id, session: Option<Name>, method: &str, why: &str) {
+        let method = method.chars().filter(|c| !c.is_control()).take(limits::METHOD_CHARS_SHOWN).collect();
+        self.events.push_back(ChildEvent::AskRefused { session, method });
+        self.refuse(id, why);
     }
 
     fn refuse(&mut self, id: &Id, why: &str) {

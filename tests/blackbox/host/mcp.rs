@@ -212,3 +212,48 @@ fn the_tools_answer_soon_after_their_start() {
     println!("start to initialize: {times:?} ms");
     assert!(times[4] < 300, "{times:?} ms, even in a debug build on a busy machine");
 }
+
+/// users 21: agents that are no sessions are braked like those that are, whichever way they read; the operator lets their mail go.
+#[test]
+fn outside_agents_that_write_without_end_are_braked_over_their_tools() {
+    let house = House::new();
+    std::fs::write(house.config_dir().join("config.toml"), "brake_pair_per_minute = 3\n").expect("writable");
+    let (mut ann, mut bob) = (tools(&house, "ann"), tools(&house, "bob"));
+    let _ = (ann.does("whoami", json!({})), bob.does("whoami", json!({})));
+    let mut send = |text: &str| ann.does("send", json!({"to": "bob", "body": text}));
+    let sent: Vec<Value> = (1..=3).map(|n| send(&format!("mail {n}"))).collect();
+    assert!(sent.iter().all(|sent| sent["deliveries"][0]["reason"] != "held by the loop brake"), "{sent:?}");
+    let held = send("one too many");
+    assert_eq!(held["deliveries"][0]["reason"], "held by the loop brake", "{held}");
+    for _ in 0..3 {
+        assert!(bob.does("wait", json!({"timeoutMs": 30_000}))["mail"]["body"].is_string());
+    }
+    assert_eq!(bob.does("wait", json!({"timeoutMs": 1}))["timedOut"], true, "the fourth does not come");
+    let listed = bob.does("inbox", json!({}));
+    let of_held = listed["mails"].as_array().into_iter().flatten().find(|mail| mail["id"] == held["id"]);
+    assert!(of_held.is_some_and(|mail| mail["body"].is_null() && mail["state"] == "queued"), "{listed}");
+    let id = held["id"].as_str().expect("an id");
+    let said = refused(house.run(&["--as", "bob", "--take-over", "read", id]), 75);
+    assert!(said.contains("is held by the loop brake"), "{said}");
+    let inbox = house.run(&["inbox", "--json"]).ok().json();
+    assert_eq!(inbox["mails"][0]["subject"], "mail from ann to bob was held", "{inbox}");
+    let released = house.run(&["release", "bob", "--json"]).ok().json();
+    assert_eq!(released["mails"][0], id, "{released}");
+    let read = house.run(&["--as", "bob", "wait", "--json"]).ok().json();
+    assert_eq!(read["mail"]["body"], "one too many");
+}
+
+/// users 21: who asks one that waits for an answer of the asker is told so at once, by the tools of agents with names of their own, too.
+#[test]
+fn outside_agents_that_ask_in_a_circle_are_told_so() {
+    let house = House::new();
+    let (mut ann, mut bob) = (tools(&house, "ann"), tools(&house, "bob"));
+    let _ = (ann.does("whoami", json!({})), bob.does("whoami", json!({})));
+    let asked = ann.begin_call("ask", json!({"to": "bob", "body": "what do you say?"}));
+    let question = bob.does("wait", json!({"timeoutMs": 30_000}));
+    let said = bob.fails("ask", json!({"to": "ann", "body": "what do you say first?"}));
+    assert!(said.to_string().contains("each would wait for the next: bob → ann → bob"), "{said}");
+    let _ = bob.does("send", json!({"to": "ann", "body": "this", "replyTo": question["mail"]["id"]}));
+    let (heard, failed) = ann.called(asked);
+    assert!(!failed && heard["mail"]["body"] == "this", "{heard}");
+}
