@@ -225,7 +225,11 @@ impl World {
         let Some(request) = self.clients.all[client].asked.remove(id) else {
             return self.breach(Guarantee::OneReply, format!("{conn:?} got a second reply to {id:?}"));
         };
-        if matches!(request, Request::Interrupt(_)) && !self.clients.all[client].outside {
+        // Who is removed meanwhile has its turn ended by that.
+        if let Request::Interrupt(One { name }) = &request
+            && self.disk.committed.sessions.keys().any(|known| known.as_str() == name)
+            && !self.clients.all[client].outside
+        {
             match &body {
                 Body::Answer(Answer::Interrupted(answer)) => {
                     self.interrupt_is_answered(answer.turn_id.as_deref(), None)
