@@ -211,6 +211,10 @@ impl World {
             let slow = self.chance(self.shape.answers_slowly);
             let pause = if slow { self.random.ms(5, 30) } else { self.random.ms(1, 4) };
             self.in_ms(pause, Happening::Answers { nonce, link, opening, command });
+        } else if let ChildCommand::CloseThread { .. } = command
+            && let Some(process) = self.codex.processes.get_mut(&nonce)
+        {
+            process.is_deaf = true;
         }
     }
 
