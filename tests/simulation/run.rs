@@ -108,8 +108,8 @@ pub fn summary(counts: &Counts) -> String {
         "{seeds} seeds: {laps} laps, {inputs} inputs, {mails} deliveries accepted, crashes {crashes:?} (before commit, \
          after commit, after release), {kills} children ended, {broken_connections} connections broken, {lost_inputs} \
          inputs lost by children, {steers} steers ({our_steers} of ours, {missed} too late), {interrupts} interrupts, \
-         {braked} braked, {notices} notices, {settled} settled by a person, {woken} turns of woken sessions, {prompts} prompts ({taken_back} taken back), \
-         {closes} closes ({summaries} summaries), \
+         {braked} braked, {notices} notices, {settled} settled by a person, {woken} turns of woken sessions, \
+         {prompts} prompts ({taken_back} taken back), {closes} closes ({summaries} summaries), \
          {unknowns} deliveries unknown ({unknowns_consumed} found consumed, {unknowns_requeued} queued again), \
          {duplicates} told twice where nobody could know"
     )

@@ -373,7 +373,8 @@ impl World {
         }
     }
 
-    /// What a session must not get: anything while it is held, or stopped and not to be woken; an interrupt without mail for now, unless the person ordered it.
+    /// What a session must not get: anything while it is held, or stopped and not to be woken; an interrupt without mail for now,
+    /// unless the person ordered it.
     pub fn suspects_action(&mut self, action: &Action) {
         let (name, interrupts) = match action {
             Action::Deliver(deliver) => (&deliver.session, false),
