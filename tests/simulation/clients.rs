@@ -225,9 +225,13 @@ impl World {
         let Some(request) = self.clients.all[client].asked.remove(id) else {
             return self.breach(Guarantee::OneReply, format!("{conn:?} got a second reply to {id:?}"));
         };
-        // Who is removed meanwhile has its turn ended by that.
+        // Who is stopped or removed meanwhile is left, and what a person begins in a pane after that is no turn of the session.
+        let is_up = |name: &str| {
+            let mut sessions = self.disk.committed.sessions.values();
+            sessions.any(|session| session.name.as_str() == name && session.wanted == Wanted::Up)
+        };
         if let Request::Interrupt(One { name }) = &request
-            && self.disk.committed.sessions.keys().any(|known| known.as_str() == name)
+            && is_up(name)
             && !self.clients.all[client].outside
         {
             match &body {
