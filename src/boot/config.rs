@@ -17,6 +17,16 @@ use crate::model::name::{Name, nearest};
 use crate::model::session::SessionState;
 use crate::protocol::check::Groups;
 
+/// What happens to an approval that nobody answers in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnTimeout {
+    /// It is declined; its turn goes on.
+    Decline,
+    /// It is declined, and its turn ends, where the child offers that.
+    Cancel,
+}
+
 /// What the person's file may say.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,6 +43,8 @@ pub struct UserConfig {
     pub child_memory_mib: Option<u64>,
     /// How long an approval waits for a person before it is declined: a duration, or `0` for ever.
     pub approval_timeout: Option<toml::Value>,
+    /// What happens then: `decline`, or `cancel`, which ends the turn, too.
+    pub approval_on_timeout: Option<OnTimeout>,
     /// See [`Policy::brake_hops`].
     pub brake_hops: Option<u32>,
     /// See [`Policy::brake_pair_per_minute`].
@@ -153,6 +165,7 @@ impl UserConfig {
             ("silent_after", duration(policy.silent_ms)),
             ("retention", duration(limits::RETENTION_MS)),
             ("approval_timeout", duration(limits::APPROVAL_MS)),
+            ("approval_on_timeout", "decline".into()),
             ("start_timeout", duration(limits::START_MS as i64)),
             ("child_memory_mib", limits::CHILD_MIB_MAX.into()),
             ("brake_hops", policy.brake_hops.into()),
@@ -207,6 +220,7 @@ impl UserConfig {
             brake_pair_per_minute: self.brake_pair_per_minute.unwrap_or(default.brake_pair_per_minute),
             brake_thread_per_minute: self.brake_thread_per_minute.unwrap_or(default.brake_thread_per_minute),
             wake_max: self.wake_max.unwrap_or(default.wake_max),
+            approval_cancels: self.approval_on_timeout == Some(OnTimeout::Cancel),
             approval_ms: duration_or_zero(
                 "approval_timeout",
                 self.approval_timeout.as_ref(),

@@ -4,13 +4,13 @@
 //! | --- | --- |
 //! | `approve`, `deny` | `approved`, `approvedAlways`, `denied` by `operator` |
 //! | a pane, or the end of the turn (`serverRequest/resolved` of Codex) | `elsewhere` |
-//! | the deadline | `declined` by `deadline` |
+//! | the deadline | `declined` by `deadline`; `cancelled`, with the turn, where that is wanted and offered |
 //!
 //! What is open is in the ledger, too: the child goes on asking when a relay is killed, and the next one is told again. Until
 //! then an approval is *unheard*: known, but nothing can be answered.
 //!
-//! **Invariant:** G10: `Approve` is commanded in `core/request/approve.rs` and nowhere else (but for the planted bug), for the
-//! operator's own request.
+//! **Invariant:** G10: `Approve`, and any `Choose` that says yes, is commanded in `core/request/approve.rs` and nowhere else (but for
+//! the planted bug), for the operator's own request.
 
 use std::collections::BTreeSet;
 
@@ -25,6 +25,9 @@ use crate::model::clock::{Millis, age};
 use crate::model::id::{Nonce, approval_id, is_approval};
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, ApprovalInfo, Approvals};
+
+/// The answer that ends the turn, too.
+const CANCEL: &str = "cancel";
 
 /// One open approval that its child is known to ask.
 #[derive(Debug)]
@@ -133,13 +136,17 @@ impl Core {
         let waited = approval.deadline_at.map_or(0, |at| at.since(approval.asked_at));
         let reason = format!("nobody answered within {}", age(waited));
         let key_of_child = approval.child_key.clone();
+        let cancels =
+            self.settings.policy.approval_cancels && approval.decisions.iter().any(|one| one == CANCEL);
         let command = if self.is_planted(Planted::DeadlineApproves) {
             ChildCommand::Approve { key: key_of_child, always: false }
+        } else if cancels {
+            ChildCommand::Choose { key: key_of_child, decision: CANCEL.to_owned() }
         } else {
             ChildCommand::Decline { key: key_of_child, reason: reason.clone() }
         };
         step.act(Action::Command { nonce: approval.nonce, command });
-        self.settle_approval(step, key, "declined", "deadline", &reason);
+        self.settle_approval(step, key, if cancels { "cancelled" } else { "declined" }, "deadline", &reason);
     }
 
     /// The connection broke; the child may go on asking, and is heard again when the thread is open again.

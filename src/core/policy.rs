@@ -28,6 +28,8 @@ pub struct Policy {
     pub wake_max: usize,
     /// How long an approval waits for a person before it is declined; `None` for ever.
     pub approval_ms: Option<i64>,
+    /// Whether the turn ends with it then, where the child offers that.
+    pub approval_cancels: bool,
     /// Whom a sender may write to; who is not named here may write to everybody.
     pub mail: Rules,
     /// Which agents may do what is else the operator's, by word.
@@ -88,6 +90,7 @@ impl Default for Policy {
             brake_thread_per_minute: limits::BRAKE_THREAD_PER_MINUTE,
             wake_max: limits::WAKE_MAX,
             approval_ms: Some(limits::APPROVAL_MS),
+            approval_cancels: false,
             mail: Rules::new(),
             allow: Rules::new(),
         }

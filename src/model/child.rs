@@ -100,6 +100,13 @@ pub enum ChildCommand {
         /// With the answer that persists (see [`ApprovalAsked::always`]), not just once.
         always: bool,
     },
+    /// Settle an approval with one of the answers that it offers, by its name; only the operator's own word leads to a yes.
+    Choose {
+        /// The approval's key.
+        key: String,
+        /// The answer, one of [`ApprovalAsked::decisions`].
+        decision: String,
+    },
     /// Decline an approval; its turn goes on.
     Decline {
         /// The approval's key.

@@ -93,6 +93,37 @@ fn what_is_no_longer_asked_is_settled_by_the_next_relay() {
     assert!(!team.house.project().join("wanted-file").exists());
 }
 
+/// Every answer that the agent's program offers has a way: here the no that ends the turn, from a person and from the deadline.
+#[test]
+fn a_no_may_end_the_turn_where_that_is_offered() {
+    let team = Team::nobody();
+    let config = team.house.config_dir().join("config.toml");
+    let _ = team.house.run(&["spawn", "reviewer"]).ok();
+    team.model.script([asks_to_run("ask me", "touch wanted-file")]);
+    let id = id_of(&asked(&team, "ask me"));
+    let stderr = refused(team.house.run(&["approve", &id, "--decision", "cancel"]), 1);
+    assert!(stderr.contains("does not offer `cancel`"), "a no is no yes: {stderr}");
+    let stderr = refused(team.house.run(&["deny", &id, "--decision", "naps"]), 1);
+    assert!(stderr.contains("does not offer `naps`") && stderr.contains("it offers: cancel"), "{stderr}");
+    let asker = agent(&team.house, &["deny", &id, "--decision", "cancel"]).run();
+    let _ = refused(asker, 1);
+    let denied =
+        team.house.run(&["deny", &id, "--decision", "cancel", "--reason", "not now", "--json"]).ok().json();
+    assert_eq!(denied["decision"], "denied", "{denied}");
+    wait_until_idle(&team.house, "reviewer");
+    assert_eq!(team.model.requests().len(), 1, "the turn has ended: {}", team.model.transcript());
+
+    std::fs::write(&config, "approval_timeout = \"1s\"\napproval_on_timeout = \"cancel\"\n")
+        .expect("writable");
+    let _ = team.house.run(&["down", "--now"]).ok();
+    let _ = team.house.run(&["up"]).ok();
+    let id = id_of(&asked(&team, "ask me"));
+    wait_until_idle(&team.house, "reviewer");
+    let stderr = refused(team.house.run(&["deny", &id]), 1);
+    assert!(stderr.contains("cancelled by deadline, nobody answered within 1"), "{stderr}");
+    assert!(!team.house.project().join("wanted-file").exists());
+}
+
 /// G10: the deadline of the configuration declines, the turn goes on, and both are told.
 #[test]
 fn the_deadline_of_the_configuration_declines() {

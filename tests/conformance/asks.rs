@@ -72,6 +72,35 @@ fn every_question_is_approved_in_its_own_words() {
     }
 }
 
+/// Every answer that a question offers beside yes and no can be chosen by its name, and is told in the words of the kind.
+#[test]
+fn every_other_answer_that_is_offered_can_be_chosen() {
+    Bench::each_open(|mut bench, thread| {
+        bench.fake.asks_everything(&thread);
+        let mut chosen = Vec::new();
+        for approval in asked(&mut bench) {
+            let plain = ["accept", "acceptWithExecpolicyAmendment", "decline"];
+            let is_other = |word: &&String| !plain.contains(&word.as_str());
+            let others: Vec<String> = approval.decisions.iter().filter(is_other).cloned().collect();
+            let Some(decision) = others.last().cloned() else { continue };
+            for _ in 0..2 {
+                let (key, decision) = (approval.key.clone(), decision.clone());
+                bench.command(ChildCommand::Choose { key, decision });
+            }
+            chosen.push(format!("{}: {}", approval.kind, others.join(", ")));
+        }
+        let expected = [
+            "command: cancel",
+            "change: acceptForSession, cancel",
+            "elicitation: cancel",
+            "elicitation: cancel",
+        ];
+        assert_eq!(chosen, expected);
+        let (cancelled, left) = (r#"{"result":{"decision":"cancel"}}"#, r#"{"result":{"action":"cancel"}}"#);
+        assert_eq!(bench.fake.answers(), [cancelled, cancelled, left, left], "each once");
+    });
+}
+
 /// What was answered in a pane needs no answer of ours any more.
 #[test]
 fn a_question_that_was_answered_elsewhere_is_over() {

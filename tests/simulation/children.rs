@@ -160,7 +160,9 @@ impl World {
                 let _ = self.attempt_to_open(nonce, &command);
                 self.in_ms(0, Happening::Leaves { nonce, link, session: session.clone() });
             }
-            ChildCommand::Approve { ref key, .. } | ChildCommand::Decline { ref key, .. } => {
+            ChildCommand::Approve { ref key, .. }
+            | ChildCommand::Choose { ref key, .. }
+            | ChildCommand::Decline { ref key, .. } => {
                 let id = approval_id(&format!("{nonce}/{key}"));
                 if matches!(command, ChildCommand::Approve { .. }) && !self.witness.approved.contains(&id) {
                     self.breach(Guarantee::ApprovedByOperator, format!("{id} is approved by nobody"));
@@ -352,6 +354,7 @@ impl World {
             | ChildCommand::InterruptTurn { .. }
             | ChildCommand::Compact { .. }
             | ChildCommand::Approve { .. }
+            | ChildCommand::Choose { .. }
             | ChildCommand::Decline { .. } => {}
         }
     }

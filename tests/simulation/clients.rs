@@ -378,7 +378,14 @@ impl World {
         let id = self.random.pick(&open).clone();
         let decision = if self.random.chance(500) { Decision::Approve } else { Decision::Deny };
         let always = self.random.chance(100);
-        Request::SettleApproval(SettleApproval { id, decision, always, confirmed: always, reason: None })
+        Request::SettleApproval(SettleApproval {
+            id,
+            decision,
+            always,
+            confirmed: always,
+            choice: None,
+            reason: None,
+        })
     }
 
     fn draw_spawn(&mut self) -> Request {

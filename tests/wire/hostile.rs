@@ -5,6 +5,7 @@ use crate::support::House;
 use serde_json::{Value, json};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixListener;
 use std::time::{Duration, Instant};
 
@@ -101,7 +102,9 @@ fn a_command_that_meets_a_relay_of_another_protocol_exits_8() {
     let house = House::new();
     let mut dirs = std::fs::DirBuilder::new();
     dirs.recursive(true).mode(0o700).create(house.bundle_dir()).expect("the house is writable");
-    let listener = UnixListener::bind(house.bundle_dir().join("relay.sock")).expect("the path is free");
+    let socket = house.bundle_dir().join("relay.sock");
+    let listener = UnixListener::bind(&socket).expect("the path is free");
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o600)).expect("ours");
     let playing = std::thread::spawn(move || {
         let (stream, _) = listener.accept().expect("the command connects");
         let mut line = String::new();

@@ -126,6 +126,7 @@ fn another_user_is_turned_away() {
         std::fs::set_permissions(place, std::fs::Permissions::from_mode(0o755)).expect("ours");
     }
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).expect("ours");
+    let walled = socket.clone();
     let said = std::thread::spawn(move || {
         // SAFETY: plain integers; the raw call changes this thread alone, which ends below.
         let changed = unsafe { libc::syscall(libc::SYS_setresuid, -1_i64, 65_534_i64, -1_i64) };
@@ -138,6 +139,9 @@ fn another_user_is_turned_away() {
     let said = said.join().expect("no panic").expect("an answer");
     assert!(said.contains("this relay serves another user"), "{said}");
     std::fs::set_permissions(house.bundle_dir(), std::fs::Permissions::from_mode(0o700)).expect("ours");
+    let open = house.run(&["status"]).fails(74);
+    assert!(open.stderr.contains("its mode is 0666, not 0600"), "{}", open.evidence());
+    std::fs::set_permissions(walled, std::fs::Permissions::from_mode(0o600)).expect("ours");
     let _ = house.run(&["status"]).ok();
 }
 

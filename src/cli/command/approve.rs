@@ -19,11 +19,14 @@ pub struct Approve {
     /// Yes, change them
     #[arg(long, requires = "always")]
     yes: bool,
+    /// Another yes that the agent's program offers, as `approvals --json` lists it, such as acceptForSession
+    #[arg(long, value_name = "WORD", conflicts_with = "always")]
+    decision: Option<String>,
 }
 
 pub fn run(context: &Context, args: Approve) -> Result<u8, Fault> {
-    let Approve { id, always, yes: confirmed } = args;
-    let request = SettleApproval { id, decision: Decision::Approve, always, confirmed, reason: None };
+    let Approve { id, always, yes: confirmed, decision: choice } = args;
+    let request = SettleApproval { id, decision: Decision::Approve, always, confirmed, choice, reason: None };
     let mut connection = context.connect()?;
     let answer: ApprovalSettled = connection.call("approval/settle", &request)?;
     context.print(&answer, words);

@@ -17,12 +17,16 @@ pub struct Deny {
     /// Why; it is kept with the approval
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
+    /// Another no that the agent's program offers, as `approvals --json` lists it; `cancel` ends the turn, too
+    #[arg(long, value_name = "WORD")]
+    decision: Option<String>,
 }
 
 pub fn run(context: &Context, args: Deny) -> Result<u8, Fault> {
-    let Deny { id, reason } = args;
+    let Deny { id, reason, decision: choice } = args;
     check_reason(reason.as_deref())?;
-    let request = SettleApproval { id, decision: Decision::Deny, always: false, confirmed: false, reason };
+    let decision = Decision::Deny;
+    let request = SettleApproval { id, decision, always: false, confirmed: false, choice, reason };
     let mut connection = context.connect()?;
     let answer: ApprovalSettled = connection.call("approval/settle", &request)?;
     context.print(&answer, words);

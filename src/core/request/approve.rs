@@ -12,6 +12,11 @@ use crate::model::limits;
 use crate::protocol::answer::{Answer, ApprovalSettled};
 use crate::protocol::request::{Decision, SettleApproval};
 
+/// Answers that say no, by the names that children have for them.
+const NOES: &[&str] = &["decline", "cancel", "denied", "abort"];
+/// Answers that have a word of their own here: `approve`, `approve --always`, `deny`.
+const PLAIN: &[&str] = &["accept", "acceptWithExecpolicyAmendment", "decline"];
+
 impl Core {
     pub(in crate::core) fn request_settle(
         &mut self,
@@ -50,6 +55,7 @@ impl Core {
         };
         let (session, summary) = (approval.session.clone(), approval.summary.clone());
         let decided = match settle.decision {
+            _ if settle.choice.is_some() => self.choose(step, &key, settle),
             Decision::Approve => self.approve(step, &key, settle, resolved),
             Decision::Deny => Ok(self.deny(step, &key, settle.reason.as_deref())),
         };
@@ -63,7 +69,35 @@ impl Core {
         }
     }
 
-    /// The one place where a child is told yes.
+    /// Settles an approval with another of the answers that it offers: of a yes by `approve`, of a no by `deny`.
+    fn choose(&mut self, step: &mut Step, key: &str, settle: &SettleApproval) -> Result<&'static str, Fault> {
+        let approval = self.approvals.get(key).expect("looked up by the caller");
+        let (id, choice) = (approval_id(key), settle.choice.clone().unwrap_or_default());
+        let is_no = |name: &str| NOES.contains(&name);
+        let fits = |name: &&String| {
+            is_no(name) == (settle.decision == Decision::Deny) && !PLAIN.contains(&name.as_str())
+        };
+        let offered: Vec<&str> = approval.decisions.iter().filter(fits).map(String::as_str).collect();
+        if !offered.contains(&choice.as_str()) {
+            let choice: String = choice.chars().take(40).flat_map(char::escape_debug).collect();
+            let why = format!("{} refused: {id} does not offer `{choice}`", word(settle));
+            let hint = if offered.is_empty() {
+                format!("it offers nothing else: agentmux {} {id}", word(settle))
+            } else {
+                format!("it offers: {}", offered.join(", "))
+            };
+            return Err(Fault::refused(why).hint(hint));
+        }
+        let decision = if is_no(&choice) { "denied" } else { "approved" };
+        let why = settle.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
+        let reason = format!("by verb, with `{choice}`{why}");
+        let command = ChildCommand::Choose { key: approval.child_key.clone(), decision: choice };
+        step.act(Action::Command { nonce: approval.nonce, command });
+        self.settle_approval(step, key, decision, "operator", &reason);
+        Ok(decision)
+    }
+
+    /// The one place where a child is told yes, beside [`Core::choose`].
     fn approve(
         &mut self,
         step: &mut Step,

@@ -17,6 +17,9 @@ pub struct SettleApproval {
     /// Whether the operator has read what `always` changes.
     #[serde(default)]
     pub confirmed: bool,
+    /// Another of the answers that are offered, by its name, in place of the plain one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub choice: Option<String>,
     /// Why it is denied.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,

@@ -10,7 +10,12 @@
 //! | `execCommandApproval`, `applyPatchApproval` (older) | command, change | `{"decision":"approved"}` | `{"decision":{"denied":{"rejection":…}}}` |
 //! | any other | n/a | n/a | an error at once |
 //!
+//! Beside yes and no a question may offer others (`acceptForSession`, `cancel`, which ends the turn, …); they are named as they are
+//! offered, and chosen by their names.
+//!
 //! **Invariant:** nothing here says yes but [`Codex::approve`], which the core commands.
+
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
@@ -19,6 +24,9 @@ use crate::model::child::{Always, ApprovalAsked, ChildEvent};
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::wire::rpc::Id;
+
+/// The offered answer that changes the rules on disk.
+const AMENDED: &str = "acceptWithExecpolicyAmendment";
 
 /// A question that waits.
 #[derive(Debug)]
@@ -31,6 +39,8 @@ pub(super) struct Ask {
     approved: Option<Value>,
     /// The answer that approves for ever.
     always: Option<Value>,
+    /// Every other answer that is offered, by its name.
+    others: BTreeMap<String, Value>,
 }
 
 /// How a question is answered.
@@ -75,6 +85,7 @@ impl Codex {
             Some((always, answer)) => (Some(always), Some(answer)),
             None => (None, None),
         };
+        let others = others(shape, params);
         let asked = ApprovalAsked {
             key: key.clone(),
             session,
@@ -82,12 +93,12 @@ impl Codex {
             summary,
             command: text(&params["command"]).map(|command| bounded(&command)),
             cwd: params["cwd"].as_str().map(bounded),
-            decisions: decisions(params, approved.is_some()),
+            decisions: decisions(params, approved.is_some(), &others),
             can_approve: approved.is_some(),
             always,
         };
         let session = asked.session.clone();
-        let ask = Ask { id: id.clone(), session: session.clone(), shape, approved, always: amended };
+        let ask = Ask { id: id.clone(), session: session.clone(), shape, approved, always: amended, others };
         self.asks.insert(key, ask);
         self.events.push_back(ChildEvent::ApprovalAsked(asked));
         self.asks_no_more(session);
@@ -98,6 +109,14 @@ impl Codex {
         match if always { ask.always } else { ask.approved } {
             Some(result) => self.send(&json!({"id": ask.id, "result": result})),
             None => self.refuse(&ask.id, "agentmux cannot approve this"),
+        }
+    }
+
+    pub(super) fn choose(&mut self, key: &str, decision: &str) {
+        let Some(ask) = self.asks.remove(key) else { return };
+        match ask.others.get(decision) {
+            Some(result) => self.send(&json!({"id": ask.id, "result": result})),
+            None => self.refuse(&ask.id, "agentmux was not offered this"),
         }
     }
 
@@ -172,9 +191,8 @@ fn form(schema: &Value) -> Option<Value> {
 
 /// The offered answer that approves what begins so for ever, and what it changes (measured).
 fn amendment(params: &Value) -> Option<(Always, Value)> {
-    const NAME: &str = "acceptWithExecpolicyAmendment";
-    let offered = params["availableDecisions"].as_array()?.iter().find(|one| one[NAME].is_object())?;
-    let prefix = offered[NAME]["execpolicy_amendment"].as_array()?;
+    let offered = params["availableDecisions"].as_array()?.iter().find(|one| one[AMENDED].is_object())?;
+    let prefix = offered[AMENDED]["execpolicy_amendment"].as_array()?;
     let always = Always {
         file: "$CODEX_HOME/rules/default.rules".to_owned(),
         rule: format!("prefix_rule(pattern={}, decision=\"allow\")", json!(prefix)),
@@ -183,17 +201,38 @@ fn amendment(params: &Value) -> Option<(Always, Value)> {
     Some((always, json!({"decision": offered})))
 }
 
-/// The names of the answers that are offered; declining is always possible.
-fn decisions(params: &Value, can_approve: bool) -> Vec<String> {
-    let name = |one: &Value| match one {
+/// What is offered beside a yes, a yes for ever and a no; where nothing is said, what the kind of question always takes.
+fn others(shape: Shape, params: &Value) -> BTreeMap<String, Value> {
+    let told = |names: &[&str]| names.iter().map(|name| json!(name)).collect();
+    let offered: Vec<Value> = match (shape, params["availableDecisions"].as_array()) {
+        (Shape::Decision, Some(offered)) => offered.clone(),
+        (Shape::Decision, None) => told(&["acceptForSession", "cancel"]),
+        (Shape::Elicitation, _) => told(&["cancel"]),
+        (Shape::Permissions | Shape::Question | Shape::Older, _) => Vec::new(),
+    };
+    let key = if shape == Shape::Elicitation { "action" } else { "decision" };
+    let named = |one: Value| Some((decision_name(&one)?, json!({ key: one })));
+    let mut others: BTreeMap<String, Value> = offered.into_iter().filter_map(named).collect();
+    others.retain(|name, _| !["accept", "decline", AMENDED].contains(&name.as_str()));
+    others
+}
+
+fn decision_name(decision: &Value) -> Option<String> {
+    match decision {
         Value::String(name) => Some(name.clone()),
         Value::Object(named) => named.keys().next().cloned(),
         _ => None,
-    };
+    }
+}
+
+/// The names of the answers that are offered; declining is always possible.
+fn decisions(params: &Value, can_approve: bool, others: &BTreeMap<String, Value>) -> Vec<String> {
     let mut names: Vec<String> = match params["availableDecisions"].as_array() {
-        Some(offered) => offered.iter().filter_map(name).collect(),
-        None if can_approve => vec!["accept".to_owned()],
-        None => Vec::new(),
+        Some(offered) => offered.iter().filter_map(decision_name).collect(),
+        None => {
+            let yes = can_approve.then(|| "accept".to_owned());
+            yes.into_iter().chain(others.keys().cloned()).collect()
+        }
     };
     if !names.iter().any(|name| name == "decline") {
         names.push("decline".to_owned());

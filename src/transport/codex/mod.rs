@@ -106,6 +106,7 @@ impl Transport for Codex {
                 self.call_of(session, "thread/compact/start", |session| Call::Compact { session })
             }
             ChildCommand::Approve { key, always } => self.approve(&key, always),
+            ChildCommand::Choose { key, decision } => self.choose(&key, &decision),
             ChildCommand::Decline { key, reason } => self.decline(&key, &reason),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
         }
