@@ -204,7 +204,6 @@ impl Core {
     /// Brings one session nearer to what is wanted of it.
     pub(super) fn evaluate_session(&mut self, step: &mut Step, name: &Name) {
         self.evaluate_wake(step, name);
-        self.take_prompts_back(step, name);
         let left_open = self.sessions.get(name).is_some_and(|running| running.left_open);
         let wanted = self.should_run(name) || (left_open && self.stop.is_none());
         let child = self.ready_child_of(name);

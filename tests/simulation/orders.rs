@@ -14,12 +14,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agentmux::core::action::{Action, Deliver};
-use agentmux::core::input::Input;
+use agentmux::core::input::{Input, Lookup};
 use agentmux::core::record::DeliveryId;
 use agentmux::model::child::{ChildCommand, ChildEvent};
 use agentmux::model::clock::Millis;
 use agentmux::model::fault::Code;
-use agentmux::model::id::{ConnId, TurnId};
+use agentmux::model::id::{ConnId, MailId, TurnId};
 use agentmux::model::limits;
 use agentmux::model::mail::{DeliveryState, Mail, Priority, When};
 use agentmux::model::name::Name;
@@ -42,6 +42,8 @@ pub struct Orders {
     closed: BTreeSet<Name>,
     /// Those that were closed in this lap, whatever was said of them since.
     closed_now: BTreeSet<Name>,
+    /// Mail that the person has wanted delivered again.
+    again: BTreeSet<MailId>,
 }
 
 /// One order that has no answer yet.
@@ -64,6 +66,7 @@ pub enum Asked {
     Up(Vec<Name>),
     Remove(Name),
     HungUp(ConnId),
+    Again(MailId),
     Ended(Name),
 }
 
@@ -83,6 +86,10 @@ impl Asked {
                     Asked::Prompt(*conn, id.clone(), named(name)?, resolved.keyed.is_some())
                 }
                 Request::Up(up) => Asked::Up(up.names.iter().filter_map(named).collect()),
+                Request::Requeue(_) => match &resolved.mail {
+                    Lookup::Found(known) => Asked::Again(known.mail.id),
+                    _ => return None,
+                },
                 Request::Remove(one) => Asked::Remove(named(&one.name)?),
                 _ => return None,
             },
@@ -142,13 +149,16 @@ impl World {
             Asked::Prompt(..) => {}
             Asked::Up(names) => {
                 let is_meant = |name: &Name| names.is_empty() || names.contains(name);
+                let over: Vec<Name> = orders.closed.iter().filter(|name| is_meant(name)).cloned().collect();
                 orders.closed.retain(|name| !is_meant(name));
+                orders.closed_now.extend(over);
                 for order in orders.open.values_mut().filter(|order| is_meant(&order.session)) {
                     order.is_overruled = true;
                 }
             }
-            Asked::Remove(name) => {
-                orders.closed.remove(name);
+            Asked::Remove(name) => orders.closed_now.extend(orders.closed.take(name)),
+            Asked::Again(mail) => {
+                orders.again.insert(*mail);
             }
             Asked::HungUp(conn) => orders.open.retain(|(of, _), _| of != conn),
             Asked::Ended(_) => {}
@@ -210,8 +220,11 @@ impl World {
                 _ => {}
             }
         }
-        let waits =
-            |row: &&DeliveryRow| row.state == DeliveryState::Queued && self.orders.is_being_closed(&row.to);
+        let waits = |row: &&DeliveryRow| {
+            row.state == DeliveryState::Queued
+                && self.orders.is_being_closed(&row.to)
+                && !self.orders.again.contains(&row.mail)
+        };
         let mut kept = self.disk.open.deliveries.values().filter(waits);
         let kept = kept.find(|row| self.disk.open.mails[&row.mail].priority == Priority::Prompt);
         let what = kept.map(|row| format!("{} is being closed, and keeps words of {}", row.to, row.mail));
