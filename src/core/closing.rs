@@ -141,7 +141,8 @@ impl Core {
     }
 
     /// Words of the person that have not gone in will not: nobody wants to meet them at the next start. Some come back while the
-    /// session is being left, because their turn was interrupted or refused before it had them. What the person wants again after the close stays.
+    /// session is being left, because their turn was interrupted or refused before it had them. What the person wants again
+    /// after the close stays.
     pub(super) fn take_prompts_back(&mut self, step: &mut Step, name: &Name) {
         if !self.sessions.get(name).is_some_and(|running| running.closed) {
             return;
