@@ -193,6 +193,7 @@ impl World {
             // What had no turn to end, or is refused, ends none later.
             Some(Asked::Interrupt(conn, id, session))
                 if answer_to(conn, id).is_some()
+                    && !self.orders.was_closed(session)
                     && !self.orders.open.values().any(|order| order.session == *session) =>
             {
                 self.orders.to_end.remove(session);
