@@ -81,7 +81,7 @@ fn every_dependency_has_its_reason() {
 fn every_cited_fault_exists() {
     print!("{}", faults::summary(&TREE));
     hold(faults::check(&TREE));
-    hold(faults::check_queues(&TREE));
+    hold(faults::check_all(&TREE));
 }
 
 #[test]

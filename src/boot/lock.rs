@@ -140,8 +140,67 @@ mod tests {
         StateDir::create(root.path(), &BundleName::parse("b").unwrap()).unwrap()
     }
 
-    /// BS-14: a cleaner removes the lock file while it is held; the next taker gets a lock of its own file, and the first
-    /// holder can tell that its file has lost its name.
+    /// Waits until somebody is asleep in `flock` on this file.
+    fn wait_for_a_sleeper(file: &std::path::Path) {
+        use std::os::unix::fs::MetadataExt;
+        let inode = std::fs::metadata(file).unwrap().ino().to_string();
+        let sleeps =
+            |line: &str| line.contains("-> FLOCK") && line.split([':', ' ']).any(|word| word == inode);
+        for _ in 0..10_000 {
+            if std::fs::read_to_string("/proc/locks").unwrap().lines().any(sleeps) {
+                return;
+            }
+            // Looked at again and again, because the kernel tells nobody that somebody has fallen asleep.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        panic!("nobody waits");
+    }
+
+    /// BS-14: who waited for a lock whose file was removed meanwhile gets the lock of the file that has the name now, not of one
+    /// that nobody else can see.
+    #[test]
+    fn a_waiter_for_a_removed_lock_file_gets_the_one_that_has_the_name() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = dir(&root);
+        let path = dir.path().join("x.lock");
+        let Taken::Ours(first) = Lock::try_take(&dir, "x.lock").unwrap() else { panic!("free") };
+        std::thread::scope(|scope| {
+            let waiter = scope.spawn(|| Lock::take(&dir, "x.lock", Duration::from_secs(30)).unwrap());
+            wait_for_a_sleeper(&path);
+            std::fs::remove_file(&path).unwrap();
+            first.release();
+            let Taken::Ours(second) = waiter.join().unwrap() else { panic!("free again") };
+            assert!(second.has_its_name(&dir, "x.lock").unwrap());
+            assert!(matches!(Lock::try_take(&dir, "x.lock").unwrap(), Taken::Held));
+        });
+    }
+
+    /// BS-7: the text is erased before the lock goes, so that what the next holder writes is never erased by the one before.
+    #[test]
+    fn a_holders_text_is_not_erased_by_the_one_before() {
+        let root = tempfile::tempdir().unwrap();
+        let dir = dir(&root);
+        std::thread::scope(|scope| {
+            for n in 0..4 {
+                let (dir, path) = (&dir, dir.path().join("x.lock"));
+                scope.spawn(move || {
+                    for round in 0..500 {
+                        let Taken::Ours(mut lock) =
+                            Lock::take(dir, "x.lock", Duration::from_secs(30)).unwrap()
+                        else {
+                            panic!("30 s are over");
+                        };
+                        let text = format!("holder {n}, round {round}");
+                        lock.write_text(&text).unwrap();
+                        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+                        lock.release();
+                    }
+                });
+            }
+        });
+    }
+
+    /// BS-14: a cleaner removes the lock file while it is held: the holder can tell that its file has lost its name.
     #[test]
     fn a_removed_lock_file_is_noticed() {
         let root = tempfile::tempdir().unwrap();

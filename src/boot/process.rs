@@ -140,15 +140,15 @@ pub fn pidfd(pid: u32) -> nix::Result<OwnedFd> {
     nix::Error::result(fd).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
-/// Waits until the process that a pidfd refers to has ended, or the time is over.
-pub fn wait_for_end(pidfd: &OwnedFd, patience: Duration) {
+/// Waits until the process that a pidfd refers to has ended, or the time is over; whether it has ended.
+pub fn wait_for_end(pidfd: &OwnedFd, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
         match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
             Err(nix::Error::EINTR) => {}
-            _ => return,
+            polled => return polled.is_ok_and(|ready| ready > 0),
         }
     }
 }

@@ -10,6 +10,8 @@ pub mod peek;
 pub mod selftest;
 mod start;
 pub mod tmux;
+mod writer;
 
 pub use connection::{CallError, Connection, Sender, Speaker};
 pub use start::{Claimed, Reached, Target, catch_interrupt, params};
+pub use writer::naming_the_writer;

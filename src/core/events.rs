@@ -182,6 +182,13 @@ impl Core {
             && !matches!(event, ChildEvent::StatusTold { .. })
         {
             running.heard_at = step.now;
+            if matches!(
+                event,
+                ChildEvent::ItemDone { .. } | ChildEvent::Said { .. } | ChildEvent::ToolsRunning { .. }
+            ) && std::mem::take(&mut running.struggles)
+            {
+                running.reason = None;
+            }
         }
         let before = self.turn_of(&session);
         self.handle_child_event(step, nonce, event);

@@ -175,6 +175,7 @@ impl Core {
         if let Some(flight) = running.claim.as_mut().filter(|flight| flight.turn.is_none()) {
             flight.ended.push(turn.clone());
         }
+        running.struggles = false;
         running.reason = outcome.failure().map(|why| format!("the last turn failed: {why}"));
         let flight = running.claim.clone().filter(|flight| flight.turn.as_ref() == Some(turn));
         let note = match outcome.failure() {

@@ -43,6 +43,8 @@ pub(super) struct Running {
     pub opening: bool,
     /// Why it failed, or why it is not further.
     pub reason: Option<String>,
+    /// Whether the child has said that the turn does not reach its model, and has shown no progress since.
+    pub struggles: bool,
     /// Whether a turn runs in the thread, ours or a person's.
     pub busy: bool,
     /// That turn, once its id is known.
@@ -120,6 +122,7 @@ impl Running {
             phase: Phase::Stopped,
             opening: false,
             reason: None,
+            struggles: false,
             busy: false,
             turn: None,
             turn_since: None,

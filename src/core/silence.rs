@@ -5,7 +5,8 @@
 //! | silent for `silent_after` | the child is asked whether it runs; nobody judges before |
 //! | it runs, says the child | it goes on, and the session says since when it is silent |
 //! | it does not | it is over; what it had not shown to have taken is looked for in the history |
-//! | no answer, three times in a row | the child is hung, and is killed; the next one settles what is in doubt |
+//! | no answer, twice in a row | the child is hung, and is killed; the next one settles what is in doubt |
+//! | its model is not reached, and the child tries on | the session says so, until the child says more; it is left alone |
 //! | context full | it is summed up (compacted) once; full again before a turn went through: the session fails, with the reason |
 //!
 //! **Invariant:** an approval that waits is no silence, and nothing is asked while no turn runs: an idle relay has no timer.
@@ -73,6 +74,14 @@ impl Core {
             }
             _ => self.touch(name),
         }
+    }
+
+    /// The child tries to reach the model again, by itself: people are told, because it may do so for ever.
+    pub(super) fn on_turn_struggles(&mut self, step: &mut Step, name: &Name, why: &str) {
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.has_turn()) else { return };
+        running.struggles = true;
+        running.reason = Some(format!("its model is not reached, and its child tries again: {why}"));
+        self.note_shown_state(step, name);
     }
 
     /// A turn failed because the context is full: it is summed up once.

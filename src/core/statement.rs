@@ -25,6 +25,7 @@ impl Core {
             ChildEvent::AskRefused { session, method } => {
                 self.tell(step, What::QuestionRefused { session, method });
             }
+            ChildEvent::TurnStruggles { session, why } => self.on_turn_struggles(step, &session, &why),
             ChildEvent::ThreadIdle { session } => self.on_thread_idle(&session),
             ChildEvent::ThreadOpened { session, thread, busy } => {
                 self.on_thread_opened(step, &session, &thread, busy)

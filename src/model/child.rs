@@ -330,6 +330,13 @@ pub enum ChildEvent {
         /// The piece.
         text: String,
     },
+    /// A running turn does not reach its model; the child goes on trying by itself, maybe for ever.
+    TurnStruggles {
+        /// The session.
+        session: Name,
+        /// The child's words.
+        why: String,
+    },
     /// It asked something that is no approval, or about a thread that is not ours; it was told at once that nobody answers that.
     AskRefused {
         /// The session, if it is about one.
@@ -375,6 +382,7 @@ impl ChildEvent {
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
             | ChildEvent::ItemDone { session, .. }
             | ChildEvent::Said { session, .. }
+            | ChildEvent::TurnStruggles { session, .. }
             | ChildEvent::TokensUsed { session, .. }
             | ChildEvent::OwnTools { session, .. }
             | ChildEvent::SkillsListed { session, .. } => Some(session),

@@ -171,7 +171,7 @@ fn a_link_in_place_of_a_file_is_named_and_not_followed() {
     let _ = house.run(&["up"]).ok();
 }
 
-/// BS-2, BS-7: a dead relay's socket goes only while the lock is held; a living one's stays.
+/// BS-2: a dead relay's socket goes only while the lock is held; a living one's stays.
 #[test]
 fn the_socket_of_a_dead_relay_is_a_warning_and_fix_removes_it() {
     let house = installed(House::new());
@@ -257,7 +257,7 @@ fn a_codex_that_is_missing_old_or_silent_is_named_with_what_is_needed() {
     assert!(begun.elapsed() < Duration::from_secs(30) && house.processes().is_empty());
 }
 
-/// PX-8, BS-16: children without their relay are named with the verb that ends them, and it does.
+/// PX-8: children without their relay are named with the verb that ends them, and it does.
 #[test]
 fn a_child_left_behind_is_a_warning_until_down_has_ended_it() {
     let model = ScriptedModel::start();

@@ -60,7 +60,7 @@ fn a_stopped_session_keeps_its_mail_queued_and_the_others_run_on() {
     assert_eq!(again["sessions"][0]["state"], "stopped");
 }
 
-/// BS-16, PX-8: a child that outlived its relay is still the bundle's, and `down` ends it.
+/// PX-8: a child that outlived its relay is still the bundle's, and `down` ends it.
 #[test]
 fn a_child_left_behind_by_a_killed_relay_is_ended() {
     let team = Team::of(&["reviewer"]);

@@ -397,7 +397,7 @@ fn a_start_that_is_forbidden_exits_5_and_leaves_nothing_on_disk() {
     let _ = agent(&house, &["send", "operator", "x", "--no-start"]).run().ok();
 }
 
-/// PX-2, BS-11: sixty-four commands at once find no relay; one is started, and all of them get through.
+/// PX-2: sixty-four commands at once find no relay; one is started, and all of them get through.
 #[test]
 fn sixty_four_cold_sends_start_one_relay_and_lose_no_mail() {
     let team = Team::asleep(&["reviewer"]);

@@ -245,3 +245,25 @@ fn an_isolated_session_has_its_own_child() {
         }
     });
 }
+
+/// users 14: a thread that another process writes to is refused with who that is, at once, and no session, thread or fork comes of it.
+#[test]
+fn a_thread_that_somebody_else_writes_to_is_refused_with_the_holder() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    let thread = session(house, "reviewer")["threadId"].as_str().expect("a thread").to_owned();
+    let status = house.run(&["status", "--json"]).ok().json();
+    let child = status["children"][0]["pid"].as_i64().expect("a child");
+    let spawn = || house.run(&["-b", "other", "spawn", "reviewer", "--thread", &thread]);
+    let text = refused(spawn(), 7);
+    assert!(text.contains(&format!("pid {child} writes it (")) && text.contains("app-server"), "{text}");
+    assert!(text.contains("hint: a thread has one writer"), "{text}");
+    let none = house.run(&["-b", "other", "list", "--json"]).ok().json();
+    assert_eq!(none["sessions"], serde_json::json!([]), "{none}");
+    let down = house.run(&["down", "reviewer"]).ok();
+    assert!(down.stderr.contains("a minute after its session has ended"), "{}", down.evidence());
+    let _ = house.run(&["down"]).ok();
+    let brought = spawn().ok();
+    assert!(brought.stdout.contains(&thread), "{}", brought.evidence());
+    let _ = house.run(&["-b", "other", "down"]).ok();
+}

@@ -201,7 +201,7 @@ fn a_name_whose_lock_somebody_else_has_or_that_cannot_be_read_is_not_free() {
     assert_eq!(listing(&locks), before, "looking changes nothing");
 }
 
-/// LK-1, LK-2, LK-3, LK-11: of 64 processes that claim one name at once exactly one has it, for as long as it lives; killed with -9, it
+/// LK-1, LK-2, LK-3: of 64 processes that claim one name at once exactly one has it, for as long as it lives; killed with -9, it
 /// gives it back, and the next claim succeeds at once. `AGENTMUX_ROUNDS` plays more rounds.
 #[test]
 fn of_64_claims_at_once_one_wins_and_its_death_frees_the_name_at_once() {

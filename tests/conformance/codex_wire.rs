@@ -191,6 +191,11 @@ fn a_failed_turn_is_told_in_codex_own_words() {
         (of(json!("usageLimitExceeded")), Blocked("usageLimitExceeded: no more".to_owned())),
         (of(http(401)), Blocked("httpConnectionFailed: no more".to_owned())),
         (of(http(503)), Overloaded("httpConnectionFailed: no more".to_owned())),
+        (of(json!({"httpConnectionFailed": {}})), Overloaded("httpConnectionFailed: no more".to_owned())),
+        (
+            of(json!({"responseStreamDisconnected": {"httpStatusCode": null}})),
+            Overloaded("responseStreamDisconnected: no more".to_owned()),
+        ),
         (of(json!("serverOverloaded")), Overloaded("serverOverloaded: no more".to_owned())),
         (
             of(json!({"responseTooManyFailedAttempts": {"httpStatusCode": 429}})),

@@ -142,7 +142,7 @@ fn relay_and_child_die_together_and_come_back() {
     assert_eq!(states(&traced(&house, &id)).last().map(String::as_str), Some("consumed"));
 }
 
-/// PX-12 and users 19: after `down` nothing is left, not even what the model's shell started in a session of its own.
+/// Users 19: after `down` nothing is left, not even what the model's shell started in a session of its own.
 #[test]
 fn down_leaves_nothing_behind() {
     let (model, house) = house_with_reviewer();

@@ -38,8 +38,41 @@ fn an_overloaded_model_is_left_alone_for_a_while() {
         let trace = traced(&house, &id).to_string();
         if trace.contains("the turn failed") { Ok(()) } else { Err(trace) }
     });
-    let _ = deliver(&house, "after the storm");
+    // What comes next waits, and is told until when; the pause after a second failure is a longer one.
+    let pause_after = |text: &str| {
+        let sent = house.run(&["send", "reviewer", text, "--json"]).ok().json();
+        let reason = text_of(&sent["deliveries"][0]["reason"]);
+        assert!(reason.contains("tried again at"), "{sent}");
+        text_of(&sent["id"])
+    };
+    let first = pause_after("after the storm");
+    house.poll("its delivery", DEADLINE, || match text_of(&traced(&house, &first)["state"]) {
+        state if state == "consumed" => Ok(()),
+        state => Err(state),
+    });
     model.wait_until_read("after the storm", DEADLINE);
+    assert_eq!(model.times_read("after the storm"), 1);
+}
+
+/// Users 24: with no way to its model a turn never fails by itself; everybody can see that, nobody judges it, and an interrupt ends it.
+#[test]
+fn a_turn_that_does_not_reach_its_model_says_so_and_can_be_interrupted() {
+    let (model, house) = house_with_reviewer();
+    drop(model);
+    let _ = deliver(&house, "is anybody there?");
+    let listed = house.poll("the child's word", DEADLINE, || {
+        let listed = house.run(&["list", "--json"]).ok().json()["sessions"][0].clone();
+        match listed["reason"].as_str() {
+            Some(why) if why.contains("its model is not reached") => Ok(listed),
+            _ => Err(listed.to_string()),
+        }
+    });
+    assert_eq!(listed["state"], "busy", "{listed}");
+    let _ = house.run(&["interrupt", "reviewer"]).ok();
+    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
+        "idle" => Ok(()),
+        state => Err(state.to_owned()),
+    });
 }
 
 #[test]

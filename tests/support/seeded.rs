@@ -1,6 +1,6 @@
 //! Generated input from a fixed seed: a run that passes passes again, and a failing one can be replayed.
 //!
-//! `PROPTEST_RNG_SEED=<n>` draws another one, as `scripts/soak` does.
+//! `PROPTEST_RNG_SEED=<n>` draws another one; `scripts/soak` plays some.
 
 use proptest::test_runner::{Config, RngSeed};
 

@@ -1,9 +1,9 @@
 //! Rule: a fault that a test cites exists. The faults are those of earlier systems that ours must survive; a test names
 //! the one it answers in its doc comment, as a prefix and a number, so that a search for it finds the test.
 //!
-//! **Invariant:** only doc comments under `tests/` cite; a number in code or in a string is not a promise.
+//! **Invariant:** only doc comments of tests cite, under `tests/` and of units; a number in code or in a string is not a promise.
 //!
-//! Deliberately absent: a demand that every fault is cited, because some cannot happen to us. `summary` lists the rest.
+//! Deliberately absent: a judgement whether the test shows what it cites. `summary` lists those without one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,9 +13,6 @@ use crate::tree::{Tree, Violation};
 /// Prefixes with their highest number: identity locks, the injection queue, the queue of a thread, the started proxy, the
 /// bootstrap of the relay, and what drives the two queues.
 const FAULTS: &[(&str, usize)] = &[("LK", 13), ("SQ", 15), ("TQ", 9), ("PX", 14), ("BS", 16), ("NB", 9)];
-
-/// Which of them are about mail that is queued, injected and read.
-const QUEUES: [&str; 3] = ["SQ-", "TQ-", "NB-"];
 
 /// Says of the faults without a test why they have no place to happen.
 const PAGE: &str = "src/README.md";
@@ -39,14 +36,11 @@ pub fn check(tree: &Tree) -> Vec<Violation> {
     found
 }
 
-/// The faults of the queues of mail are the reason that ours exists: each has a test, or its row in [`PAGE`].
-pub fn check_queues(tree: &Tree) -> Vec<Violation> {
+/// They are the reason that ours exists: each has a test, or its row in [`PAGE`].
+pub fn check_all(tree: &Tree) -> Vec<Violation> {
     let cited = cited(tree);
     let excused: BTreeSet<String> = tree.text(PAGE).into_iter().flat_map(faults_in).collect();
-    let is_missing = |fault: &String| {
-        let of_queue = QUEUES.iter().any(|prefix| fault.starts_with(prefix));
-        of_queue && !cited.contains_key(fault) && !excused.contains(fault)
-    };
+    let is_missing = |fault: &String| !cited.contains_key(fault) && !excused.contains(fault);
     let missing = all().filter(is_missing);
     missing
         .map(|fault| {
@@ -66,14 +60,21 @@ pub fn summary(tree: &Tree) -> String {
 /// Finds every fault that a doc comment of a test cites, with all places, whether it exists or not.
 pub fn cited(tree: &Tree) -> BTreeMap<String, Vec<Place>> {
     let mut found: BTreeMap<String, Vec<Place>> = BTreeMap::new();
-    for (file, text) in tree.rust(&["tests/"]) {
-        for comment in Source::scan(text).comments.iter().filter(|comment| comment.is_doc) {
+    for (file, text) in tree.rust(&["tests/", "src/"]) {
+        let begin = if file.starts_with("tests/") { 0 } else { first_line_of_tests(text) };
+        let comments = Source::scan(text).comments;
+        for comment in comments.iter().filter(|comment| comment.is_doc && comment.line > begin) {
             for fault in faults_in(comment.text) {
                 found.entry(fault).or_default().push((file.to_owned(), comment.line));
             }
         }
     }
     found
+}
+
+/// Where the unit tests of a file begin; behind its end when it has none.
+fn first_line_of_tests(text: &str) -> usize {
+    text.lines().position(|line| line.trim() == "#[cfg(test)]").unwrap_or(usize::MAX)
 }
 
 fn all() -> impl Iterator<Item = String> {
@@ -112,7 +113,7 @@ mod tests {
         let all: Vec<String> = all().filter(|fault| *fault != "SQ-3" && *fault != "TQ-9").collect();
         let cites = format!("/// {}\n#[test]\nfn f() {{}}\n", all.join(" "));
         let tree = Tree::of(&[("tests/a.rs", &cites), (PAGE, "| TQ-9 | no such queue |\n")]);
-        assert_found(check_queues(&tree), &["src/README.md:1: SQ-3 has no test"]);
+        assert_found(check_all(&tree), &["src/README.md:1: SQ-3 has no test"]);
     }
 
     #[test]

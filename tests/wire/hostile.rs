@@ -328,7 +328,7 @@ fn requests_may_be_pipelined_and_an_id_used_twice_is_answered_twice() {
     assert_eq!(socket.answer()["id"], "näme \"1\"", "given back unchanged");
 }
 
-/// PX-9: what is no request is not answered, and does no harm.
+/// What is no request is not answered, and does no harm.
 #[test]
 fn empty_lines_notifications_and_responses_are_passed_over() {
     let house = House::new();

@@ -43,12 +43,18 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
     if everything {
         // The answer is the relay's last word; it has left when its process is gone, a moment after the connection.
         while connection.next_notification().is_some() {}
-        if let Ok(relay) = relay {
-            process::wait_for_end(&relay, Duration::from_millis(limits::DOWN_NOW_MS as u64));
+        if let Ok(relay) = relay
+            && !process::wait_for_end(&relay, Duration::from_millis(limits::DOWN_NOW_MS as u64))
+        {
+            let why = format!("down timed out: the relay, pid {}, has not ended", connection.relay_pid);
+            return Err(Fault::timeout(why).hint("it may still be ending agents; `agentmux status` says so"));
         }
         tmux::end_if_unused(&context.target.dir());
     }
     context.print(&answer, words);
+    if !everything && answer.sessions.iter().any(|session| session.thread_id.is_some()) {
+        context.tell("a child lets go of a thread a minute after its session has ended; `agentmux down` ends the child at once");
+    }
     match answer.sessions.iter().find(|session| session.state != SessionState::Stopped) {
         Some(session) if !everything => Err(Fault::new(
             Code::Timeout,

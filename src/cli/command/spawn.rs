@@ -7,6 +7,7 @@ use clap::Args;
 use crate::boot::project::{CoderConfig, ProjectFile, SessionConfig};
 use crate::boot::{environment, program};
 use crate::cli::context::Context;
+use crate::client::{CallError, naming_the_writer};
 use crate::model::fault::Fault;
 use crate::protocol::answer::OneSession;
 use crate::protocol::check;
@@ -60,7 +61,11 @@ pub fn run(context: &Context, args: Spawn) -> Result<u8, Fault> {
     let project = context.trusted_project()?;
     let request = checked(context, project, args)?;
     let mut connection = context.connect()?;
-    let answer: OneSession = connection.call("session/spawn", &request)?;
+    let answer: Result<OneSession, CallError> = connection.call("session/spawn", &request);
+    let answer = answer.map_err(Fault::from).map_err(|fault| match &request.thread {
+        Some(thread) => naming_the_writer(thread, fault),
+        None => fault,
+    })?;
     context.print(&answer, |answer| {
         let session = &answer.session;
         let thread = session.thread_id.as_deref().unwrap_or("none yet");

@@ -26,6 +26,10 @@ impl Codex {
             "item/completed" => self.on_item_completed(session, params),
             "item/agentMessage/delta" => self.on_delta(session, params),
             "thread/tokenUsage/updated" => self.on_tokens(session, &params["tokenUsage"]),
+            "error" if params["willRetry"] == true => {
+                let why = failure(&params["error"]);
+                self.events.push_back(ChildEvent::TurnStruggles { session, why });
+            }
             "thread/closed" => self.on_thread_closed(session),
             "thread/status/changed" if params["status"]["type"] == "notLoaded" => {
                 self.on_thread_closed(session)
@@ -217,6 +221,10 @@ fn failed(error: &Value) -> TurnOutcome {
             _,
         )
         | (_, Some(408 | 429 | 500..=599)) => TurnOutcome::Overloaded(why),
+        // The way to the model is broken, or breaks off again and again: that is nobody's fault in the mail.
+        ("httpConnectionFailed" | "responseStreamConnectionFailed" | "responseStreamDisconnected", None) => {
+            TurnOutcome::Overloaded(why)
+        }
         ("contextWindowExceeded", _) => TurnOutcome::ContextFull(why),
         _ => TurnOutcome::Failed(why),
     }

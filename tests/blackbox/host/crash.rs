@@ -4,7 +4,7 @@ use crate::*;
 use std::fs;
 use std::os::unix::fs::FileTypeExt;
 
-/// BS-7: what a dead relay left behind is in nobody's way.
+/// What a dead relay left behind is in nobody's way.
 #[test]
 fn after_kill_nine_the_next_command_starts_a_relay_over_the_stale_socket() {
     let house = House::new();

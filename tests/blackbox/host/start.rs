@@ -25,7 +25,7 @@ fn a_relay_that_cannot_start_is_quoted_by_the_command_that_needed_it() {
     house.wait_until_empty(SOON);
 }
 
-/// BS-1, PX-2: who waits for another's start takes over as soon as that one is gone, without polling.
+/// BS-1, BS-11, PX-2: who waits for another's start takes over as soon as that one is gone, without polling.
 #[test]
 fn a_waiter_takes_over_when_the_holder_of_the_spawn_lock_is_gone() {
     let house = House::new();
