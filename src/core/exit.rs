@@ -161,6 +161,8 @@ impl Core {
         }
         self.unblock(name);
         if let Some(running) = self.sessions.get_mut(name) {
+            // What the close wanted to end goes on.
+            running.interrupt_wanted &= !running.closed;
             (running.closed, running.closing) = (false, None);
             self.timers.clear(&Timer::Close(name.clone()));
             running.retry_at = None;
