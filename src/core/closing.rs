@@ -3,12 +3,14 @@
 //! | Step | Leaves by |
 //! | --- | --- |
 //! | a turn runs | it is interrupted, and ends |
-//! | idle | a turn that asks for the summary begins |
+//! | idle | what is in doubt is looked for, then a turn that asks for the summary begins |
 //! | that turn runs | it ends, is refused, or 10 s have passed since `close` |
+//! | `up` comes meanwhile | the close is over, whoever waits for it is told so, and mail goes in again |
 //! | over | the thread is left, as by `down`; the summary is kept and told when the thread is next opened |
 //!
 //! **Invariant:** from the first step on the session is wanted down, so that a crash in between leaves it closed.
-//! **Invariant:** nothing else goes into the session meanwhile: mail stays queued, words of the person are taken back at once.
+//! **Invariant:** nothing else goes into the session meanwhile: mail stays queued, words of the person are taken back at once, or as
+//! soon as it is known that they did not go in.
 
 use super::action::Action;
 use super::record::{DeliveryId, Record};
@@ -52,6 +54,7 @@ impl Core {
         }
         let is_open = is_up && self.is_open(name);
         let Some(running) = self.sessions.get_mut(name) else { return };
+        running.closed = true;
         if now || !is_open {
             running.closing = None;
             self.timers.clear(&Timer::Close(name.clone()));
@@ -69,8 +72,11 @@ impl Core {
         let Some(nonce) = self.ready_child_of(name) else { return self.is_closing(name) };
         let Some(running) = self.sessions.get_mut(name) else { return false };
         let idle = !running.has_turn();
-        let Some(closing) = running.closing.as_mut() else { return false };
-        if closing.asked.is_none() && idle {
+        let Some(closing) = running.closing.as_ref() else { return false };
+        if closing.asked.is_some() || !idle || self.find_claims(step, name) {
+            return true;
+        }
+        if let Some(closing) = self.sessions.get_mut(name).and_then(|running| running.closing.as_mut()) {
             let claim = step.mint.claim();
             closing.asked = Some(claim);
             let command = ChildCommand::StartTurn { session: name.clone(), claim, text: QUESTION.to_owned() };
@@ -134,8 +140,13 @@ impl Core {
         self.ledger.sessions.get(name)?.summary.clone()
     }
 
-    /// Words of the person that have not gone in will not: nobody wants to meet them at the next start.
-    fn take_prompts_back(&mut self, step: &mut Step, name: &Name) {
+    /// Words of the person that have not gone in will not: nobody wants to meet them at the next start. Some come back while the
+    /// session is being left, because their turn was interrupted or refused before it had them. What the person wants again
+    /// after the close stays.
+    pub(super) fn take_prompts_back(&mut self, step: &mut Step, name: &Name) {
+        if !self.sessions.get(name).is_some_and(|running| running.closed) {
+            return;
+        }
         let queued = self.ledger.queue(name).into_iter().flat_map(|queue| &queue.queued);
         let prompts: Vec<DeliveryId> =
             queued.take_while(|(priority, _)| *priority == Priority::Prompt).map(|(_, id)| *id).collect();

@@ -31,7 +31,8 @@ impl Core {
             self.drop_old_mail(step, name);
         }
         self.evaluate_interrupt(step, name);
-        if self.evaluate_closing(step, name) || self.find_claims(step, name) {
+        let is_closing = self.evaluate_closing(step, name) && !self.is_planted(Planted::MailBesideClose);
+        if is_closing || self.find_claims(step, name) {
             return;
         }
         let Some(nonce) = self.ready_child_of(name) else { return };
@@ -52,7 +53,7 @@ impl Core {
                 let batch = self.next_batch(name);
                 self.deliver(step, name, nonce, batch, None);
             }
-            (true, Some(turn)) => self.evaluate_running_turn(step, name, nonce, turn),
+            (true, Some(turn)) => self.evaluate_running_turn(step, name, nonce, turn, holds_mail),
             _ => {}
         }
     }
@@ -82,8 +83,17 @@ impl Core {
     }
 
     /// A turn runs: mail for now interrupts it, and at a boundary other mail may join it.
-    fn evaluate_running_turn(&mut self, step: &mut Step, name: &Name, nonce: Nonce, turn: TurnId) {
-        let pressing = self.ledger.queue(name).and_then(|queue| queue.pressing.last().copied());
+    fn evaluate_running_turn(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        nonce: Nonce,
+        turn: TurnId,
+        holds_mail: bool,
+    ) {
+        // What is held back interrupts nothing, also when words of the person may go in.
+        let pressing = self.ledger.queue(name).filter(|_| !holds_mail);
+        let pressing = pressing.and_then(|queue| queue.pressing.last().copied());
         let Some(running) = self.sessions.get_mut(name) else { return };
         let is_open = |claim| self.ledger.claims.get(&claim).is_some_and(|known| !known.ended);
         let in_flight = running.claim.as_ref().is_some_and(|flight| is_open(flight.claim));
@@ -157,6 +167,11 @@ impl Core {
     /// The mails that would go into the next turn, in order; empty when none may start one.
     fn next_batch(&self, name: &Name) -> Vec<DeliveryId> {
         let Some(queue) = self.ledger.queue(name) else { return Vec::new() };
+        if self.is_planted(Planted::UrgentBeforePrompt)
+            && let Some((_, urgent)) = queue.queued.iter().find(|(priority, _)| *priority == Priority::Urgent)
+        {
+            return vec![*urgent];
+        }
         if let Some(prompt) = self.next_prompt(name) {
             return vec![prompt];
         }
@@ -246,7 +261,7 @@ impl Core {
 
     /// Asks for claims in doubt; true while there are any that can be settled, because nothing may overtake them. What cannot be
     /// settled, because the history cannot be read, holds nobody back for ever.
-    fn find_claims(&mut self, step: &mut Step, name: &Name) -> bool {
+    pub(super) fn find_claims(&mut self, step: &mut Step, name: &Name) -> bool {
         let Some(running) = self.sessions.get(name) else { return false };
         let in_flight = running.claim.as_ref().map(|flight| flight.claim);
         let doubted: Vec<ClaimId> =

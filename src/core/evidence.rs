@@ -83,6 +83,7 @@ impl Core {
         if temporary {
             self.back_off(step, name);
         }
+        self.take_prompts_back(step, name);
         self.touch(name);
     }
 
@@ -127,6 +128,7 @@ impl Core {
                 self.timers.clear(&Timer::Lease(name.clone()));
             }
         }
+        self.take_prompts_back(step, name);
         self.touch(name);
     }
 
@@ -280,6 +282,7 @@ impl Core {
                 self.end_claim(step, *claim);
             }
         }
+        self.take_prompts_back(step, name);
         self.touch(name);
     }
 

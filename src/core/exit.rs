@@ -116,6 +116,10 @@ impl Core {
         }
         for name in self.sessions_on(key) {
             self.suspend_approvals_of(&name);
+            // A turn may run on in it; whoever is stopped meanwhile is opened once more, so that it can be left.
+            if let Some(running) = self.sessions.get_mut(&name) {
+                running.left_open |= matches!(running.phase, Phase::Open | Phase::Closing);
+            }
             self.thread_unheard(step, &name, &format!("the connection to the child broke: {why}"));
         }
     }
@@ -157,6 +161,10 @@ impl Core {
         }
         self.unblock(name);
         if let Some(running) = self.sessions.get_mut(name) {
+            // What the close wanted to end goes on.
+            running.interrupt_wanted &= !running.closed;
+            (running.closed, running.closing) = (false, None);
+            self.timers.clear(&Timer::Close(name.clone()));
             running.retry_at = None;
             if running.phase == Phase::Failed {
                 running.phase = Phase::Stopped;

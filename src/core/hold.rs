@@ -56,6 +56,8 @@ impl Core {
         let wakes = self.has_mail_that_wakes(name);
         let has_work = wakes || self.ledger.open_claims(name).next().is_some();
         match woken {
+            // A stop is not undone by what comes meanwhile: first the session is down, and whoever waits for that is told.
+            false if wakes && (self.has_open_thread(name) || self.is_awaited_down(name)) => {}
             false if wakes && self.has_a_place_to_wake() => {
                 self.set_woken(name, true);
             }
@@ -87,6 +89,7 @@ impl Core {
         self.timers.clear(&Timer::Linger(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
             running.woken = woken;
+            running.closed &= !woken;
         }
         self.touch(name);
         if !woken {
@@ -142,6 +145,10 @@ impl Core {
             running.woken && self.shown_state(name) != SessionState::Failed
         };
         self.sessions.iter().filter(counts).count()
+    }
+
+    fn has_open_thread(&self, name: &Name) -> bool {
+        self.sessions.get(name).is_some_and(|running| matches!(running.phase, Phase::Open | Phase::Closing))
     }
 
     fn is_in_use(&self, name: &Name) -> bool {

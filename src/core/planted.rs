@@ -25,11 +25,17 @@ pub enum Planted {
     OldMailDropped,
     /// The deadline of an approval says yes (breaks G10).
     DeadlineApproves,
+    /// Urgent mail goes before the person's words (breaks the precedence; TQ-1).
+    UrgentBeforePrompt,
+    /// Mail goes into a session that is being closed (breaks the precedence; TQ-8, NB-9).
+    MailBesideClose,
+    /// A second close of a session is not answered (breaks G4; TQ-3).
+    SecondCloseForgotten,
 }
 
 impl Planted {
     /// Every bug of the core; the tester's own list has those of the shell besides.
-    pub const ALL: [Planted; 10] = [
+    pub const ALL: [Planted; 13] = [
         Planted::ClaimForgottenOnExit,
         Planted::AbsenceBelievedAtOnce,
         Planted::TurnBesideOurs,
@@ -40,5 +46,8 @@ impl Planted {
         Planted::RecoveryRepeated,
         Planted::OldMailDropped,
         Planted::DeadlineApproves,
+        Planted::UrgentBeforePrompt,
+        Planted::MailBesideClose,
+        Planted::SecondCloseForgotten,
     ];
 }

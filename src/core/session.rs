@@ -67,6 +67,8 @@ pub(super) struct Running {
     pub interrupt_wanted: bool,
     /// The close that is on its way.
     pub closing: Option<Closing>,
+    /// Whether it was closed, and not wanted up since.
+    pub closed: bool,
     /// The last turn that ended.
     pub ended_turn: Option<TurnId>,
     /// Our turn in flight.
@@ -93,7 +95,8 @@ pub(super) struct Running {
     pub tools: Option<ToolsState>,
     /// Whether mail has woken it, although it is not wanted up.
     pub woken: bool,
-    /// Whether an adopted child may still have its thread open, with a turn in it: it is opened once, so that it can be left.
+    /// Whether a child that was adopted, or could not be heard for a while, may still have its thread open, with a turn in it: it is
+    /// opened once, so that it can be left.
     pub left_open: bool,
     /// The state that was last shown, and since when.
     pub shown: (SessionState, Millis),
@@ -131,6 +134,7 @@ impl Running {
             compacted: false,
             interrupt_wanted: false,
             closing: None,
+            closed: false,
             ended_turn: None,
             claim: None,
             finding: false,
@@ -172,7 +176,6 @@ impl Running {
         self.at_boundary = false;
         self.interrupting = None;
         self.asked = None;
-        self.interrupt_wanted = false;
         self.closing = None;
         self.ended_turn = None;
         self.claim = None;
@@ -380,10 +383,13 @@ impl Core {
     /// A session has no open thread any more: its mail on the way is in doubt, and it stops or starts again.
     pub(super) fn thread_left(&mut self, step: &mut Step, name: &Name, why: &str) {
         self.forget_approvals_of(step, name, why);
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.interrupt_wanted = false;
+        }
         self.thread_unheard(step, name, why);
     }
 
-    /// As [`Core::thread_left`], but the thread may live on, and ask what it asks.
+    /// As [`Core::thread_left`], but the thread may live on, ask what it asks, and have a turn that the person wants ended.
     pub(super) fn thread_unheard(&mut self, step: &mut Step, name: &Name, why: &str) {
         self.doubt_claims(step, name, why);
         self.timers.clear(&Timer::Thread(name.clone()));

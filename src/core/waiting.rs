@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::conn::{Ask, Identity};
 use super::input::Resolved;
 use super::planted::Planted;
-use super::session::is_held_elsewhere;
+use super::session::{Phase, is_held_elsewhere};
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::Item;
@@ -106,6 +106,12 @@ impl Core {
         }
         if let Some(conn) = self.conns.get_mut(&entry.ask.conn) {
             conn.waiting -= 1;
+        }
+        // Mail may wake a session that somebody waited to see stopped.
+        match &entry.wait {
+            Wait::Down { names } => names.iter().for_each(|name| self.touch(name)),
+            Wait::Closed { name } => self.touch(name),
+            _ => {}
         }
         Some(entry)
     }
@@ -309,7 +315,11 @@ impl Core {
                 let down = names.iter().all(|name| self.is_down(name));
                 down.then(|| Ok(Answer::States(States { sessions: self.named_states(names) })))
             }
-            Wait::Closed { name } => self.is_down(name).then(|| Ok(self.closed_answer(name))),
+            Wait::Closed { name } => {
+                // Whoever wants it up again overrules the close.
+                let is_wanted = self.sessions.get(name).is_some_and(|running| !running.closed);
+                (is_wanted || self.is_down(name)).then(|| Ok(self.closed_answer(name)))
+            }
             Wait::Interrupted { name, turn } => {
                 let over = self.sessions.get(name).is_none_or(|running| !running.interrupt_wanted);
                 let turn_id = turn.as_deref().map(str::to_owned);
@@ -326,6 +336,15 @@ impl Core {
             Wait::Approvals => (!self.has_unheard_approvals()).then(|| Ok(self.listed_approvals())),
             Wait::Next { .. } | Wait::Look { .. } | Wait::Settle { .. } => None,
         }
+    }
+
+    /// Whether somebody waits for a session to be stopped.
+    pub(super) fn is_awaited_down(&self, name: &Name) -> bool {
+        self.waiting.all.values().any(|entry| match &entry.wait {
+            Wait::Down { names } => names.contains(name),
+            Wait::Closed { name: other } => other == name,
+            _ => false,
+        })
     }
 
     /// Whether somebody waits for a new session to come up.
@@ -385,6 +404,11 @@ impl Core {
                 step.reply(entry.ask, answer);
             }
             Wait::Interrupted { name, .. } => {
+                // Whatever runs when its thread is open again is not what was meant.
+                let lost = self.sessions.get_mut(&name).filter(|running| running.phase != Phase::Open);
+                if let Some(running) = lost {
+                    running.interrupt_wanted = false;
+                }
                 let s = limits::DOWN_MS / 1000;
                 let fault =
                     Fault::timeout(format!("interrupt failed: the turn of {name} did not end within {s} s"));

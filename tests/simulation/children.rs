@@ -30,6 +30,7 @@ impl World {
             loaded: BTreeMap::new(),
             terms: 0,
             reads_from: self.now,
+            is_deaf: false,
         };
         self.codex.processes.insert(nonce, process);
         self.in_ms(pause, Happening::SpawnReported { life, nonce, pid: Some(pid) });
@@ -115,9 +116,10 @@ impl World {
         let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
         let lives = process.link.as_ref().is_some_and(|open| open.number == link);
         match command {
-            ChildCommand::StartTurn { session, claim, .. } => {
+            ChildCommand::StartTurn { session, claim, text } => {
                 if lives || self.random.chance(130) {
-                    self.child_reads_start(nonce, link, session, claim);
+                    // Mail has no text here; what has is the relay's own question.
+                    self.child_reads_start(nonce, link, session, claim, !text.is_empty());
                 }
             }
             ChildCommand::SteerTurn { session, claim, turn, .. } => {
@@ -148,13 +150,15 @@ impl World {
                     }
                 }
             }
-            ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {}
+            ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {
+                process.is_deaf = true;
+            }
             ChildCommand::CloseThread { ref session } => {
                 if let Some(thread) = process.names.get(session).cloned() {
                     process.closing.insert(session.clone(), thread.clone());
-                    self.interrupt_turn(nonce, &thread);
                 }
-                self.answer_later(nonce, link, command);
+                let _ = self.attempt_to_open(nonce, &command);
+                self.in_ms(0, Happening::Leaves { nonce, link, session: session.clone() });
             }
             ChildCommand::Approve { ref key, .. }
             | ChildCommand::Choose { ref key, .. }
@@ -171,7 +175,12 @@ impl World {
                     self.approval_is_settled(nonce, &thread, key);
                 }
             }
-            ChildCommand::Compact { .. } => {}
+            ChildCommand::Compact { .. } if self.random.chance(self.shape.says_nothing) => {}
+            ChildCommand::Compact { session } => {
+                if let Some(thread) = process.names.get(&session).cloned() {
+                    self.compacts(nonce, &thread);
+                }
+            }
             ChildCommand::OpenThread { .. }
             | ChildCommand::FindClaims { .. }
             | ChildCommand::AskStatus { .. }
@@ -181,6 +190,22 @@ impl World {
         }
     }
 
+    /// A thread is left, its turn interrupted; a turn that does not show yet can only be interrupted when it does.
+    pub fn child_leaves(&mut self, nonce: Nonce, link: u64, session: Name) {
+        let Some(process) = self.codex.processes.get(&nonce) else { return };
+        if process.link.as_ref().is_none_or(|open| open.number != link) {
+            return;
+        }
+        if let Some(thread) = process.closing.get(&session).cloned() {
+            let turn = process.loaded.get(&thread).and_then(Option::as_ref);
+            if turn.is_some_and(|turn| !turn.shown) {
+                return self.in_ms(2, Happening::Leaves { nonce, link, session });
+            }
+            self.interrupt_turn(nonce, &thread);
+        }
+        self.answer_later(nonce, link, ChildCommand::CloseThread { session });
+    }
+
     fn answer_later(&mut self, nonce: Nonce, link: u64, command: ChildCommand) {
         let opening = self.attempt_to_open(nonce, &command);
         if !self.chance(self.shape.says_nothing) {
@@ -188,6 +213,10 @@ impl World {
             let slow = self.chance(self.shape.answers_slowly);
             let pause = if slow { self.random.ms(5, 30) } else { self.random.ms(1, 4) };
             self.in_ms(pause, Happening::Answers { nonce, link, opening, command });
+        } else if let ChildCommand::CloseThread { .. } = command
+            && let Some(process) = self.codex.processes.get_mut(&nonce)
+        {
+            process.is_deaf = true;
         }
     }
 
@@ -210,11 +239,13 @@ impl World {
         open.last_opening
     }
 
-    fn child_reads_start(&mut self, nonce: Nonce, link: u64, session: Name, claim: ClaimId) {
+    fn child_reads_start(&mut self, nonce: Nonce, link: u64, session: Name, claim: ClaimId, asks: bool) {
         let process = &self.codex.processes[&nonce];
         let thread =
             process.names.get(&session).filter(|thread| process.loaded.contains_key(*thread)).cloned();
-        self.child_receives(nonce, thread.as_ref(), claim, false);
+        if !asks {
+            self.child_receives(nonce, thread.as_ref(), claim, false);
+        }
         let (temporary, refused) = match thread {
             None => (true, true),
             Some(_) if self.chance(self.shape.refuses_for_now) => (true, true),
@@ -242,6 +273,10 @@ impl World {
             self.apply_input(nonce, &thread, None, None);
         }
         self.apply_input(nonce, &thread, Some(claim), Some(link));
+        if let Some(turn) = self.codex.turn(nonce, &thread).filter(|_| asks) {
+            turn.ours.retain(|other| *other != claim);
+            turn.sums_up = true;
+        }
     }
 
     /// A steer goes into the turn that it means, or is refused.

@@ -10,10 +10,11 @@ use agentmux::model::fault::Fault;
 use agentmux::model::id::{ConnId, MailId, approval_id};
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::{self, Name};
+use agentmux::model::session::Wanted;
 use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
 use agentmux::protocol::request::{
-    Dead, Decision, Discard, Down, Hold, Inbox, Look, MailRef, Names, Next, One, Release, Reply, Request,
-    Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
+    Close, Dead, Decision, Discard, Down, Hold, Inbox, Look, MailRef, Names, Next, One, Prompt, Release,
+    Reply, Request, Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
 };
 use agentmux::wire::rpc::Id;
 
@@ -33,6 +34,8 @@ pub struct Clients {
     pub known: Vec<MailId>,
     /// Keyed mail that some client may send again.
     keyed: Vec<Send>,
+    /// The same of words of the person.
+    keyed_prompts: Vec<Prompt>,
     /// What the last `list` showed.
     pub listed: Vec<SessionInfo>,
 }
@@ -78,6 +81,7 @@ impl Clients {
             outside: BTreeSet::new(),
             known: Vec::new(),
             keyed: Vec::new(),
+            keyed_prompts: Vec::new(),
             listed: Vec::new(),
         }
     }
@@ -172,6 +176,11 @@ impl World {
         {
             self.clients.keyed.push(send.clone());
         }
+        if let Request::Prompt(prompt) = &request
+            && prompt.key.is_some()
+        {
+            self.clients.keyed_prompts.push(prompt.clone());
+        }
         if let Request::SettleApproval(SettleApproval { id, decision: Decision::Approve, .. }) = &request
             && !self.clients.all[client].outside
         {
@@ -216,7 +225,25 @@ impl World {
         let Some(request) = self.clients.all[client].asked.remove(id) else {
             return self.breach(Guarantee::OneReply, format!("{conn:?} got a second reply to {id:?}"));
         };
+        // Who is stopped or removed meanwhile is left, and what a person begins in a pane after that is no turn of the session.
+        let is_up = |name: &str| {
+            let mut sessions = self.disk.committed.sessions.values();
+            sessions.any(|session| session.name.as_str() == name && session.wanted == Wanted::Up)
+        };
+        if let Request::Interrupt(One { name }) = &request
+            && is_up(name)
+            && !self.clients.all[client].outside
+        {
+            match &body {
+                Body::Answer(Answer::Interrupted(answer)) => {
+                    self.interrupt_is_answered(answer.turn_id.as_deref(), None)
+                }
+                Body::Fault(fault) => self.interrupt_is_answered(None, Some(fault.code)),
+                _ => {}
+            }
+        }
         match body {
+            Body::Answer(Answer::Closed(_)) => self.counts.closes += 1,
             Body::Answer(Answer::Sent(sent)) => self.client_is_told_sent(client, &request, &sent),
             Body::Answer(Answer::Waited(waited)) if waited.reached => {
                 let Request::Wait(Wait { until: Until::Consumed, .. }) = request else { return };
@@ -246,11 +273,13 @@ impl World {
         }
         if self.witness.accepted.insert(sent.id) {
             self.counts.mails += sent.deliveries.len() as u64;
+            self.counts.prompts += u64::from(matches!(request, Request::Prompt(_)));
             self.clients.known.push(sent.id);
         }
-        if let Request::Send(Send { key: Some(key), .. }) = request {
+        if let Some(key) = request.key().filter(|_| matches!(request, Request::Send(_) | Request::Prompt(_)))
+        {
             let from = self.clients.all[client].name();
-            let first = *self.witness.by_key.entry((from, key.clone())).or_insert(sent.id);
+            let first = *self.witness.by_key.entry((from, key.to_owned())).or_insert(sent.id);
             if first != sent.id {
                 self.breach(Guarantee::OneMailPerKey, format!("{key} became {first} and {}", sent.id));
             }
@@ -260,6 +289,9 @@ impl World {
     fn draw_request(&mut self) -> Request {
         if self.disk.committed.sessions.is_empty() || self.random.chance(60) {
             return self.draw_spawn();
+        }
+        if self.chance(self.shape.orders) {
+            return self.draw_order();
         }
         let some_mail = self.clients.known.len();
         let mail = (some_mail > 0).then(|| self.random.pick(&self.clients.known).to_string());
@@ -298,6 +330,43 @@ impl World {
             (13, _) => Request::Status,
             _ => Request::List,
         }
+    }
+
+    /// What the person says to a session, or wants of its turn; or the wait for words that were said.
+    fn draw_order(&mut self) -> Request {
+        // Mostly to one that is up, because only there an order meets a turn.
+        let sessions = self.disk.committed.sessions.values();
+        let up =
+            sessions.filter(|session| session.wanted == Wanted::Up).map(|session| session.name.to_string());
+        let up: Vec<String> = up.collect();
+        let any = up.is_empty() || self.random.chance(250);
+        let name = if any { self.draw_name() } else { self.random.pick(&up).clone() };
+        match self.random.below(10) {
+            0..=3 => Request::Prompt(self.draw_prompt(name)),
+            4 => {
+                let rows = self.disk.committed.mails.values();
+                let said: Vec<MailId> =
+                    rows.filter(|mail| mail.priority == Priority::Prompt).map(|mail| mail.id).collect();
+                match said.last() {
+                    Some(id) => {
+                        let (id, timeout_ms) = (id.to_string(), self.random.below(60_000));
+                        Request::Wait(Wait { id, until: Until::Consumed, timeout_ms })
+                    }
+                    None => Request::Prompt(self.draw_prompt(name)),
+                }
+            }
+            5 | 6 => Request::Interrupt(One { name }),
+            7 | 8 => Request::Close(Close { name, now: self.random.chance(250) }),
+            _ => Request::Up(Names { names: vec![name] }),
+        }
+    }
+
+    fn draw_prompt(&mut self, name: String) -> Prompt {
+        if !self.clients.keyed_prompts.is_empty() && self.random.chance(150) {
+            return self.random.pick(&self.clients.keyed_prompts).clone();
+        }
+        let key = self.random.chance(250).then(|| format!("said-{}", self.random.below(1_000_000)));
+        Prompt { name, text: self.draw_body(), key }
     }
 
     /// The list of approvals, or an answer to one that is open on disk.

@@ -4,13 +4,14 @@
 //! the item is written; a written item is never lost; a living child's history shows an input 9 to 36 ms after the response;
 //! a start into a running turn is a steer with the same turn id; while tools work, inputs are answered at once and held until
 //! they are done; an interrupted turn loses what was not written; an interrupt before the turn shows is refused; rarely the
-//! model has had an input that no history ever shows.
+//! model has had an input that no history ever shows; a thread that is left while its turn does not show yet is left when it does;
+//! summing a context up is a turn without an input.
 //!
 //! **Invariant:** the model is told an input when its item is written, or hidden when its process dies; never else.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use agentmux::model::child::{ChildEvent, TurnOutcome};
+use agentmux::model::child::{ChildEvent, Item, TurnOutcome};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use agentmux::model::name::Name;
@@ -21,14 +22,14 @@ use crate::world::{Happening, World};
 /// All processes, and what is on Codex's own disk.
 #[derive(Debug, Default)]
 pub struct Codex {
-    pub threads: BTreeMap<ThreadId, Vec<Item>>,
+    pub threads: BTreeMap<ThreadId, Vec<Input>>,
     pub processes: BTreeMap<Nonce, Process>,
     pub last: u64,
 }
 
 /// One user message of a history.
 #[derive(Debug, Clone)]
-pub struct Item {
+pub struct Input {
     pub claim: Option<ClaimId>,
     pub turn: TurnId,
 }
@@ -48,6 +49,8 @@ pub struct Process {
     pub terms: u32,
     /// Commands are read in the order of writing.
     pub reads_from: Millis,
+    /// Whether it has left the leaving of a thread undone, without a word: the relay has given up on that by its deadline.
+    pub is_deaf: bool,
 }
 
 /// One connection of a relay to a process.
@@ -76,6 +79,8 @@ pub struct Turn {
     pub approval: Option<String>,
     /// Whether tools are at work in it; inputs wait for their end.
     pub at_work: bool,
+    /// Whether it was asked to sum its work up.
+    pub sums_up: bool,
 }
 
 impl Codex {
@@ -92,6 +97,18 @@ impl Codex {
 }
 
 impl Turn {
+    fn new(number: u64) -> Turn {
+        Turn {
+            id: format!("turn-{number}").into(),
+            shown: false,
+            inputs: VecDeque::new(),
+            ours: Vec::new(),
+            approval: None,
+            at_work: false,
+            sums_up: false,
+        }
+    }
+
     /// Whether it is that turn, and neither inputs nor a person nor tools keep it.
     fn has_nothing_to_do(&self, id: &TurnId) -> bool {
         self.id == *id && self.inputs.is_empty() && self.approval.is_none() && !self.at_work
@@ -130,14 +147,7 @@ impl World {
             return;
         };
         let is_steer = running.is_some();
-        let turn = running.get_or_insert_with(|| Turn {
-            id: format!("turn-{id}").into(),
-            shown: false,
-            inputs: VecDeque::new(),
-            ours: Vec::new(),
-            approval: None,
-            at_work: false,
-        });
+        let turn = running.get_or_insert_with(|| Turn::new(id));
         turn.inputs.push_back(claim);
         turn.ours.extend(claim);
         let (turn, waits) = (turn.id.clone(), turn.approval.is_some() || turn.at_work);
@@ -168,6 +178,22 @@ impl World {
             }
         }
         self.in_ms(pause, Happening::ItemIsWritten { nonce, thread: thread.clone(), turn });
+    }
+
+    /// Sums a thread's context up: a turn in which nobody says anything. One that runs goes on.
+    pub fn compacts(&mut self, nonce: Nonce, thread: &ThreadId) {
+        let id = self.codex.next();
+        let process = self.codex.processes.get_mut(&nonce);
+        let Some(running) = process.and_then(|process| process.loaded.get_mut(thread)) else { return };
+        if running.is_some() {
+            return;
+        }
+        let turn = Turn::new(id);
+        let id = turn.id.clone();
+        *running = Some(turn);
+        let (shows, ends) = (self.random.ms(1, 30), self.random.ms(40, 2_000));
+        self.in_ms(shows, Happening::TurnShows { nonce, thread: thread.clone(), turn: id.clone() });
+        self.in_ms(ends, Happening::TurnIsOver { nonce, thread: thread.clone(), turn: id });
     }
 
     /// The child answers a request to start a turn.
@@ -204,7 +230,7 @@ impl World {
         }
         let Some(claim) = turn.inputs.pop_front() else { return };
         let more = !turn.inputs.is_empty();
-        self.codex.threads.entry(thread.clone()).or_default().push(Item { claim, turn: id.clone() });
+        self.codex.threads.entry(thread.clone()).or_default().push(Input { claim, turn: id.clone() });
         if let Some(claim) = claim {
             self.model_is_told(claim, false);
         }
@@ -291,9 +317,19 @@ impl World {
         if self.codex.turn(nonce, thread).filter(|turn| turn.has_nothing_to_do(id)).is_none() {
             return;
         }
-        let failed = self.chance(self.shape.turn_fails);
-        let outcome =
-            if failed { TurnOutcome::Failed("usage limit".to_owned()) } else { TurnOutcome::Completed };
+        let outcome = match self.chance(self.shape.turn_fails).then(|| self.random.below(10)) {
+            None => TurnOutcome::Completed,
+            Some(0 | 1) => TurnOutcome::ContextFull("context window exceeded".to_owned()),
+            Some(2) => TurnOutcome::Overloaded("server overloaded".to_owned()),
+            Some(_) => TurnOutcome::Failed("stream disconnected".to_owned()),
+        };
+        let sums_up = self.codex.turn(nonce, thread).is_some_and(|turn| turn.sums_up);
+        if sums_up && outcome == TurnOutcome::Completed && self.random.chance(800) {
+            self.counts.summaries += 1;
+            let (turn, text) = (Some(id.clone()), format!("summary {}", self.codex.next()));
+            let item = Item { at: None, kind: "answer".to_owned(), source: "model".to_owned(), text };
+            self.thread_says(nonce, thread, |session| ChildEvent::ItemDone { session, turn, item });
+        }
         self.end_turn(nonce, thread, outcome);
     }
 

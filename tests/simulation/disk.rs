@@ -51,6 +51,19 @@ pub struct ClaimRow {
     pub row: usize,
 }
 
+impl ClaimRow {
+    /// The row as a relay loads it.
+    pub fn claim(&self) -> Claim {
+        Claim {
+            session: self.session.clone(),
+            child: self.child,
+            deliveries: self.deliveries.clone(),
+            opened_at: self.opened_at,
+            ended: self.ended_at.is_some(),
+        }
+    }
+}
+
 /// Everything that is stored.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tables {
@@ -123,13 +136,7 @@ impl Disk {
         let mut rows: Vec<(&ClaimId, &ClaimRow)> = self.open.claims.iter().collect();
         rows.sort_by_key(|(_, row)| row.row);
         let of = |(id, row): (&ClaimId, &ClaimRow)| {
-            let claim = Claim {
-                session: row.session.clone(),
-                child: row.child,
-                deliveries: row.deliveries.clone(),
-                opened_at: row.opened_at,
-                ended: row.ended_at.is_some(),
-            };
+            let claim = row.claim();
             let of_mail = |delivery: &&DeliveryId| self.open.deliveries[delivery].mail == mail;
             row.deliveries
                 .iter()

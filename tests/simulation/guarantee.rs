@@ -25,6 +25,8 @@ pub enum Guarantee {
     InOrder,
     /// Precedence: fyi never starts a turn, and mail joins a running one only when it may.
     FyiWaits,
+    /// Precedence: close, interrupt, prompt, urgent, normal, fyi, and first in first out inside each.
+    Precedence,
     /// Holds, brakes and stops are a person's: what they hold back goes to nobody.
     PersonDecides,
     /// G7: nothing waits without a deadline: when faults stop, everything converges, and then nothing wakes the relay.
@@ -55,6 +57,7 @@ impl Guarantee {
             Guarantee::ConsumedOnEvidence => "G5 consumed on evidence",
             Guarantee::InOrder => "G6 in order",
             Guarantee::FyiWaits => "mail waits as its priority says",
+            Guarantee::Precedence => "precedence",
             Guarantee::PersonDecides => "what a person holds back stays back",
             Guarantee::Converges => "G7 nothing waits without a deadline",
             Guarantee::RecoversOnce => "G8 recovering twice is recovering once",

@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** independent of `Ledger::apply` and `Ledger::restore`; every field is worked out here from rows.
 
-use agentmux::core::ledger::{Claim, Delivery, Ledger, Tokens};
+use agentmux::core::ledger::{Delivery, Ledger, Tokens};
 use agentmux::model::mail::{DeliveryState, When};
 
 use crate::disk::Tables;
@@ -60,14 +60,7 @@ pub fn load(tables: &Tables) -> Ledger {
             }
         }
         if is_live {
-            let claim = Claim {
-                session: row.session.clone(),
-                child: row.child,
-                deliveries: row.deliveries.clone(),
-                opened_at: row.opened_at,
-                ended: row.ended_at.is_some(),
-            };
-            ledger.claims.insert(*id, claim);
+            ledger.claims.insert(*id, row.claim());
         }
     }
     ledger

@@ -14,6 +14,7 @@ mod codex;
 mod disk;
 mod guarantee;
 mod loader;
+mod orders;
 mod phases;
 mod plain;
 mod planted;
@@ -50,6 +51,10 @@ fn every_seed_keeps_every_guarantee() {
             counts.notices,
             counts.settled,
             counts.woken,
+            counts.prompts,
+            counts.closes,
+            counts.summaries,
+            counts.taken_back,
         ];
         assert!(rare.iter().all(|count| *count > 0), "the rare cases happen: {counts:?}");
     }

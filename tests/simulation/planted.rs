@@ -90,6 +90,27 @@ fn old_mail_that_is_dropped_is_found() {
     finds(core_bug(Planted::OldMailDropped), Guarantee::EndsByNamedCause);
 }
 
+/// Precedence: urgent mail goes before the person's words. Stands for the queue whose documented order holds only for one of its
+/// classes (TQ-1).
+#[test]
+fn urgent_mail_before_the_persons_words_is_found() {
+    finds(core_bug(Planted::UrgentBeforePrompt), Guarantee::Precedence);
+}
+
+/// Precedence: a session that is being closed gets mail. Stands for the close that ends nothing (NB-9), and for the one that is
+/// forgotten or holds for ever (TQ-8).
+#[test]
+fn mail_beside_a_close_is_found() {
+    finds(core_bug(Planted::MailBesideClose), Guarantee::Precedence);
+}
+
+/// G4: who closes second is never told. Stands for the closer whose channel is dropped (TQ-3), and for the callers behind a close
+/// that nobody answers (TQ-4).
+#[test]
+fn a_second_close_that_is_forgotten_is_found() {
+    finds(core_bug(Planted::SecondCloseForgotten), Guarantee::OneReply);
+}
+
 #[test]
 fn every_guarantee_has_a_planted_breach() {
     let here = include_str!("planted.rs");
@@ -106,6 +127,7 @@ fn every_guarantee_has_a_planted_breach() {
         ("G8", "RecoversOnce"),
         ("G9", "StoreIsLedger"),
         ("G11", "EndsByNamedCause"),
+        ("Precedence", "Precedence"),
     ] {
         let finds = format!("Guarantee::{guarantee});\n}}");
         assert!(tests.iter().any(|test| test.contains(&finds)), "{number} has a planted breach");

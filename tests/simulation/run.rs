@@ -102,12 +102,14 @@ pub fn summary(counts: &Counts) -> String {
     let Counts { seeds, laps, inputs, mails, crashes, kills, broken_connections, .. } = counts;
     let Counts { duplicates, unknowns, unknowns_consumed, unknowns_requeued, steers, lost_inputs, .. } =
         counts;
+    let Counts { prompts, closes, summaries, taken_back, .. } = counts;
     let Counts { our_steers, missed, interrupts, braked, notices, settled, woken, .. } = counts;
     format!(
         "{seeds} seeds: {laps} laps, {inputs} inputs, {mails} deliveries accepted, crashes {crashes:?} (before commit, \
          after commit, after release), {kills} children ended, {broken_connections} connections broken, {lost_inputs} \
          inputs lost by children, {steers} steers ({our_steers} of ours, {missed} too late), {interrupts} interrupts, \
          {braked} braked, {notices} notices, {settled} settled by a person, {woken} turns of woken sessions, \
+         {prompts} prompts ({taken_back} taken back), {closes} closes ({summaries} summaries), \
          {unknowns} deliveries unknown ({unknowns_consumed} found consumed, {unknowns_requeued} queued again), \
          {duplicates} told twice where nobody could know"
     )

@@ -48,6 +48,8 @@ pub struct Shape {
     pub settling: u64,
     /// How often a spawned session is one that mail wakes.
     pub wakes: u64,
+    /// How often a request is an order to a session: a prompt, an interrupt, a close.
+    pub orders: u64,
     pub policy: Policy,
 }
 
@@ -87,9 +89,10 @@ impl Shape {
             tools: 300,
             settling: 450,
             wakes: 250,
+            orders: 80,
             policy: policy(random),
         };
-        match random.below(11) {
+        match random.below(12) {
             0 => Shape { kind: "quiet", clients: 1, requests: 4, sending: 0, ..base.without_faults() },
             1 => Shape {
                 kind: "one mail",
@@ -137,6 +140,15 @@ impl Shape {
                 sessions: 1 + random.below(2) as usize,
                 thread_refused: 60,
                 answers_slowly: 700,
+                ..base
+            },
+            10 => Shape {
+                kind: "orders",
+                orders: 550,
+                requests: 30,
+                think_ms: 60,
+                sending: 70,
+                tools: 500,
                 ..base
             },
             _ => base,

@@ -17,6 +17,7 @@ use crate::clients::Body;
 use crate::disk::Disk;
 use crate::guarantee::Guarantee;
 use crate::loader;
+use crate::orders::Asked;
 use crate::shape::Shape;
 use crate::world::{Happening, Relay, World};
 
@@ -105,6 +106,7 @@ impl World {
         let Some(mut relay) = self.relay.take() else { return };
         self.held.clear();
         self.witness.a_lap_begins();
+        self.orders.a_lap_begins();
         self.suspicions.clear();
         let due = relay.core.deadline().is_some_and(|at| at <= self.now);
         if relay.inbox.is_empty() && due {
@@ -144,6 +146,10 @@ impl World {
             _ => false,
         };
         self.witness.relay_reads(&input, by_operator);
+        let asked = Asked::of(&input, by_operator);
+        if let Some(asked) = &asked {
+            self.orders_read(asked);
+        }
         let moment = Moment { now: self.now, seed: self.random.wide(), secret: self.random.wide() };
         let Effects { records, actions } = relay.core.handle(moment, input);
         for record in &records {
@@ -155,6 +161,7 @@ impl World {
             }
             self.disk.write(record);
         }
+        self.orders_see(asked.as_ref(), &actions);
         actions.iter().for_each(|action| self.suspects_action(action));
         self.held.extend(actions);
     }
@@ -189,6 +196,7 @@ impl World {
         self.relay = None;
         self.held.clear();
         self.disk.lose();
+        self.orders.forget();
         self.codex.processes.values_mut().for_each(|process| process.link = None);
         self.clients.hang_up_all();
     }

@@ -6,7 +6,9 @@ use agentmux::core::input::Input;
 use agentmux::core::policy::Policy;
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
-use agentmux::protocol::request::{Down, MailRef, Names, One, Request, Send, Settle, Until, Wait};
+use agentmux::protocol::request::{
+    Close, Down, Hold, MailRef, Names, One, Prompt, Request, Send, Settle, Until, Wait,
+};
 
 use crate::plain;
 use crate::shell::CrashPoint;
@@ -386,6 +388,110 @@ fn mail_whose_patience_is_over_joins_the_running_turn() {
         );
         assert_eq!((story.told(first), story.told(second)), (1, 1));
         story.world.shape.tools = 0;
+    });
+}
+
+/// A connection that breaks ends no turn: who wants one ended is told so when it has, and not before (TQ-5).
+#[test]
+fn an_interrupt_outlives_a_broken_connection() {
+    tell(|story| {
+        let (nonce, turn) = story.long_turn("lead");
+        story.asks(0, Request::Interrupt(One { name: "lead".to_owned() }));
+        story.world.connection_breaks(nonce);
+        story.answered(0);
+        assert!(!story.runs(nonce, &turn), "the person is told that it was interrupted");
+    });
+}
+
+/// What is stopped while its child cannot be heard is left when it can be: no turn runs on in a session that is down (NB-9, TQ-8).
+#[test]
+fn a_stop_while_the_connection_is_broken_leaves_no_turn() {
+    for closes in [true, false] {
+        tell(|story| {
+            story.spawn("reviewer");
+            let (nonce, turn) = story.long_turn("lead");
+            story.world.connection_breaks(nonce);
+            let name = "lead".to_owned();
+            story.asks(
+                0,
+                match closes {
+                    true => Request::Close(Close { name, now: false }),
+                    false => Request::Down(Down { names: vec![name], now: false }),
+                },
+            );
+            story.answered(0);
+            assert!(!story.runs(nonce, &turn), "it runs on, and nobody knows");
+        });
+    }
+}
+
+/// Words of the person whose turn a close interrupts before it had them do not go in at the next start (TQ-4, TQ-8); mail behind
+/// them is kept, and does (TQ-2).
+#[test]
+fn words_that_a_close_cut_off_are_not_met_at_the_next_start() {
+    tell(|story| {
+        story.asks(0, Request::Prompt(Prompt { name: "lead".to_owned(), text: "go".to_owned(), key: None }));
+        story.answered(0);
+        let said = *story.world.disk.committed.deliveries.last_key_value().expect("accepted means on disk").0;
+        story.until_state(said, DeliveryState::Claimed);
+        story.for_a_moment();
+        let mail = story.sends("lead");
+        story.asks(0, Request::Close(Close { name: "lead".to_owned(), now: false }));
+        story.answered(0);
+        let state = story.state(said);
+        story.asks(0, Request::Up(Names { names: vec!["lead".to_owned()] }));
+        story.until_state(mail, DeliveryState::Consumed);
+        assert!(matches!(state, DeliveryState::Cancelled | DeliveryState::Consumed), "{state:?}");
+        assert_eq!(story.told(said), usize::from(state == DeliveryState::Consumed));
+    });
+}
+
+/// Mail that comes while a session that mail wakes is being closed waits until it is down and its closer was told (TQ-8).
+#[test]
+fn mail_does_not_undo_a_close() {
+    tell(|story| {
+        story.spawn_sleeper("reviewer");
+        story.asks(0, Request::Up(Names { names: vec!["reviewer".to_owned()] }));
+        story.answered(0);
+        let before = story.world.now;
+        story.asks(0, Request::Close(Close { name: "reviewer".to_owned(), now: false }));
+        story.writes("reviewer", Priority::Normal);
+        story.answered(0);
+        assert!(story.world.now.since(before) < 15_000, "the closer is told when it is down");
+        let mail = *story.world.disk.committed.deliveries.last_key_value().expect("accepted means on disk").0;
+        assert!(!story.went_through(mail, DeliveryState::Claimed), "it goes in when that is over");
+        story.until_state(mail, DeliveryState::Consumed);
+    });
+}
+
+/// Who wants a session up while it is being closed gets it, and the closer is told at once that it is not down (TQ-8).
+#[test]
+fn a_session_that_is_wanted_again_is_not_closed() {
+    tell(|story| {
+        let _ = story.long_turn("lead");
+        story.asks(0, Request::Close(Close { name: "lead".to_owned(), now: false }));
+        story.for_a_moment();
+        let before = story.world.now;
+        story.asks(0, Request::Up(Names { names: vec!["lead".to_owned()] }));
+        story.answered(0);
+        assert!(story.world.now.since(before) < 5_000, "both are answered as soon as it is up");
+        let mail = story.sends("lead");
+        story.until_state(mail, DeliveryState::Consumed);
+    });
+}
+
+/// A hold holds back mail for now, too: it interrupts nothing because the person's words may go in meanwhile (TQ-1).
+#[test]
+fn held_mail_for_now_interrupts_nothing() {
+    tell(|story| {
+        let (nonce, turn) = story.long_turn("lead");
+        story.asks(0, Request::Hold(Hold { name: "lead".to_owned(), for_ms: None }));
+        let (to, body, when) = (vec!["lead".to_owned()], "now".to_owned(), Some(When::Now));
+        story.asks(0, Request::Send(Send { to, body, when, ..Send::default() }));
+        story.asks(0, Request::Prompt(Prompt { name: "lead".to_owned(), text: "and".to_owned(), key: None }));
+        story.answered(0);
+        story.for_ms(100);
+        assert!(story.runs(nonce, &turn), "nobody let that mail go");
     });
 }
 

@@ -4,7 +4,7 @@
 
 use agentmux::core::policy::Policy;
 use agentmux::core::record::DeliveryId;
-use agentmux::model::id::{ClaimId, Nonce, ThreadId};
+use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use agentmux::model::mail::{DeliveryState, Priority};
 use agentmux::protocol::request::{Down, Request, Send, Spawn};
 
@@ -155,6 +155,22 @@ impl Story {
         };
         self.until("a turn", |world| turn_of(world).is_some_and(|(shown, _)| shown));
         turn_of(&self.world).is_some_and(|(_, inputs)| inputs > 0)
+    }
+
+    /// A turn that tools keep running for minutes, unless somebody ends it.
+    pub fn long_turn(&mut self, name: &str) -> (Nonce, TurnId) {
+        let mail = self.sends(name);
+        self.until_state(mail, DeliveryState::Consumed);
+        let (nonce, thread) = (self.child(), self.thread(name));
+        let turn = self.world.codex.turn(nonce, &thread).expect("it runs");
+        turn.at_work = true;
+        (nonce, turn.id.clone())
+    }
+
+    /// Whether a turn runs in a child.
+    pub fn runs(&self, nonce: Nonce, turn: &TurnId) -> bool {
+        let process = self.world.codex.processes.get(&nonce);
+        process.is_some_and(|process| process.loaded.values().flatten().any(|running| running.id == *turn))
     }
 
     /// The claims that are in a session's history, oldest first.

@@ -151,8 +151,11 @@ impl World {
         let ours = running.map(|turn| turn.ours.clone()).unwrap_or_default();
         for other in ours {
             let given_up = self.disk.open.claims.get(&other).is_some_and(|row| row.ended_at.is_some());
+            // A person may have said that it was not taken, before the child said that it was.
+            let mails = self.disk.open.claims.get(&other).into_iter().flat_map(|row| &row.deliveries);
+            let by_word = mails.into_iter().any(|id| self.witness.words.contains_key(id));
             // A steer may follow what is known to be inside; a turn of its own may not.
-            if !given_up || self.witness.stated.contains(&other) && !steers {
+            if !given_up || self.witness.stated.contains(&other) && !steers && !by_word {
                 self.breach(Guarantee::OneTurnInFlight, format!("{claim} starts while {other} is in a turn"));
             }
         }
@@ -174,6 +177,12 @@ impl World {
             (None, Priority::Prompt | Priority::Urgent) => true,
             (None, Priority::Normal) => row.opened_at.since(mail.sent_at) >= patience_ms,
         };
+        if row.deliveries.len() > 1
+            && row.deliveries.iter().any(|id| mail_of(id).priority == Priority::Prompt)
+        {
+            let what = format!("{claim} puts words of the person together with others");
+            return self.breach(Guarantee::Precedence, what);
+        }
         let has_starter = row.deliveries.iter().any(starts);
         let intruder = row.deliveries.iter().find(|id| !joins(mail_of(id)));
         match intruder {
@@ -289,7 +298,12 @@ impl World {
                 DeliveryState::Cancelled | DeliveryState::Acked => {
                     self.counts.settled += 1;
                     let is_asked = match to {
-                        DeliveryState::Cancelled => asked(Settling::Cancel, row.mail),
+                        DeliveryState::Cancelled => {
+                            let is_prompt = disk.mails[&row.mail].priority == Priority::Prompt;
+                            let taken_back = is_prompt && self.orders.was_closed(&row.to);
+                            self.counts.taken_back += u64::from(taken_back);
+                            taken_back || asked(Settling::Cancel, row.mail)
+                        }
                         _ => was_in_doubt && asked_of_claim(Settling::Ack, delivery),
                     };
                     if !is_asked {
@@ -346,6 +360,10 @@ impl World {
             _ => return,
         };
         let Some(row) = self.disk.open.deliveries.get(&id) else { return };
+        if row.state == DeliveryState::Consumed && to != DeliveryState::Acked {
+            self.suspicions
+                .push((Guarantee::ConsumedOnEvidence, format!("{id:?} was consumed, and is {to:?}")));
+        }
         if row.braked && to == DeliveryState::Claimed {
             self.suspicions.push((Guarantee::PersonDecides, format!("{id:?} is braked, and claimed")));
         }
@@ -358,24 +376,32 @@ impl World {
         }
     }
 
-    /// What a session must not get: anything while it is held, or stopped and not to be woken; an interrupt without mail for now.
+    /// What a session must not get: anything while it is held, or stopped and not to be woken; an interrupt without mail for now,
+    /// unless the person ordered it.
     pub fn suspects_action(&mut self, action: &Action) {
         let (name, interrupts) = match action {
             Action::Deliver(deliver) => (&deliver.session, false),
             Action::Command { command: ChildCommand::InterruptTurn { session, .. }, .. } => (session, true),
             _ => return,
         };
+        let is_prompt = |id: &DeliveryId| {
+            let row = &self.disk.open.deliveries[id];
+            self.disk.open.mails[&row.mail].priority == Priority::Prompt
+        };
+        // Words of the person go in also while mail is held.
+        let says = matches!(action, Action::Deliver(deliver) if deliver.deliveries.iter().all(is_prompt));
         let Some(session) = self.disk.open.sessions.get(name) else { return };
         let for_now = |row: &DeliveryRow| {
             let when = self.disk.open.mails[&row.mail].when;
             row.to == *name && row.state == DeliveryState::Queued && !row.braked && when == Some(When::Now)
         };
-        let why = if session.held_until.is_some() {
+        let is_ordered = interrupts && self.orders.wants_its_end(name);
+        let why = if session.held_until.is_some() && !says && !is_ordered {
             "is held"
-        } else if session.wanted == Wanted::Down && !session.wake {
+        } else if session.wanted == Wanted::Down && !session.wake && !is_ordered {
             "is stopped"
-        } else if interrupts && !self.disk.open.deliveries.values().any(for_now) {
-            "has no mail for now"
+        } else if interrupts && !self.disk.open.deliveries.values().any(for_now) && !is_ordered {
+            "has no mail for now, and nobody interrupts it"
         } else {
             self.counts.woken += u64::from(session.wanted == Wanted::Down);
             return;

@@ -11,11 +11,13 @@ use agentmux::core::planted::Planted;
 use agentmux::model::child::ChildCommand;
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
+use agentmux::model::name::Name;
 
 use crate::clients::Clients;
 use crate::codex::Codex;
 use crate::disk::Disk;
 use crate::guarantee::{Breach, Guarantee};
+use crate::orders::Orders;
 use crate::random::Random;
 use crate::shape::Shape;
 use crate::shell::{CrashPoint, Held, ShellBug};
@@ -38,6 +40,8 @@ pub enum Happening {
     ExitSeen { life: u64, nonce: Nonce },
     /// A child reads a command that was written to it on that connection.
     Reads { nonce: Nonce, link: u64, command: ChildCommand },
+    /// A child leaves a thread that it was asked to leave on that connection.
+    Leaves { nonce: Nonce, link: u64, session: Name },
     /// A child answers on that connection.
     Answers { nonce: Nonce, link: u64, opening: u64, command: ChildCommand },
     /// A child answers a request to start a turn.
@@ -94,6 +98,13 @@ pub struct Counts {
     /// Turns of sessions that mail had woken.
     pub woken: u64,
     pub lost_inputs: u64,
+    /// Words of the person that were accepted, and closes that were answered.
+    pub prompts: u64,
+    pub closes: u64,
+    /// Summaries that children gave.
+    pub summaries: u64,
+    /// Words of the person that a close took back.
+    pub taken_back: u64,
 }
 
 /// See the header of this file.
@@ -108,6 +119,7 @@ pub struct World {
     pub codex: Codex,
     pub clients: Clients,
     pub witness: Witness,
+    pub orders: Orders,
     pub counts: Counts,
     pub breach: Option<Breach>,
     pub planted: Option<Planted>,
@@ -146,6 +158,10 @@ impl Counts {
         self.settled += other.settled;
         self.woken += other.woken;
         self.lost_inputs += other.lost_inputs;
+        self.prompts += other.prompts;
+        self.closes += other.closes;
+        self.summaries += other.summaries;
+        self.taken_back += other.taken_back;
     }
 }
 
@@ -172,6 +188,7 @@ impl World {
             lives: 0,
             codex: Codex::default(),
             witness: Witness::default(),
+            orders: Orders::default(),
             counts: Counts { seeds: 1, ..Counts::default() },
             breach: None,
             planted: None,
@@ -289,6 +306,7 @@ impl World {
             }
             Happening::SpawnReported { .. } | Happening::Connects { .. } | Happening::ExitSeen { .. } => {}
             Happening::Reads { nonce, link, command } => self.child_reads(nonce, link, command),
+            Happening::Leaves { nonce, link, session } => self.child_leaves(nonce, link, session),
             Happening::Answers { nonce, link, opening, command } => {
                 self.child_answers(nonce, link, opening, &command)
             }
