@@ -160,9 +160,10 @@ impl Core {
             children.unanswered_starts = 0;
         }
         self.unblock(name);
+        let interrupts = self.is_being_interrupted(name);
         if let Some(running) = self.sessions.get_mut(name) {
-            // What the close wanted to end goes on.
-            running.interrupt_wanted &= !running.closed;
+            // What only the close wanted to end goes on; whoever asked for an interrupt still gets it.
+            running.interrupt_wanted &= interrupts || !running.closed;
             (running.closed, running.closing) = (false, None);
             self.timers.clear(&Timer::Close(name.clone()));
             running.retry_at = None;

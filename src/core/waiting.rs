@@ -355,6 +355,14 @@ impl Core {
             .any(|entry| matches!(&entry.wait, Wait::Spawned { name: other } if other == name))
     }
 
+    /// Whether somebody waits for the end of a session's turn.
+    pub(super) fn is_being_interrupted(&self, name: &Name) -> bool {
+        self.waiting
+            .all
+            .values()
+            .any(|entry| matches!(&entry.wait, Wait::Interrupted { name: other, .. } if other == name))
+    }
+
     fn why_failed(&self, what: &str, name: &Name) -> Fault {
         let reason = self.sessions.get(name).and_then(|running| running.reason.clone());
         let why = reason.unwrap_or_else(|| "the session failed".to_owned());
