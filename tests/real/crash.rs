@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::support::house::House;
 use super::support::model::{Outcome, Request, Rule, ScriptedModel};
@@ -306,7 +306,7 @@ fn killed_at_any_point(victim: Victim) {
     let mut draws = Draws::of(victim as u64 + 7);
     let mut mails = BTreeMap::new();
     for round in 0..rounds(6) {
-        let child = child_of(&house);
+        let child = child_pid(&house);
         let work = format!("until [ -e go{round} ]; do sleep 0.02; done");
         let asks =
             json!({"cmd": work, "sandbox_permissions": "require_escalated", "justification": "a test"});
@@ -364,7 +364,7 @@ fn killed_at_any_point(victim: Victim) {
         }
         let _ = house.run(&["up"]).ok();
         if victim == Victim::Relay {
-            assert_eq!(child_of(&house), child, "the child was adopted, not replaced");
+            assert_eq!(child_pid(&house), child, "the child was adopted, not replaced");
         } else {
             house.poll("the dead child's shells to be gone", DEADLINE, || {
                 let left: Vec<i32> =
@@ -412,15 +412,6 @@ fn settle(house: &House) {
         let settled = !open && session["state"] == "idle";
         if settled { Ok(()) } else { Err(format!("{mail} {session}")) }
     });
-}
-
-/// The child, once there is one.
-fn child_of(house: &House) -> i32 {
-    house.poll("a child", DEADLINE, || {
-        let status = house.run(&["status", "--json"]).ok().json();
-        let pid = status["children"][0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
-        pid.ok_or_else(|| Value::to_string(&status["children"]))
-    })
 }
 
 /// The model's commands of this round that run.

@@ -61,10 +61,13 @@ pub fn states(delivery: &Value) -> Vec<String> {
 }
 
 /// The process of the one child.
+/// The child, once there is one that lives: the end of one is told when its keeper has ended what was left of it.
 pub fn child_pid(house: &House) -> i32 {
-    let status = house.run(&["status", "--json"]).ok().json();
-    let pid = status["children"][0]["pid"].as_i64().unwrap_or_else(|| panic!("a child runs: {status}"));
-    i32::try_from(pid).expect("a pid")
+    house.poll("a child", DEADLINE, || {
+        let status = house.run(&["status", "--json"]).ok().json();
+        let pid = status["children"][0]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        pid.filter(|pid| house.processes().contains(pid)).ok_or_else(|| Value::to_string(&status["children"]))
+    })
 }
 
 /// The state of a session, as `list` shows it.

@@ -126,10 +126,21 @@ fn a_draft_in_the_pane_survives_mail() {
 /// The child dies under the pane: the screen comes back by itself and shows the next mail, and the relay's configuration won.
 #[test]
 fn a_pane_comes_back_when_its_child_does() {
-    let (_model, house) = house_with_reviewer();
+    let (model, house) = house_with_reviewer();
     let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
     pane.wait_for("Ask Codex", DEADLINE);
     house.kill_nine(child_pid(&house));
+    model.script([Rule::user("after the child's death")
+        .call_mcp("agentmux", "whoami", serde_json::json!({}))
+        .reply("I am: {output}")]);
     deliver(&house, "after the child's death");
     pane.wait_for("after the child's death", DEADLINE);
+    // A screen that resumed the thread first would have it without our tools.
+    model.wait_for("the tool's answer", DEADLINE, |requests| {
+        requests
+            .iter()
+            .flat_map(|request| request.outputs())
+            .any(|output| output.contains("\"name\":\"reviewer\""))
+    });
+    assert_eq!(model.times_read("after the child's death"), 1);
 }
