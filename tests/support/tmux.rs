@@ -6,6 +6,8 @@
 //! Deliberately absent: colours, the mouse, several panes per server.
 
 use super::house::House;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -170,7 +172,15 @@ impl Pane {
         }
         let code = words.next().and_then(|word| word.parse().ok());
         let signal = words.next().and_then(|word| word.parse::<i32>().ok());
-        code.or_else(|| Some(128 + signal?))
+        let code = code.or_else(|| Some(128 + signal?));
+        // tmux 3.3a can miss the signal that tells of the end (measured: its program a zombie, its terminal closed, nothing
+        // waited for until the next such signal, often when this test runs alone). It is told once more; no code is made up.
+        if code.is_none()
+            && let Ok(server) = self.format("#{pid}").trim().parse()
+        {
+            let _ = kill(Pid::from_raw(server), Signal::SIGCHLD);
+        }
+        code
     }
 
     /// The value of a tmux format in the pane, for instance `#{pane_title}` or `#{pane_pid}`.
