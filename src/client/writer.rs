@@ -11,7 +11,8 @@ use nix::sys::stat::stat;
 
 /// The refusal of a thread that somebody else writes to, with who that is.
 pub fn naming_the_writer(thread: &str, fault: Fault) -> Fault {
-    if fault.code != Code::Conflict {
+    // A name that is taken is a conflict, too, and has nothing to do with who writes.
+    if fault.code != Code::Conflict || !fault.message.contains("active writer") {
         return fault;
     }
     let hint = "a thread has one writer: end it there first (in its bundle: agentmux down), and try again";

@@ -258,6 +258,8 @@ fn a_thread_that_somebody_else_writes_to_is_refused_with_the_holder() {
     let text = refused(spawn(), 7);
     assert!(text.contains(&format!("pid {child} writes it (")) && text.contains("app-server"), "{text}");
     assert!(text.contains("hint: a thread has one writer"), "{text}");
+    let text = refused(house.run(&["spawn", "reviewer", "--thread", &thread]), 7);
+    assert!(text.contains("there is a session `reviewer` already") && !text.contains("writes it"), "{text}");
     let none = house.run(&["-b", "other", "list", "--json"]).ok().json();
     assert_eq!(none["sessions"], serde_json::json!([]), "{none}");
     let down = house.run(&["down", "reviewer"]).ok();

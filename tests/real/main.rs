@@ -60,8 +60,7 @@ pub fn states(delivery: &Value) -> Vec<String> {
     delivery["transitions"].as_array().into_iter().flatten().map(|step| text_of(&step["state"])).collect()
 }
 
-/// The process of the one child.
-/// The child, once there is one that lives: the end of one is told when its keeper has ended what was left of it.
+/// The process of the one child, once there is one that lives: the end of one is told when its keeper has ended what was left of it.
 pub fn child_pid(house: &House) -> i32 {
     house.poll("a child", DEADLINE, || {
         let status = house.run(&["status", "--json"]).ok().json();

@@ -40,6 +40,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
     };
     let relay = process::pidfd(connection.relay_pid);
     let answer: States = connection.call("session/down", &Request { names: args.names, now: args.now })?;
+    context.print(&answer, words);
     if everything {
         // The answer is the relay's last word; it has left when its process is gone, a moment after the connection.
         while connection.next_notification().is_some() {}
@@ -51,7 +52,6 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         }
         tmux::end_if_unused(&context.target.dir());
     }
-    context.print(&answer, words);
     if !everything && answer.sessions.iter().any(|session| session.thread_id.is_some()) {
         context.tell("a child lets go of a thread a minute after its session has ended; `agentmux down` ends the child at once");
     }
