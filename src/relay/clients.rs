@@ -15,8 +15,8 @@ use crate::model::id::ConnId;
 use crate::model::limits;
 use crate::protocol::request::Request;
 use crate::protocol::verb;
-use crate::wire::lines::Lines;
-use crate::wire::rpc::{self, Id, Message, RpcError};
+use crate::wire::lines::{Lines, TooLong};
+use crate::wire::rpc::{self, Id, RpcError};
 
 /// One client.
 #[derive(Debug)]
@@ -131,34 +131,15 @@ impl Clients {
         while left > 0 && client.is_heard() {
             let Some(line) = client.lines.next_line() else { break };
             left -= 1;
-            let parsed = match line {
-                Ok(b"") => continue,
-                Ok(line) => rpc::parse(line, true),
-                Err(_) => {
-                    let most = limits::REQUEST_LINE_BYTES_MAX;
-                    let fault =
-                        Fault::usage(format!("request refused: the line is longer than {most} bytes"));
-                    Err(rpc::BadLine { id: None, number: -32_600, fault })
+            match hear(line) {
+                Heard::Nothing => {}
+                Heard::Request(id, request) => {
+                    let pipelined = client.owed > 0 || !client.out.is_empty();
+                    client.owed += 1;
+                    asked.push(Asked { conn, id, request, pipelined });
                 }
-            };
-            match parsed {
-                Ok(Message::Request { id, method, params }) => match Request::parse(&method, params) {
-                    Ok(request) => {
-                        let pipelined = client.owed > 0 || !client.out.is_empty();
-                        client.owed += 1;
-                        asked.push(Asked { conn, id, request, pipelined });
-                    }
-                    Err(fault) => {
-                        let error = RpcError::of(&fault);
-                        let code = if verb::is_method(&method) { error.code } else { rpc::UNKNOWN_METHOD };
-                        client.push(&rpc::refusal(Some(&id), &RpcError { code, ..error }));
-                    }
-                },
-                Ok(Message::Notification { .. } | Message::Response { .. }) => {}
-                Err(bad) => {
-                    let error = RpcError { code: bad.number, ..RpcError::of(&bad.fault) };
-                    client.last_word = Some(rpc::refusal(bad.id.as_ref(), &error));
-                }
+                Heard::Refused(refusal) => client.push(&refusal),
+                Heard::Unreadable(refusal) => client.last_word = Some(refusal),
             }
         }
         if !client.is_heard() {
@@ -340,6 +321,45 @@ impl Client {
         self.written = 0;
         if self.out.capacity() > OUT_BYTES_KEPT {
             self.out = Vec::new();
+        }
+    }
+}
+
+/// What a line comes to.
+enum Heard {
+    /// It wants no answer.
+    Nothing,
+    /// A request.
+    Request(Id, Request),
+    /// A request that is refused at once, by this line.
+    Refused(String),
+    /// Nobody can say what it is; this line is the last that its client hears.
+    Unreadable(String),
+}
+
+fn hear(line: Result<&[u8], TooLong>) -> Heard {
+    let call = match line {
+        Ok(b"") => return Heard::Nothing,
+        Ok(line) => rpc::parse_call(line),
+        Err(TooLong) => {
+            let most = limits::REQUEST_LINE_BYTES_MAX;
+            let fault = Fault::usage(format!("request refused: the line is longer than {most} bytes"));
+            Err(rpc::BadLine { id: None, number: -32_600, fault })
+        }
+    };
+    match call {
+        Ok(Some(call)) => match Request::parse(&call.method, call.params) {
+            Ok(request) => Heard::Request(call.id, request),
+            Err(fault) => {
+                let error = RpcError::of(&fault);
+                let code = if verb::is_method(&call.method) { error.code } else { rpc::UNKNOWN_METHOD };
+                Heard::Refused(rpc::refusal(Some(&call.id), &RpcError { code, ..error }))
+            }
+        },
+        Ok(None) => Heard::Nothing,
+        Err(bad) => {
+            let error = RpcError { code: bad.number, ..RpcError::of(&bad.fault) };
+            Heard::Unreadable(rpc::refusal(bad.id.as_ref(), &error))
         }
     }
 }

@@ -6,8 +6,10 @@
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::de::{IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -73,55 +75,81 @@ pub struct BadLine {
     pub fault: Fault,
 }
 
+/// A request of a client. What its parameters are is looked at when its method is known, so that a long line costs the relay's lap
+/// no more than one look at each byte.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// Its id.
+    pub id: Id,
+    /// What it wants.
+    pub method: String,
+    /// With what: one JSON value, as it was written.
+    pub params: &'a str,
+}
+
+/// The fields of a message; `P` is what is kept of parameters and results, `E` of an error.
 #[derive(Deserialize)]
-struct Raw {
+#[serde(bound(deserialize = "P: Deserialize<'de>, E: Deserialize<'de>"), expecting = "an object")]
+struct Raw<P, E> {
     #[serde(default)]
     jsonrpc: Option<String>,
     #[serde(default)]
-    id: Option<Value>,
+    id: RawId,
     #[serde(default)]
     method: Option<String>,
-    #[serde(default)]
-    params: Option<Value>,
-    #[serde(default)]
-    result: Option<Value>,
-    #[serde(default)]
-    error: Option<RpcError>,
+    #[serde(default = "Option::default")]
+    params: Option<P>,
+    #[serde(default = "Option::default")]
+    result: Option<P>,
+    #[serde(default = "Option::default")]
+    error: Option<E>,
+}
+
+/// What stands as an id.
+#[derive(Default)]
+enum RawId {
+    #[default]
+    None,
+    Is(Id),
+    /// A list, an object, a fraction, a giant.
+    Wrong,
 }
 
 /// JSON-RPC's own number for a method that does not exist.
 pub const UNKNOWN_METHOD: i64 = -32_601;
+
+/// Reads one line of a client; `None` for what wants no answer. Refuses what [`parse`] refuses when it is strict.
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_call(line: &[u8]) -> Result<Option<Call<'_>>, BadLine> {
+    let text = checked_text(line)?;
+    let raw: Raw<&RawValue, IgnoredAny> = serde_json::from_str(text).map_err(|error| no_object(&error))?;
+    let id = checked_id(raw.id)?;
+    check_version(raw.jsonrpc.as_deref(), id.as_ref())?;
+    match (raw.method, id, raw.error) {
+        (Some(method), Some(id), None) => {
+            Ok(Some(Call { id, method, params: raw.params.map_or("null", RawValue::get) }))
+        }
+        (Some(_), None, None) | (None, Some(_), _) => Ok(None),
+        (_, id, _) => Err(neither(id)),
+    }
+}
 
 /// Reads one line; `strict` demands `"jsonrpc":"2.0"` and flat JSON, as our clients send and Codex does not.
 ///
 /// # Errors
 /// [`BadLine`] when the line is not UTF-8, not JSON, too deeply nested, or not a JSON-RPC message.
 pub fn parse(line: &[u8], strict: bool) -> Result<Message, BadLine> {
-    let bad = |number: i64, id: Option<Id>, what: &str| BadLine {
-        id,
-        number,
-        fault: Fault::new(Code::Usage, what),
+    let text = if strict {
+        Cow::Borrowed(checked_text(line)?)
+    } else {
+        cut_at_depth(utf8(line)?, limits::JSON_DEPTH_MAX)
     };
-    let text = std::str::from_utf8(line)
-        .map_err(|_| bad(-32_700, None, "request refused: the line is not UTF-8"))?;
-    if strict && is_deeper(text, limits::JSON_DEPTH_MAX) {
-        return Err(bad(-32_700, None, "request refused: the line is nested too deeply"));
-    }
-    let text = if strict { Cow::Borrowed(text) } else { cut_at_depth(text, limits::JSON_DEPTH_MAX) };
-    let raw: Raw = serde_json::from_str(&text).map_err(|error| {
-        let number = if error.is_data() { -32_600 } else { -32_700 };
-        bad(number, None, &format!("request refused: the line is not a JSON-RPC object: {error}"))
-    })?;
-    let id = match raw.id {
-        None | Some(Value::Null) => None,
-        Some(Value::String(text)) if text.len() <= 256 => Some(Id::Text(text)),
-        Some(Value::Number(number)) if number.is_i64() => number.as_i64().map(Id::Number),
-        Some(_) => {
-            return Err(bad(-32_600, None, "request refused: the id is neither a text nor a whole number"));
-        }
-    };
-    if strict && raw.jsonrpc.as_deref() != Some("2.0") {
-        return Err(bad(-32_600, id, "request refused: `jsonrpc` must be \"2.0\""));
+    let raw: Raw<Value, RpcError> = serde_json::from_str(&text).map_err(|error| no_object(&error))?;
+    let id = checked_id(raw.id)?;
+    if strict {
+        check_version(raw.jsonrpc.as_deref(), id.as_ref())?;
     }
     match (raw.method, id, raw.error) {
         (Some(method), Some(id), None) => {
@@ -132,9 +160,106 @@ pub fn parse(line: &[u8], strict: bool) -> Result<Message, BadLine> {
         }
         (None, Some(id), Some(error)) => Ok(Message::Response { id, result: Err(error) }),
         (None, Some(id), None) => Ok(Message::Response { id, result: Ok(raw.result.unwrap_or(Value::Null)) }),
-        (_, id, _) => {
-            Err(bad(-32_600, id, "request refused: the object is neither a request nor a response"))
+        (_, id, _) => Err(neither(id)),
+    }
+}
+
+fn bad(number: i64, id: Option<Id>, what: &str) -> BadLine {
+    BadLine { id, number, fault: Fault::new(Code::Usage, what) }
+}
+
+fn neither(id: Option<Id>) -> BadLine {
+    bad(-32_600, id, "request refused: the object is neither a request nor a response")
+}
+
+fn no_object(error: &serde_json::Error) -> BadLine {
+    let number = if error.is_data() { -32_600 } else { -32_700 };
+    bad(number, None, &format!("request refused: the line is not a JSON-RPC object: {error}"))
+}
+
+fn utf8(line: &[u8]) -> Result<&str, BadLine> {
+    std::str::from_utf8(line).map_err(|_| bad(-32_700, None, "request refused: the line is not UTF-8"))
+}
+
+/// A client's line as text that is not nested too deeply.
+fn checked_text(line: &[u8]) -> Result<&str, BadLine> {
+    let text = utf8(line)?;
+    match is_deeper(text, limits::JSON_DEPTH_MAX) {
+        true => Err(bad(-32_700, None, "request refused: the line is nested too deeply")),
+        false => Ok(text),
+    }
+}
+
+fn checked_id(id: RawId) -> Result<Option<Id>, BadLine> {
+    match id {
+        RawId::None => Ok(None),
+        RawId::Is(Id::Text(text)) if text.len() > ID_BYTES_MAX => {
+            Err(bad(-32_600, None, "request refused: the id is longer than 256 bytes"))
         }
+        RawId::Is(id) => Ok(Some(id)),
+        RawId::Wrong => {
+            Err(bad(-32_600, None, "request refused: the id is neither a text nor a whole number"))
+        }
+    }
+}
+
+fn check_version(version: Option<&str>, id: Option<&Id>) -> Result<(), BadLine> {
+    match version {
+        Some("2.0") => Ok(()),
+        _ => Err(bad(-32_600, id.cloned(), "request refused: `jsonrpc` must be \"2.0\"")),
+    }
+}
+
+/// The longest id.
+const ID_BYTES_MAX: usize = 256;
+
+impl<'de> Deserialize<'de> for RawId {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<RawId, D::Error> {
+        struct Read;
+
+        impl<'de> Visitor<'de> for Read {
+            type Value = RawId;
+
+            fn expecting(&self, text: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                text.write_str("an id")
+            }
+
+            fn visit_unit<E>(self) -> Result<RawId, E> {
+                Ok(RawId::None)
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<RawId, E> {
+                Ok(RawId::Is(Id::Number(number)))
+            }
+
+            fn visit_u64<E>(self, number: u64) -> Result<RawId, E> {
+                Ok(i64::try_from(number).map_or(RawId::Wrong, |number| RawId::Is(Id::Number(number))))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<RawId, E> {
+                Ok(RawId::Is(Id::Text(text.to_owned())))
+            }
+
+            fn visit_bool<E>(self, _: bool) -> Result<RawId, E> {
+                Ok(RawId::Wrong)
+            }
+
+            fn visit_f64<E>(self, _: f64) -> Result<RawId, E> {
+                Ok(RawId::Wrong)
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<RawId, A::Error> {
+                while list.next_element::<IgnoredAny>()?.is_some() {}
+                Ok(RawId::Wrong)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut object: A) -> Result<RawId, A::Error> {
+                while object.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(RawId::Wrong)
+            }
+        }
+
+        from.deserialize_any(Read)
     }
 }
 
@@ -174,8 +299,12 @@ impl Nesting {
     }
 }
 
-/// Whether anything is nested deeper than `limit`; looks no further than to the first such place.
+/// Whether anything is nested deeper than `limit`; looks no further than to the first such place, and no closer than it must.
 fn is_deeper(text: &str, limit: usize) -> bool {
+    let opening = text.bytes().filter(|byte| matches!(byte, b'[' | b'{')).count();
+    if opening <= limit {
+        return false;
+    }
     let mut nesting = Nesting::default();
     text.bytes().any(|byte| nesting.step(byte) > 0 && nesting.depth > limit)
 }
@@ -321,6 +450,45 @@ mod tests {
         assert_eq!(parse(deep.as_bytes(), true).unwrap_err().number, -32_700);
         let quoted = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"x","params":"{}"}}"#, "[".repeat(80));
         assert!(parse(quoted.as_bytes(), true).is_ok(), "brackets inside a text do not nest");
+    }
+
+    /// The quick look at a client's line and the thorough one of everybody else differ in nothing that a client could see.
+    #[test]
+    fn a_call_is_what_a_strict_look_at_its_line_finds() {
+        let long = format!(r#"{{"jsonrpc":"2.0","id":"{}","method":"x"}}"#, "i".repeat(257));
+        for line in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":[1,{"b":"c"}]}}"#,
+            r#"{"jsonrpc":"2.0","id":"one","method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":null}"#,
+            r#"{"jsonrpc":"2.0","method":"x","params":[]}"#,
+            r#"{"jsonrpc":"2.0","id":null,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{"a":1}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"error":{"code":1,"message":"x"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","error":{"code":1,"message":"x"}}"#,
+            r#"{"jsonrpc":"2.0","id":[1,{"a":2}],"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":{"a":[]},"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":true,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":0.5,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":99999999999999999999,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":-7,"method":"x"}"#,
+            r#"{"jsonrpc":"1.0","id":1,"method":"x"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"x","params":{"a":}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"x"}"#,
+            "[]",
+            "{}",
+            "nonsense",
+            &long,
+        ] {
+            let thorough = parse(line.as_bytes(), true).map(|message| match message {
+                Message::Request { id, method, params } => Some((id, method, params)),
+                _ => None,
+            });
+            let quick = parse_call(line.as_bytes()).map(|call| {
+                let read = |text| serde_json::from_str(text).expect("it was looked at");
+                call.map(|call| (call.id, call.method, read(call.params)))
+            });
+            assert_eq!(quick, thorough, "{line}");
+        }
     }
 
     #[test]

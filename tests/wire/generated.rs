@@ -136,6 +136,23 @@ proptest! {
         }
     }
 
+    /// The relay's quick look at a line finds what a thorough one does.
+    #[test]
+    fn any_line_is_the_same_call_for_a_quick_and_a_thorough_look(
+        id in value(), method in method(), params in value(), cut in 0_usize..40,
+    ) {
+        let mut line = json!({ "jsonrpc": "2.0", "id": id, "method": method, "params": params }).to_string().into_bytes();
+        line.truncate(line.len().saturating_sub(cut.saturating_sub(20)));
+        let thorough = rpc::parse(&line, true).map(|message| match message {
+            Message::Request { id, method, params } => Some((id, method, params)),
+            _ => None,
+        });
+        let quick = rpc::parse_call(&line).map(|call| {
+            call.map(|call| (call.id, call.method, serde_json::from_str(call.params).expect("it was looked at")))
+        });
+        prop_assert_eq!(quick.map_err(|bad| bad.number), thorough.map_err(|bad| bad.number));
+    }
+
     #[test]
     fn what_is_written_as_a_request_is_read_as_that_request(number: i64, method in method(), params in value()) {
         let id = Id::Number(number);
@@ -148,7 +165,7 @@ proptest! {
     /// What comes out of `Request::parse` has names and sizes inside their grammar, so nothing behind it checks again.
     #[test]
     fn any_parameters_are_a_request_inside_the_grammar_or_a_refusal(method in method(), params in value()) {
-        match Request::parse(&method, params) {
+        match Request::parse(&method, &params.to_string()) {
             Err(fault) => {
                 prop_assert!([Code::Usage, Code::NotFound].contains(&fault.code), "{fault:?}");
                 prop_assert!(!fault.message.is_empty() && !fault.message.contains('\0'), "{fault:?}");
@@ -179,6 +196,6 @@ proptest! {
                 subject.chars().count() <= 200
                     && !subject.chars().any(agentmux::protocol::check::is_unprintable)
             });
-        prop_assert_eq!(Request::parse("mail/send", params).is_ok(), fits);
+        prop_assert_eq!(Request::parse("mail/send", &params.to_string()).is_ok(), fits);
     }
 }

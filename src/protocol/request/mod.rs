@@ -9,7 +9,6 @@ mod mail;
 mod session;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 pub use self::approval::{Decision, SettleApproval};
 pub use self::events::{Elsewhere, Log, PaneReport, Place, Watch};
@@ -62,11 +61,11 @@ pub enum Request {
 }
 
 impl Request {
-    /// Reads a request.
+    /// Reads a request from its method and its parameters, one JSON value.
     ///
     /// # Errors
     /// `usage` for an unknown method, for parameters that do not fit, and for what is outside its grammar.
-    pub fn parse(method: &str, params: Value) -> Result<Request, Fault> {
+    pub fn parse(method: &str, params: &str) -> Result<Request, Fault> {
         let request = match method {
             "hello" => Request::Hello(read(method, params)?),
             "session/spawn" => Request::Spawn(read(method, params)?),
@@ -210,18 +209,18 @@ impl Request {
     }
 }
 
-fn read<T: DeserializeOwned>(method: &str, params: Value) -> Result<T, Fault> {
-    let params = match params {
-        Value::Null => Value::Object(serde_json::Map::new()),
-        Value::Object(_) => params,
-        _ => {
-            return Err(Fault::usage(format!(
-                "request refused: parameters of `{method}`: they are no object"
-            )));
-        }
+fn read<T: DeserializeOwned>(method: &str, params: &str) -> Result<T, Fault> {
+    let refused = |why: &str| Fault::usage(format!("request refused: parameters of `{method}`: {why}"));
+    let object = match params.trim_start() {
+        "null" => "{}",
+        object if object.starts_with('{') => object,
+        _ => return Err(refused("they are no object")),
     };
-    serde_json::from_value(params)
-        .map_err(|error| Fault::usage(format!("request refused: parameters of `{method}`: {error}")))
+    serde_json::from_str(object).map_err(|error| {
+        let text = error.to_string();
+        // The place is one in the parameters, which nobody has written apart.
+        refused(text.rsplit_once(" at line ").map_or(&text, |(what, _)| what))
+    })
 }
 
 #[cfg(test)]
@@ -231,9 +230,9 @@ mod tests {
     #[test]
     fn every_method_of_the_table_is_read_and_no_other() {
         for method in crate::protocol::verb::methods() {
-            let refused = Request::parse(method, Value::Null).err();
+            let refused = Request::parse(method, "null").err();
             assert!(!refused.is_some_and(|fault| fault.message.contains("no method")), "{method}");
         }
-        assert!(Request::parse("mail/sned", Value::Null).unwrap_err().message.contains("no method"));
+        assert!(Request::parse("mail/sned", "null").unwrap_err().message.contains("no method"));
     }
 }
