@@ -20,6 +20,7 @@ mod sql;
 
 use std::path::Path;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 
 use crate::core::record::Record;
@@ -68,6 +69,8 @@ impl Store {
         // A page that many mails change is copied into the file once for all of them.
         db.pragma_update(None, "wal_autocheckpoint", 4_000)?;
         db.set_prepared_statement_cache_capacity(64);
+        // Without it SQLite compiles a prepared statement anew for each new set of bound values, in case another plan fits them better.
+        db.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
         schema::migrate(&mut db).map_err(StoreError)?;
         Ok(Store { db, writing: false })
     }
