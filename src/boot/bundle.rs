@@ -32,11 +32,11 @@ pub const NAMED_BY_HAND: [&str; 2] = ["--bundle", "AGENTMUX_BUNDLE"];
 /// # Errors
 /// `usage` when a given name is outside the grammar or a file does not parse.
 pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Result<Bundle, Fault> {
-    let dir = std::fs::canonicalize(dir).map_err(|error| {
-        Fault::usage(format!("directory refused: {} cannot be used: {error}", dir.display()))
-    })?;
-    let repository = dir.ancestors().find_map(repository_at);
-    let root = repository.clone().unwrap_or_else(|| dir.clone());
+    let refused = |why: &str| Fault::usage(format!("directory refused: {} {why}", dir.display()));
+    let real = std::fs::canonicalize(dir).map_err(|error| refused(&format!("cannot be used: {error}")))?;
+    let dir = if real.is_dir() { real } else { return Err(refused("is no directory")) };
+    let tree = dir.ancestors().find_map(|tree| Some((tree.to_owned(), repository_at(tree)?)));
+    let root = tree.as_ref().map_or_else(|| dir.clone(), |(_, main)| main.clone());
     let file = dir.ancestors().map(|dir| dir.join(PROJECT_FILE)).find(|file| file.is_file());
     let project = file.map(ProjectFile::read).transpose()?;
     let by_hand = [flag, variable.filter(|name| !name.is_empty())];
@@ -46,14 +46,19 @@ pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Resul
         return Ok(Bundle { name: given(name)?, root, rule, project });
     }
     if let Some(file) = project {
+        // A file inside a repository is that repository's, in each of its worktrees; one above it is about more than that.
+        let within = tree.as_ref().and_then(|(tree, main)| Some((main, file.dir().strip_prefix(tree).ok()?)));
+        let (root, place) = match within {
+            Some((main, below)) => (main.clone(), main.join(below)),
+            None => (file.dir().to_owned(), file.dir().to_owned()),
+        };
         let name = match &file.config.bundle {
             Some(name) => given(name)?,
-            None => BundleName::derive(&file.dir().to_string_lossy()),
+            None => BundleName::derive(&place.components().as_path().to_string_lossy()),
         };
-        let root = repository.unwrap_or_else(|| file.dir().to_owned());
         return Ok(Bundle { name, root, rule: PROJECT_FILE, project: Some(file) });
     }
-    let rule = if repository.is_some() { "git repository" } else { "directory" };
+    let rule = if tree.is_some() { "git repository" } else { "directory" };
     Ok(Bundle { name: BundleName::derive(&root.to_string_lossy()), root, rule, project: None })
 }
 
@@ -66,17 +71,17 @@ pub struct StateRoot {
     pub rule: &'static str,
 }
 
-/// Where all bundles of this account keep their state.
+/// Where all bundles of this account keep their state, for a command that acts in `dir`.
 ///
 /// # Errors
 /// `usage` when there is neither a variable nor a home.
-pub fn state_root(flag: Option<&Path>) -> Result<StateRoot, Fault> {
+pub fn state_root(flag: Option<&Path>, dir: &Path) -> Result<StateRoot, Fault> {
     let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
     let root = choose_state_root(flag, set, home);
     let root = root.ok_or_else(|| {
         Fault::usage("state directory not found: this account has no home").hint("name one: --state-dir DIR")
     })?;
-    let path = std::path::absolute(&root.path)
+    let path = std::path::absolute(dir.join(&root.path))
         .map_err(|error| Fault::usage(format!("state directory refused: {error}")))?;
     match path.to_str() {
         Some(_) => Ok(StateRoot { path, ..root }),
@@ -178,6 +183,31 @@ mod tests {
         assert_eq!(of(None, &xdg, None), is("/x/agentmux", "XDG_STATE_HOME"));
         assert_eq!(of(None, &both, Some("/h")), is("/s", "AGENTMUX_STATE_DIR"));
         assert_eq!(of(Some("/f"), &both, Some("/h")), is("/f", "--state-dir"));
+    }
+
+    /// Two projects below one file are one bundle, whichever of them the command is run in.
+    #[test]
+    fn a_file_above_repositories_joins_them_and_one_inside_is_its_repositorys() {
+        let root = tempfile::tempdir().unwrap();
+        let real = root.path().canonicalize().unwrap();
+        for repository in ["one", "two"] {
+            std::fs::create_dir_all(real.join(repository).join(".git")).unwrap();
+            std::fs::write(real.join(repository).join(".git/HEAD"), "ref: refs/heads/main\n").unwrap();
+        }
+        std::fs::create_dir_all(real.join("one/part/deep")).unwrap();
+        std::fs::write(real.join(PROJECT_FILE), "").unwrap();
+        let of = |dir: &str| discover(None, None, &real.join(dir)).unwrap();
+        let all = of("");
+        for below in ["one", "one/part/deep", "two"] {
+            assert_eq!((of(below).name, of(below).root), (all.name.clone(), real.clone()), "{below}");
+        }
+        std::fs::write(real.join("one").join(PROJECT_FILE), "").unwrap();
+        let one = of("one/part/deep");
+        assert_eq!((one.root, one.rule), (real.join("one"), PROJECT_FILE));
+        std::fs::write(real.join("one/part").join(PROJECT_FILE), "").unwrap();
+        let part = of("one/part/deep");
+        assert_eq!(part.root, real.join("one"));
+        assert!(part.name.as_str().starts_with("part~") && part.name != of("one").name, "{}", part.name);
     }
 
     #[test]

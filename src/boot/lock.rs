@@ -111,6 +111,12 @@ impl AsFd for Lock {
     }
 }
 
+/// Whether this process holds a lock at this moment, as far as `/proc` shows; told to people, and decides nothing.
+pub fn is_held_by(dir: &StateDir, name: &str, pid: u32) -> bool {
+    dir.stat(name)
+        .is_ok_and(|stat| stat.is_some_and(|stat| process::has_locked(pid, stat.st_dev, stat.st_ino)))
+}
+
 /// The processes that hold a lock at this moment, stopped ones first, in words for people: `pid 12 (stopped), pid 34`; `None`
 /// when there are none or `/proc` does not show them.
 pub fn holders(dir: &StateDir, name: &str) -> Option<String> {

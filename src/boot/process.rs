@@ -119,15 +119,18 @@ pub fn signal(pidfd: &OwnedFd, signal: i32) -> nix::Result<()> {
 
 /// Processes of this user that hold a flock on the file with this device and inode: whoever took it, and whoever inherited it.
 pub fn lockers(dev: u64, ino: u64) -> impl Iterator<Item = u32> {
-    all_pids().filter(move |pid| {
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        open.filter(|fd| {
-            std::fs::metadata(fd.path()).is_ok_and(|file| (file.dev(), file.ino()) == (dev, ino))
-        })
-        .any(|fd| {
-            let info = format!("/proc/{pid}/fdinfo/{}", fd.file_name().display());
-            std::fs::read_to_string(info).is_ok_and(|info| info.contains("FLOCK"))
-        })
+    all_pids().filter(move |pid| has_locked(*pid, dev, ino))
+}
+
+/// Whether a process holds a flock on the file with this device and inode.
+pub fn has_locked(pid: u32, dev: u64, ino: u64) -> bool {
+    let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    let is_it = |fd: &std::fs::DirEntry| {
+        std::fs::metadata(fd.path()).is_ok_and(|file| (file.dev(), file.ino()) == (dev, ino))
+    };
+    open.filter(is_it).any(|fd| {
+        let info = format!("/proc/{pid}/fdinfo/{}", fd.file_name().display());
+        std::fs::read_to_string(info).is_ok_and(|info| info.contains("FLOCK"))
     })
 }
 

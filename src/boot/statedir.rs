@@ -268,11 +268,48 @@ impl StateDir {
         (private && found.st_uid == uid && kind(&found) == SFlag::S_IFSOCK).then_some(target)
     }
 
-    /// Makes a symbolic link, in place of whatever has the name.
+    /// Checks that nothing has the name of a child's socket but one of this user, a link to one that nobody else can reach, or a link
+    /// that a dead child has left.
     ///
     /// # Errors
-    /// `io` when it cannot be made.
+    /// `io`, naming it.
+    pub fn check_child_socket(&self, name: &str) -> Result<(), Fault> {
+        let Some(stat) = self.stat(name)? else { return Ok(()) };
+        let path = self.path.join(name);
+        let target = match kind(&stat) {
+            SFlag::S_IFLNK => self.link_target(name).filter(|target| nix::sys::stat::lstat(target).is_ok()),
+            SFlag::S_IFSOCK => Some(path.clone()),
+            _ => return Err(refused(&path, "it is not a socket").hint("remove it")),
+        };
+        match target {
+            Some(target) if self.socket_target(name).is_none() => {
+                let why = format!(
+                    "it leads to {}, which is no socket that only this user can reach",
+                    target.display()
+                );
+                Err(refused(&path, &why).hint("remove it"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Checks every child's socket that has a name here.
+    ///
+    /// # Errors
+    /// As [`StateDir::check_child_socket`].
+    pub fn check_child_sockets(&self) -> Result<(), Fault> {
+        let is_one = |name: &&String| {
+            name.ends_with(".sock") && ["codex", "panes"].iter().any(|stem| name.starts_with(stem))
+        };
+        self.names(".").iter().filter(is_one).try_for_each(|name| self.check_child_socket(name))
+    }
+
+    /// Makes a symbolic link, in place of one that has the name.
+    ///
+    /// # Errors
+    /// `io` when it cannot be made, or something else has the name.
     pub fn link(&self, target: &Path, name: &str) -> Result<(), Fault> {
+        self.check_child_socket(name)?;
         let beside = format!("{name}.new");
         self.unlink(&beside);
         nix::unistd::symlinkat(target, self.fd.as_fd(), beside.as_str())

@@ -48,8 +48,8 @@ impl Context {
         let dir = globals.directory.map_or(here.clone(), |dir| here.join(dir));
         let variable = std::env::var("AGENTMUX_BUNDLE").ok();
         let bundle: Bundle = bundle::discover(globals.bundle.as_deref(), variable.as_deref(), &dir)?;
-        let state_root = bundle::state_root(globals.state_dir.as_deref())?;
-        let config_dir = globals.config_dir.map(|config_dir| here.join(config_dir));
+        let state_root = bundle::state_root(globals.state_dir.as_deref(), &dir)?;
+        let config_dir = globals.config_dir.map(|config_dir| dir.join(config_dir));
         let config = UserConfig::of(config::user_dir(config_dir.as_deref()).as_deref())?;
         config.idle_exit_ms()?;
         config.policy()?;
@@ -141,7 +141,7 @@ impl Context {
 
     /// Connects if a relay runs; never starts one.
     pub fn connect_if_running(&self) -> Result<Option<Connection>, Fault> {
-        Ok(match self.target.reach()? {
+        Ok(match self.target.reach_running()? {
             Reached::Relay(connection) => Some(*connection),
             Reached::Nobody => None,
         })

@@ -36,7 +36,7 @@ pub fn main() -> ExitCode {
     if let Some(child) = keeper::asked(&words) {
         return keeper::keep(child).map_or_else(|fault| fail(false, &fault), ExitCode::from);
     }
-    let json = words.iter().take_while(|word| *word != "--").any(|word| word == "--json");
+    let json = wants_json(words.iter().map(String::as_str));
     let cli = match grammar().try_get_matches_from(&words).and_then(|matches| Cli::from_arg_matches(&matches))
     {
         Ok(cli) => cli,
@@ -77,18 +77,49 @@ fn usage(json: bool, error: &clap::Error) -> ExitCode {
     fail(json, &Fault::usage(message).hint(hint))
 }
 
+fn wants_json<'a>(words: impl Iterator<Item = &'a str>) -> bool {
+    words.take_while(|word| *word != "--").any(|word| word == "--json")
+}
+
+/// Ends the command because its data could not be printed.
+fn fail_to_print(why: &str) -> ! {
+    let words: Vec<String> = std::env::args_os().filter_map(|word| word.into_string().ok()).collect();
+    let fault = Fault::io(format!("writing to stdout failed: {why}"));
+    fail(
+        wants_json(words.iter().map(String::as_str)),
+        &fault.hint("what the command did is done; `agentmux log` shows it"),
+    );
+    std::process::exit(Code::Io.exit().into());
+}
+
+/// What to do about a failure of which its own words do not say it.
+fn hint_for(code: Code) -> &'static str {
+    match code {
+        Code::Usage => "`agentmux VERB --help` says what a verb takes",
+        Code::Refused => "`agentmux status` and `agentmux log` show how things stand",
+        Code::NotFound => "`agentmux list` shows the sessions, `agentmux inbox` the mail",
+        Code::Timeout => "nothing is lost; `agentmux status` shows how things stand",
+        Code::Conflict => "`agentmux status` shows who is there",
+        Code::Io => "`agentmux doctor` looks at everything that agentmux stands on",
+        Code::Busy => "nothing was changed; try again in a moment",
+        Code::Interrupted => "what was accepted goes on; `agentmux list` shows it",
+        Code::NoRelay => "any command without --no-start starts one",
+        Code::Sandbox => "run it outside the sandbox, or use the agentmux tools",
+        Code::Version => "replace the relay: agentmux host relay --replace",
+        Code::Bug => "please report it, with this line",
+    }
+}
+
 /// Prints a failure to stderr; the only place that does.
 fn fail(json: bool, fault: &Fault) -> ExitCode {
+    let hint = fault.hint.as_deref().unwrap_or(hint_for(fault.code));
     if json {
         let error = serde_json::json!({
-            "code": fault.code, "message": fault.message, "hint": fault.hint, "exit": fault.code.exit(),
+            "code": fault.code, "message": fault.message, "hint": hint, "exit": fault.code.exit(),
         });
         print::errors(&format!("{}\n", serde_json::json!({"schemaVersion": 1, "error": error})));
     } else {
-        print::errors(&format!("error: {}\n", fault.message));
-        if let Some(hint) = &fault.hint {
-            print::errors(&format!("hint: {hint}\n"));
-        }
+        print::errors(&format!("error: {}\nhint: {hint}\n", fault.message));
     }
     ExitCode::from(fault.code.exit())
 }

@@ -1,6 +1,6 @@
 //! Printing: JSON objects with their schema version, tables, and text without control characters.
 //!
-//! **Invariant:** a reader that stops reading (`| head`) ends the command quietly.
+//! **Invariant:** a reader that stops reading (`| head`) ends the command quietly; any other failure to print says what was lost.
 
 use std::io::Write;
 
@@ -26,8 +26,10 @@ pub fn json<T: Serialize>(answer: &T) {
 /// Prints data to stdout.
 pub fn data(text: &str) {
     let mut out = std::io::stdout().lock();
-    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        std::process::exit(if error.kind() == std::io::ErrorKind::BrokenPipe { 0 } else { 74 });
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(error) => super::fail_to_print(&format!("{error}; it was: {}", first_line(text, 200))),
+        Ok(()) => {}
     }
 }
 

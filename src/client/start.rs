@@ -108,6 +108,32 @@ impl Target {
         }
     }
 
+    /// Connects to the relay if one runs, also one that is on its way; nobody is told that none runs while one holds the lock.
+    ///
+    /// # Errors
+    /// As [`Target::reach`]; `busy` when a relay holds its lock and does not come to be reached within its deadline.
+    pub fn reach_running(&self) -> Result<Reached, Fault> {
+        let reached = self.reach()?;
+        let dir = match (&reached, StateDir::open(&self.state_root, &self.bundle.name)?) {
+            (Reached::Nobody, Some(dir)) => dir,
+            _ => return Ok(reached),
+        };
+        let holder = |dir: &StateDir| holder_of(dir).filter(Holder::is_alive_here)?.pid;
+        let Some(pid) = holder(&dir).filter(|pid| lock::is_held_by(&dir, RELAY_LOCK, *pid)) else {
+            return Ok(Reached::Nobody);
+        };
+        let patience = self.answer_patience();
+        let ends = process::pidfd(pid);
+        // One that is being started shares the spawn lock until it serves.
+        if Lock::take(&dir, SPAWN_LOCK, patience).is_ok()
+            && let Reached::Relay(connection) = self.reach_in(&dir)?
+        {
+            return Ok(Reached::Relay(connection));
+        }
+        let is_leaving = ends.is_ok_and(|ends| process::wait_for_end(&ends, patience));
+        if is_leaving { Ok(Reached::Nobody) } else { Err(self.busy(&dir)) }
+    }
+
     /// Connects to the relay, starting it first if nobody has and we may.
     ///
     /// # Errors
@@ -239,22 +265,21 @@ impl Target {
             holders.unwrap_or_default()
         );
         let stopped = message.contains(STOPPED);
-        Fault::busy(message).hint(if stopped { LET_GO_ON.to_owned() } else { self.see_log() })
+        Fault::busy(message).hint(if stopped { let_go_on(None) } else { self.see_log() })
     }
 
     /// The refusal for a relay that is there and does not answer.
     fn busy(&self, dir: &StateDir) -> Fault {
         let holder = holder_of(dir);
-        let stopped = holder.as_ref().is_some_and(Holder::is_stopped);
+        let stopped = holder.as_ref().filter(|holder| holder.is_stopped()).map(|holder| holder.pid);
         let who = holder.map_or("it".to_owned(), |holder| holder.named());
         Fault::busy(format!(
             "the relay is busy: {who} did not answer within {}",
             shown(self.answer_patience())
         ))
-        .hint(if stopped {
-            LET_GO_ON
-        } else {
-            "it may be overloaded; nothing was changed, try again"
+        .hint(match stopped {
+            Some(pid) => let_go_on(pid),
+            None => "it may be overloaded; nothing was changed, try again".to_owned(),
         })
     }
 
@@ -358,7 +383,7 @@ impl Target {
                 Err(Fault::busy(format!(
                     "start failed: the relay, pid {pid}{state}, was not ready within {within}"
                 ))
-                .hint(if stopped { LET_GO_ON.to_owned() } else { self.see_log() }))
+                .hint(if stopped { let_go_on(Some(pid)) } else { self.see_log() }))
             }
         }
     }
@@ -429,9 +454,12 @@ fn read_word(pipe: &OwnedFd, deadline: Instant) -> Word {
 
 /// How a stopped process is marked where people read of it.
 const STOPPED: &str = " (stopped)";
+
 /// What to do about one.
-const LET_GO_ON: &str =
-    "let it go on with `kill -CONT PID` or end it with `kill -KILL PID`; nothing was changed";
+fn let_go_on(pid: Option<u32>) -> String {
+    let pid = pid.map_or("PID".to_owned(), |pid| pid.to_string());
+    format!("let it go on with `kill -CONT {pid}` or end it with `kill -KILL {pid}`; nothing was changed")
+}
 
 /// A duration for people: in seconds when it is whole ones.
 fn shown(time: Duration) -> String {
@@ -465,6 +493,11 @@ pub fn catch_interrupt() {
     if let Err(error) = unsafe { sigaction(Signal::SIGINT, &action) } {
         log::debug!("catching ^C failed: {error}");
     }
+}
+
+/// The ^C that was caught has been answered; what is asked after it is not cut short by it. A second one ends the process.
+pub fn forget_interrupt() {
+    INTERRUPTED.store(false, Ordering::Relaxed);
 }
 
 /// Parameters for a call, as JSON.

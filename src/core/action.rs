@@ -216,6 +216,10 @@ pub enum Begin {
 pub struct Logging {
     /// Only what concerns this name.
     pub session: Option<Name>,
+    /// Whether somebody has that name now; who was removed has a history, too.
+    pub is_known: bool,
+    /// Only the mail of this conversation.
+    pub thread: Option<MailId>,
     /// Only what happened since then.
     pub since: Option<Millis>,
     /// How many, the last ones.

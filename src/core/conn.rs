@@ -205,7 +205,7 @@ impl Core {
             Request::Look(look) => self.request_look(step, ask, &look),
             Request::Watch(watch) => self.request_watch(step, ask, &watch),
             Request::PaneReport(report) => self.request_report(step, ask, report),
-            Request::Log(log) => self.request_log(step, ask, &log),
+            Request::Log(log) => self.request_log(step, ask, &log, &resolved),
             Request::Approvals => self.request_approvals(step, ask),
             Request::SettleApproval(settle) => self.request_settle(step, ask, settle, resolved),
             Request::Attach(one) => self.request_attach(step, ask, &one.name),

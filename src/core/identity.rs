@@ -153,8 +153,8 @@ impl Core {
                 Fault::refused(format!("take-over of `{name}` refused: only the operator may do this"));
             return Err(fault.hint("run it from your own shell"));
         }
-        if let Some(holder) = &resolved.name_locked {
-            return Err(Fault::conflict(format!("name refused: the lock of `{name}` is held by {holder}")));
+        if let Some(fault) = &resolved.name_locked {
+            return Err(fault.clone());
         }
         let identity = Identity { name: name.clone(), kind: FromKind::Outside };
         let outsider = self.ledger.outsiders.get(&name).cloned();

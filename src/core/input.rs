@@ -128,8 +128,8 @@ pub struct Resolved {
     pub pipelined: bool,
     /// Connections that hold the name that a hello asks for, and whose other end is gone.
     pub hung_up: Vec<ConnId>,
-    /// Who else holds the lock of that name, if somebody does.
-    pub name_locked: Option<String>,
+    /// Why the lock of the name that a hello or a spawn asks for cannot be held, if so: somebody else has it, or it is no file of ours.
+    pub name_locked: Option<crate::model::fault::Fault>,
     /// Whether the file system is nearly full.
     pub disk_low: bool,
     /// The claims that its deliveries were in, when it is to be delivered again.

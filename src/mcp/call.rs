@@ -81,7 +81,7 @@ pub fn call(desk: &Desk, tool: &str, arguments: Value) -> Result<Value, Fault> {
             let NoArgs {} = read(tool, arguments)?;
             let welcome = desk.welcome()?;
             Ok(json!({
-                "name": welcome.name, "kind": welcome.kind, "bundle": welcome.bundle, "because": welcome.because,
+                "name": welcome.name, "kind": welcome.kind, "bundle": welcome.bundle, "rule": desk.rule(), "because": welcome.because,
             }))
         }
         _ => Err(Fault::bug("a tool without code")),

@@ -49,6 +49,11 @@ impl Desk {
         }
     }
 
+    /// The rule that chose the bundle.
+    pub fn rule(&self) -> &'static str {
+        self.target.bundle.rule
+    }
+
     /// Who we are, as the relay says; it is asked something, so that the answer is of now.
     pub fn welcome(&self) -> Result<Welcome, Fault> {
         let soon = Some(Instant::now() + Duration::from_millis(limits::HELLO_ANSWER_MS));

@@ -229,11 +229,25 @@ impl Relay {
     }
 
     fn history(&mut self, conn: ConnId, logging: Logging) -> Result<History, Fault> {
-        let Logging { session, since, limit, follow } = logging;
-        let events = self.store.history(session.as_ref(), since, limit).map_err(|error| {
+        let Logging { session, is_known, thread, since, limit, follow } = logging;
+        let events = match thread {
+            Some(thread) => self.store.thread_history(thread, since, limit),
+            None => self.store.history(session.as_ref(), since, limit),
+        };
+        let events = events.map_err(|error| {
             log::error!("reading the history failed: {error}");
             Fault::io(format!("log failed: {error}"))
         })?;
+        // What is about all children says nothing about a name.
+        let is_own = |happening: &Happening| {
+            !matches!(happening.what, What::ChildStarted { .. } | What::ChildExited { .. })
+        };
+        if let Some(name) = session.as_ref().filter(|_| !is_known && !events.iter().any(is_own)) {
+            let fault = Fault::not_found(format!(
+                "session not found: there is no `{name}`, and was none in this time"
+            ));
+            return Err(fault.hint("`agentmux list` shows the sessions"));
+        }
         if follow {
             let words = ["mail", "approvalAsked", "approvalSettled", "childStarted", "childExited"];
             let events = words.map(str::to_owned).to_vec();

@@ -11,6 +11,7 @@ use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::statedir::StateDir;
 use crate::core::Core;
 use crate::core::record::Record;
+use crate::model::fault::Fault;
 use crate::model::name::Name;
 
 /// Where the locks are.
@@ -25,10 +26,13 @@ pub struct Names {
 }
 
 impl Names {
-    /// Takes the lock of a name, unless it is held already; who holds it, if somebody else does.
-    pub fn take(&mut self, dir: &StateDir, name: &Name) -> Option<String> {
+    /// Takes the lock of a name, unless it is held already.
+    ///
+    /// # Errors
+    /// `conflict` when somebody else holds it, `io` when it is no file of ours.
+    pub fn take(&mut self, dir: &StateDir, name: &Name) -> Result<(), Fault> {
         if self.held.contains_key(name) {
-            return None;
+            return Ok(());
         }
         self.changed = true;
         let file = file(name);
@@ -38,12 +42,13 @@ impl Names {
                     log::debug!("writing {file} failed: {error}");
                 }
                 self.held.insert(name.clone(), lock);
-                None
+                Ok(())
             }
             Ok(Taken::Held) => {
-                Some(lock::holders(dir, &file).unwrap_or_else(|| "another process".to_owned()))
+                let holder = lock::holders(dir, &file).unwrap_or_else(|| "another process".to_owned());
+                Err(Fault::conflict(format!("name refused: the lock of `{name}` is held by {holder}")))
             }
-            Err(fault) => Some(format!("nobody knows whom ({})", fault.message)),
+            Err(fault) => Err(fault),
         }
     }
 
@@ -70,8 +75,8 @@ impl Names {
             lock.release();
         }
         for name in &used {
-            if let Some(holder) = self.take(dir, name) {
-                log::warn!("the lock of {name} is held by {holder}");
+            if let Err(fault) = self.take(dir, name) {
+                log::warn!("the lock of {name} is not held: {fault}");
             }
         }
         self.changed = false;

@@ -52,12 +52,18 @@ impl Relay {
                     resolved.hung_up =
                         holders.into_iter().filter(|conn| self.clients.has_hung_up(*conn)).collect();
                     if !name.is_reserved() && !self.core.ledger().sessions.contains_key(&name) {
-                        resolved.name_locked = self.names.take(&self.dir, &name);
+                        resolved.name_locked = self.names.take(&self.dir, &name).err();
                     }
                 }
             }
             Request::Spawn(spawn) => {
-                resolved.spawn_refused = check_places(spawn).and_then(|()| self.keep_new(spawn)).err();
+                let name = Name::parse(&spawn.name)
+                    .filter(|name| !name.is_reserved() && !self.core.ledger().sessions.contains_key(name));
+                resolved.name_locked = name.and_then(|name| self.names.take(&self.dir, &name).err());
+                resolved.spawn_refused = check_places(spawn)
+                    .and_then(|()| self.dir.check_child_sockets())
+                    .and_then(|()| self.keep_new(spawn))
+                    .err();
             }
             Request::Configure(spawn) => resolved.spawn_refused = check_places(spawn).err(),
             _ => {}

@@ -39,7 +39,7 @@ use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::program;
 use crate::boot::spawn::{THIRD, close_from, given, is_open};
-use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir, kind, refused};
+use crate::boot::statedir::{RELAY_LOCK, SOCKET, SPAWN_LOCK, STORE, StateDir, kind, refused};
 use crate::core::action::Survivor;
 use crate::core::input::Input;
 use crate::core::ledger::Ledger;
@@ -76,10 +76,11 @@ pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
     Orphans::take_in();
     let mut starter = options.spawned.then(detach);
     let signals = signal_descriptor(&signals)?;
+    let by_hand = (!options.spawned && !options.replace).then(|| lock_start(options)).flatten();
     match start(options, signals) {
         Ok(mut relay) => {
             tell(&mut starter, "ready\n");
-            drop(starter); // and with it the start lock
+            drop((starter, by_hand)); // and with them the start lock
             on_ready();
             relay.run().map_err(|Fatal(why)| {
                 log::error!("{why}; leaving, nothing of this lap was released");
@@ -132,6 +133,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     }
     let ledger = store.load().map_err(|error| store_fault(&dir, &error.0))?;
     remove_leftovers(&dir, &ledger);
+    dir.check_child_sockets()?;
     let (listener, socket_inode) = match options.spawned {
         false if is_activated() => (adopt_listener(&dir)?, None),
         _ => bind(&dir).map(|(listener, inode)| (listener, Some(inode)))?,
@@ -224,6 +226,17 @@ fn detach() -> Starter {
     Starter { pipe: std::fs::File::from(given(THIRD)), _lock: lock }
 }
 
+/// A start by hand tells others, too, that it is under way, so that nobody says meanwhile that no relay runs. It waits for another start,
+/// but not for ever: only `relay.lock` decides who serves.
+fn lock_start(options: &Options) -> Option<Lock> {
+    let dir = StateDir::create(&options.state_root, &options.bundle).ok()?;
+    match Lock::take(&dir, SPAWN_LOCK, Duration::from_millis(limits::RELAY_LOCK_MS)) {
+        Ok(Taken::Ours(lock)) => Some(lock),
+        // What is wrong with it is no reason not to serve.
+        Ok(Taken::Held) | Err(_) => None,
+    }
+}
+
 /// What a client that started us gave us: it waits at the pipe, and the lock tells others that a start is under way.
 struct Starter {
     pipe: std::fs::File,
@@ -292,10 +305,14 @@ fn take_lock(dir: &StateDir, replace: bool, start_timeout: Duration) -> Result<L
     }
     if !answers(dir) {
         let holders = lock::holders(dir, RELAY_LOCK).unwrap_or_else(|| "somebody".to_owned());
+        let pid = Holder::parse(&text)
+            .and_then(|holder| holder.pid)
+            .filter(|pid| holders.contains(&format!("pid {pid}")));
+        let pid = pid.map_or("PID".to_owned(), |pid| pid.to_string());
         return Err(Fault::busy(format!(
             "start refused: {RELAY_LOCK} is held by {holders}, which does not serve"
         ))
-        .hint("let it go on with `kill -CONT PID` or end it with `kill -KILL PID`"));
+        .hint(format!("let it go on with `kill -CONT {pid}` or end it with `kill -KILL {pid}`")));
     }
     let holder: Vec<&str> = text
         .lines()
@@ -348,7 +365,7 @@ fn adopt_listener(dir: &StateDir) -> Result<UnixListener, Fault> {
 }
 
 /// Binds the socket with mode 0600; what a dead relay left at its path is removed, because we hold the lock.
-fn bind(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
+pub(super) fn bind(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
     let path = dir.path().join(SOCKET);
     if let Some(stat) = dir.stat(SOCKET)? {
         if kind(&stat) != SFlag::S_IFSOCK || stat.st_uid != nix::unistd::geteuid().as_raw() {
@@ -366,7 +383,7 @@ fn bind(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
 }
 
 /// Binds the socket at its name, which nobody has.
-pub(super) fn bind_name(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
+fn bind_name(dir: &StateDir) -> Result<(UnixListener, u64), Fault> {
     let path = dir.path().join(SOCKET);
     let before = umask(Mode::from_bits_truncate(0o177));
     let bound = std::os::unix::net::UnixListener::bind(dir.socket_path(SOCKET));

@@ -11,7 +11,7 @@ use mio::{Interest, Registry, Token};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::lap::Relay;
-use super::start::{bind_name, lock_text};
+use super::start::{bind, lock_text};
 use crate::boot::lock::{Lock, Taken};
 use crate::boot::statedir::{RELAY_LOCK, SOCKET, STORE, StateDir};
 use crate::core::input::Input;
@@ -99,20 +99,23 @@ impl Relay {
         false
     }
 
-    /// Binds the socket again when its name is gone, also one that systemd had bound; those who are connected keep their connections.
+    /// Binds the socket again when its name is gone, or leads to another one, where nobody answers; also one that systemd had bound.
+    /// Those who are connected keep their connections. What is no socket of this user is left where it is, and said.
     fn keep_socket_named(&mut self) {
-        if self.dir.stat(SOCKET).is_ok_and(|stat| stat.is_some()) {
+        let found = self.dir.stat(SOCKET).ok().flatten().map(|stat| stat.st_ino);
+        // Of systemd's socket only that it is there can be told.
+        if found.is_some() && (found == self.socket_inode || self.socket_inode.is_none()) {
             return;
         }
-        let bound = bind_name(&self.dir).and_then(|(listener, inode)| {
+        let bound = bind(&self.dir).and_then(|(listener, inode)| {
             let before = std::mem::replace(&mut self.listener, listener);
             drop(before);
             self.socket_inode = Some(inode);
             self.register_listener().map_err(|error| crate::model::fault::Fault::io(error.to_string()))
         });
         match bound {
-            Ok(()) => log::warn!("{SOCKET} was removed and is bound again"),
-            Err(fault) => log::error!("{SOCKET} was removed and cannot be bound again: {fault}"),
+            Ok(()) => log::warn!("{SOCKET} was removed or replaced and is bound again"),
+            Err(fault) => log::error!("{SOCKET} was removed or replaced and cannot be bound again: {fault}"),
         }
     }
 }

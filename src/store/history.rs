@@ -10,7 +10,7 @@ use super::sql::Col;
 use super::{Store, StoreError};
 use crate::model::clock::Millis;
 use crate::model::happening::{Happening, What};
-use crate::model::id::approval_id;
+use crate::model::id::{MailId, approval_id};
 use crate::model::limits;
 use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
@@ -104,6 +104,41 @@ impl Store {
             &mut found,
         )?;
         // Parts come in the order in which things of one moment follow from each other; the sort keeps it.
+        found.sort_by_key(|happening| happening.at);
+        found.drain(..found.len().saturating_sub(limit as usize));
+        Ok(found)
+    }
+
+    /// The last `limit` steps of the mail of one conversation, since a moment; oldest first.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn thread_history(
+        &self,
+        thread: MailId,
+        since: Option<Millis>,
+        limit: u32,
+    ) -> Result<Vec<Happening>, StoreError> {
+        let wanted = params![Col(thread), since.map_or(0, |since| since.0), limit];
+        let mut found = Vec::new();
+        read(
+            &self.db,
+            "SELECT m.sent_at, m.id, m.sender, d.recipient, 'queued', NULL, NULL
+             FROM mails m JOIN deliveries d ON d.mail = m.id
+             WHERE m.thread = ?1 AND m.sent_at >= ?2 ORDER BY d.id DESC LIMIT ?3",
+            wanted,
+            step,
+            &mut found,
+        )?;
+        read(
+            &self.db,
+            "SELECT t.at, m.id, m.sender, d.recipient, t.state, t.turn, t.note
+             FROM mails m JOIN deliveries d ON d.mail = m.id JOIN transitions t ON t.delivery = d.id
+             WHERE m.thread = ?1 AND t.at >= ?2 ORDER BY t.rowid DESC LIMIT ?3",
+            wanted,
+            step,
+            &mut found,
+        )?;
         found.sort_by_key(|happening| happening.at);
         found.drain(..found.len().saturating_sub(limit as usize));
         Ok(found)

@@ -78,8 +78,11 @@ impl Store {
             })
         };
         let deliveries = deliveries.query_map([Col(id)], delivery)?.collect::<Result<_, _>>()?;
-        let mut answer =
-            self.db.prepare_cached("SELECT min(id) FROM mails WHERE reply_to = ?1 AND sender <> ?2")?;
+        // What somebody wrote to others about it is no answer to its sender.
+        let mut answer = self.db.prepare_cached(
+            "SELECT min(m.id) FROM mails m JOIN deliveries d ON d.mail = m.id
+             WHERE m.reply_to = ?1 AND m.sender <> ?2 AND d.recipient = ?2",
+        )?;
         let answered_by = answer
             .query_row(params![Col(id), mail.from.as_str()], |row| row.get::<_, Option<Col<MailId>>>(0))?
             .map(|id| id.0);

@@ -52,7 +52,7 @@ fn a_timeout_names_the_mail_and_its_state_and_wait_takes_it_up_again() {
     asking.signal(Signal::SIGINT);
     let ran = asking.finish(SOON).fails(130);
     assert!(
-        ran.stderr.contains("goes on its way, do not send it again; it was queued to reviewer"),
+        ran.stderr.contains("goes on its way; it was queued to reviewer\nhint: do not send it again"),
         "{}",
         ran.evidence()
     );

@@ -25,7 +25,11 @@ fn a_relay_without_sessions_lists_none() {
     let _ = house.run(&["up"]).ok();
     let list = versioned(&house.run(&["list", "--json"]), &["bundle", "sessions"]);
     assert_eq!(list["sessions"].as_array().map(Vec::len), Some(0));
-    assert_eq!(house.run(&["list"]).ok().stdout, "no sessions; create one: agentmux spawn NAME\n");
+    let ran = house.run(&["list"]).ok();
+    assert_eq!(
+        (ran.stdout.as_str(), ran.stderr.as_str()),
+        ("", "no sessions\nhint: create one: agentmux spawn NAME\n")
+    );
 }
 
 /// users 24: how old the turn is while it runs, and what the thread has cost once the child has said.

@@ -42,6 +42,37 @@ fn the_history_outlives_its_relay() {
     assert_eq!(long_ago.stdout, "", "{}", long_ago.evidence());
 }
 
+/// users 25: one conversation, by any mail of it, and nothing else.
+#[test]
+fn the_history_of_a_conversation_is_found_by_any_mail_of_it() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let first = sent_id(&house.run(&["send", "reviewer", "first"]).ok());
+    let other = sent_id(&house.run(&["send", "reviewer", "beside it"]).ok());
+    let second = sent_id(&agent(house, &["reply", &first, "an answer"]).run().ok());
+    let _ = house.run(&["read", &second]).ok();
+    for any in [&first, &second, &second[second.len() - 8..].to_owned()] {
+        let told = house.run(&["log", "--thread", any, "--json"]).ok().json_lines();
+        let of = |event: &Value| {
+            (
+                event["mail"].as_str().unwrap_or_default().to_owned(),
+                event["state"].as_str().unwrap_or_default().to_owned(),
+            )
+        };
+        let told: Vec<_> = told.iter().map(of).collect();
+        assert_eq!(told[0], (first.clone(), "queued".to_owned()), "{told:?}");
+        assert!(told.contains(&(second.clone(), "queued".to_owned())), "{told:?}");
+        assert!(told.iter().all(|(mail, _)| *mail != other), "{told:?}");
+    }
+    let said = refused(house.run(&["log", "--thread", "ffffffff"]), 3);
+    assert!(said.contains("there is no `ffffffff`"), "{said}");
+    let said = refused(house.run(&["log", "reviewre"]), 3);
+    assert!(said.contains("there is no `reviewre`"), "{said}");
+    let _ = house.run(&["remove", "reviewer"]).ok();
+    let told = house.run(&["log", "reviewer"]).ok();
+    assert!(told.stdout.contains(&first), "who was removed has a history: {}", told.evidence());
+}
+
 /// G10, users 19: who settled an approval, how and why, is in the history.
 #[test]
 fn approvals_are_in_the_history_with_who_settled_them() {

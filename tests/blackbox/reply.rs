@@ -75,3 +75,24 @@ fn unknown_mail_and_bad_bodies_are_refused() {
     let error = refused_json(house.run(&["reply", "0199a213", "text", "--json"]), 3, "not_found");
     assert!(error["message"].as_str().is_some_and(|m| m.contains("no `0199a213`")), "{error}");
 }
+
+/// users 8: to whom an answer would go can be seen before it is written.
+#[test]
+fn a_dry_run_names_the_recipient_and_sends_nothing() {
+    let team = Team::asleep(&["reviewer", "tester"]);
+    let house = &team.house;
+    let own = sent_id(&house.run(&["send", "reviewer", "tester", "first"]).ok());
+    let theirs = sent_id(&agent(house, &["reply", &own, "done"]).run().ok());
+    let before = counts(house);
+    let ran = house.run(&["reply", &own, "--dry-run", "--json"]);
+    let said = versioned(&ran, &["replyTo", "to"]);
+    assert_eq!(
+        (&said["replyTo"], &said["to"]),
+        (&own.as_str().into(), &serde_json::json!(["reviewer", "tester"]))
+    );
+    let ran = house.run(&["reply", &theirs[theirs.len() - 8..], "--dry-run"]).ok();
+    assert_eq!(ran.stdout, "outside\n");
+    assert_eq!(counts(house), before);
+    let _ = refused(house.run(&["reply", "ffffffff", "--dry-run"]), 3);
+    let _ = refused(house.run(&["reply", &own]), 2);
+}

@@ -42,7 +42,16 @@ fn a_spawned_session_is_durable_and_printed_as_list_shows_it() {
     // A second one in the same house: words for people, and the same name again is a conflict.
     std::fs::create_dir(house.project().join("sub")).expect("the house is writable");
     let ran = house.run(&["-C", "sub", "spawn", "lead"]).ok();
-    assert!(ran.stdout.starts_with("lead is idle, thread ") && ran.stdout.ends_with("/project/sub\n"));
+    let list = house.run(&["list"]).ok().stdout;
+    let head = list.lines().next().expect("a head");
+    let row = list.lines().find(|line| line.starts_with("lead ")).expect("a row");
+    let cells = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<String>>();
+    assert_eq!(cells(&ran.stdout), cells(&format!("{head}\n{row}")), "what `list` shows of it");
+    assert!(
+        ran.stderr.starts_with("thread ") && ran.stderr.ends_with("/project/sub\n"),
+        "{}",
+        ran.evidence()
+    );
     let text = refused(house.run(&["spawn", "reviewer"]), 7);
     assert!(text.contains("there is a session `reviewer` already"), "{text}");
     assert!(text.contains("hint: `agentmux up reviewer` starts it"), "{text}");
@@ -266,6 +275,6 @@ fn a_thread_that_somebody_else_writes_to_is_refused_with_the_holder() {
     assert!(down.stderr.contains("a minute after its session has ended"), "{}", down.evidence());
     let _ = house.run(&["down"]).ok();
     let brought = spawn().ok();
-    assert!(brought.stdout.contains(&thread), "{}", brought.evidence());
+    assert!(brought.stderr.contains(&thread), "{}", brought.evidence());
     let _ = house.run(&["-b", "other", "down"]).ok();
 }

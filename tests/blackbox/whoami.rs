@@ -121,7 +121,8 @@ fn the_operator_takes_a_name_over_and_the_former_holder_is_fenced() {
     assert!(claims[1]["by"].as_str().is_some_and(|by| by.starts_with("pid ")), "{claims:?}");
     let words = house.run(&["log", "bob"]).ok();
     assert!(words.stdout.contains("bob  name taken over by pid "), "{}", words.evidence());
-    assert_eq!(house.run(&["log", "somebody"]).ok().stdout, "", "it concerns nobody else");
+    let said = refused(house.run(&["log", "somebody"]), 3);
+    assert!(said.contains("there is no `somebody`"), "it concerns nobody else: {said}");
     let watch = house.spawn(&["watch", "bob", "--replay", "100", "--json"]);
     watch.wait_for_stdout("\"event\":\"nameReleased\"", SOON);
     assert_eq!(watch.stdout().matches("\"event\":\"nameClaimed\"").count(), 2, "{}", watch.stdout());
@@ -193,8 +194,8 @@ fn a_name_whose_lock_somebody_else_has_or_that_cannot_be_read_is_not_free() {
     drop(freed);
     std::fs::remove_file(locks.join("bob.lock")).expect("ours");
     std::os::unix::fs::symlink("/dev/null", locks.join("bob.lock")).expect("ours");
-    let said = refused(house.run(&["--as", "bob", "whoami"]), 7);
-    assert!(said.contains("symbolic link"), "{said}");
+    let said = refused(house.run(&["--as", "bob", "whoami"]), 74);
+    assert!(said.contains("bob.lock refused: it is a symbolic link"), "{said}");
     let before = listing(&locks);
     let _ = house.run(&["list"]).ok();
     let _ = house.run(&["status"]).ok();

@@ -17,7 +17,7 @@ pub fn run(context: &Context) -> Result<u8, Fault> {
     context.print(&answer, |answer| table(&answer.approvals));
     match answer.approvals.first() {
         None => context.tell("no agent waits for an approval"),
-        Some(first) => context.tell(&format!("hint: agentmux approve {0}, or: agentmux deny {0}", first.id)),
+        Some(first) => context.tell(&format!("hint: agentmux approve {0} or: agentmux deny {0}", first.id)),
     }
     Ok(0)
 }

@@ -12,6 +12,7 @@
 //! | asks for another thread (`client/peek.rs`) | the relay is told, the pane's border says so, and so does this command at its end |
 //! | shows a bundle that is stopped | it is ended, and this command says so |
 
+use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -20,6 +21,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use clap::Args;
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::boot::statedir::StateDir;
@@ -49,6 +51,15 @@ pub struct Attach {
     /// Show the session's state in the border of this pane, which `panes` has made
     #[arg(long, hide = true)]
     pane: bool,
+}
+
+/// What `--print --json` shows.
+#[derive(Debug, Serialize)]
+struct Printed {
+    #[serde(flatten)]
+    attached: Attached,
+    /// The command, word by word.
+    command: Vec<String>,
 }
 
 /// The screen that is shown, and why it was ended, for both threads.
@@ -119,8 +130,13 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
     let mut connection = context.connect()?;
     let mut attached: Attached = connection.call("session/attach", &One { name: args.name.clone() })?;
     if args.print {
-        context.print(&attached, |attached| format!("{}\n", words_of(attached).join(" ")));
+        let command = words_of(&attached);
+        context.print(&Printed { attached, command }, |printed| format!("{}\n", printed.command.join(" ")));
         return Ok(0);
+    }
+    if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
+        let fault = Fault::refused("attach refused: a screen needs a terminal on stdin and stdout");
+        return Err(fault.hint(format!("without one: agentmux look {0} or: agentmux watch {0}", args.name)));
     }
     let stage = Arc::new(Stage::default());
     let pane = if args.pane { OwnPane::find(&context.target.dir()) } else { None };

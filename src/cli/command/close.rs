@@ -4,6 +4,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::print;
+use crate::client::catch_interrupt;
 use crate::model::fault::Fault;
 use crate::model::session::SessionState;
 use crate::protocol::answer::Closed;
@@ -23,6 +24,7 @@ pub struct Close {
 pub fn run(context: &Context, args: Close) -> Result<u8, Fault> {
     check_name(&args.name)?;
     let mut connection = context.connect()?;
+    catch_interrupt();
     let answer: Closed = connection.call("session/close", &Request { name: args.name, now: args.now })?;
     context.print(&answer, |answer| {
         let states = answer.sessions.iter().map(|s| format!("{} is {}\n", s.name, s.state.as_str()));

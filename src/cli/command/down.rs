@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::boot::{descent, process};
 use crate::cli::context::Context;
-use crate::client::tmux;
+use crate::client::{catch_interrupt, tmux};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::SessionState;
@@ -38,6 +38,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         context.tell("no relay is running; nothing to stop");
         return Ok(0);
     };
+    catch_interrupt();
     let relay = process::pidfd(connection.relay_pid);
     let answer: States = connection.call("session/down", &Request { names: args.names, now: args.now })?;
     context.print(&answer, words);

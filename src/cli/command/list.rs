@@ -1,6 +1,7 @@
 //! `agentmux list`: the sessions and what they are doing. Never starts a relay.
 
 use clap::Args;
+use serde::Serialize;
 
 use crate::cli::context::Context;
 use crate::cli::print;
@@ -17,20 +18,38 @@ pub fn run(context: &Context) -> Result<u8, Fault> {
         Some(mut connection) => connection.call("session/list", &serde_json::json!({}))?,
         None => Sessions { bundle: context.target.bundle.name.clone(), sessions: None },
     };
-    context.print(&answer, |answer| match &answer.sessions {
+    let answer = Hinted { hint: answer.sessions.is_none().then_some(STARTED_BY), answer };
+    context.print(&answer, |hinted| match &hinted.answer.sessions {
         Some(sessions) => table(sessions, context.color),
         None => String::new(),
     });
-    if answer.sessions.is_none() {
-        context.tell(&format!("no relay of bundle {} is running\nhint: any command that needs one starts it, such as `agentmux up`", answer.bundle));
+    let Hinted { answer, .. } = answer;
+    match &answer.sessions {
+        None => context.tell(&format!("no relay of bundle {} is running\nhint: {STARTED_BY}", answer.bundle)),
+        Some(sessions) if sessions.is_empty() => {
+            context.tell("no sessions\nhint: create one: agentmux spawn NAME");
+        }
+        Some(_) => {}
     }
     Ok(0)
 }
 
+/// An answer with what to do about it.
+#[derive(Debug, Serialize)]
+pub struct Hinted<T> {
+    #[serde(flatten)]
+    pub answer: T,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<&'static str>,
+}
+
+/// What to do where no relay runs.
+pub const STARTED_BY: &str = "any command that needs a relay starts it, such as `agentmux up`";
+
 /// The sessions as a table.
 pub fn table(sessions: &[SessionInfo], color: bool) -> String {
     if sessions.is_empty() {
-        return "no sessions; create one: agentmux spawn NAME\n".to_owned();
+        return String::new();
     }
     let head = ["NAME", "STATE", "SINCE", "TURN", "PENDING", "OLDEST", "TOKENS", "PANES", "CODER", "WHY"]
         .map(str::to_owned)

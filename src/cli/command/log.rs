@@ -7,9 +7,9 @@ use serde_json::Value;
 use super::send::duration;
 use crate::cli::context::Context;
 use crate::cli::happening;
-use crate::client::{CallError, Connection};
+use crate::client::{CallError, Connection, catch_interrupt};
 use crate::model::clock::Millis;
-use crate::model::fault::Fault;
+use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::protocol::check::check_name;
 use crate::protocol::request::Log as Request;
@@ -19,6 +19,9 @@ use crate::protocol::request::Log as Request;
 pub struct Log {
     /// Only what concerns this session
     name: Option<String>,
+    /// Only the mail of this conversation: the id of any mail in it
+    #[arg(long, value_name = "ID", conflicts_with_all = ["name", "follow"])]
+    thread: Option<String>,
     /// Go on with what happens
     #[arg(short, long)]
     follow: bool,
@@ -40,12 +43,20 @@ struct Printed {
 pub fn run(context: &Context, args: Log) -> Result<u8, Fault> {
     args.name.as_deref().map_or(Ok(()), check_name)?;
     let mut connection = context.connect()?;
-    let mut request =
-        Request { name: args.name, since_ms: args.since, limit: args.count, follow: args.follow };
+    catch_interrupt();
+    let mut request = Request {
+        name: args.name,
+        thread: args.thread,
+        since_ms: args.since,
+        limit: args.count,
+        follow: args.follow,
+    };
     let mut printed = Printed::default();
     loop {
         match show(context, &mut connection, &request, &mut printed) {
             Ok(()) => return Ok(0),
+            // ^C is how one leaves; there is nothing to say of it.
+            Err(CallError::Interrupted) => return Ok(Code::Interrupted.exit()),
             Err(CallError::Lost { stopping: false }) if args.follow => connection = context.connect()?,
             // A stopping relay refuses new requests; to the follower that is the stop.
             Err(_) if connection.stopping => return Err(Fault::from(CallError::Lost { stopping: true })),

@@ -9,7 +9,6 @@ use crate::boot::lock::{Lock, Taken};
 use crate::boot::statedir::{PANES_LOCK, StateDir};
 use crate::boot::terminal;
 use crate::cli::context::Context;
-use crate::cli::print;
 use crate::client::tmux::Tmux;
 use crate::model::fault::Fault;
 use crate::model::name::Name;
@@ -38,6 +37,13 @@ struct Answer {
     attach: Option<String>,
 }
 
+/// What `--print` shows.
+#[derive(Debug, Serialize)]
+struct Printed {
+    /// What would be run, a command each.
+    commands: Vec<String>,
+}
+
 pub fn run(context: &Context, args: Panes) -> Result<u8, Fault> {
     args.names.iter().try_for_each(|name| check_name(name))?;
     let mut connection = context.connect()?;
@@ -55,8 +61,11 @@ pub fn run(context: &Context, args: Panes) -> Result<u8, Fault> {
     let title = context.target.bundle.name.as_str().replace(['.', ':'], "_");
     let plan = tmux.plan(&title, &sessions, |name| attach_command(context, name), terminal::size())?;
     if args.print {
-        let more = attach.iter().map(|attach| format!("{attach}\n"));
-        print::data(&format!("{}{}", tmux.written(&plan), more.collect::<String>()));
+        let written = tmux.written(&plan);
+        let commands = written.lines().map(str::to_owned).chain(attach).collect();
+        context.print(&Printed { commands }, |printed| {
+            printed.commands.iter().map(|command| format!("{command}\n")).collect()
+        });
         return Ok(0);
     }
     tmux.perform(&plan)?;

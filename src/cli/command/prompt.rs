@@ -139,7 +139,11 @@ fn hear_messages(
             let look = format!("the turn goes on; agentmux look {name}");
             match error {
                 CallError::TimedOut => Fault::timeout("the turn has not ended in time").hint(look),
-                CallError::Interrupted => Fault::new(Code::Interrupted, "interrupted").hint(look),
+                CallError::Interrupted => {
+                    let turn = answer.turn_id.as_deref().unwrap_or("unknown");
+                    let why = format!("interrupted; turn {turn} goes on with the words {}", answer.id);
+                    Fault::new(Code::Interrupted, why).hint(look)
+                }
                 CallError::Lost { .. } => Fault::timeout("the relay went away while the turn ran").hint(look),
                 other => Fault::from(other),
             }

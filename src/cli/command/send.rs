@@ -8,7 +8,7 @@ use clap::{Args, ValueEnum};
 
 use crate::cli::context::Context;
 use crate::cli::print;
-use crate::client::{Connection, catch_interrupt, params};
+use crate::client::{CallError, Connection, catch_interrupt, forget_interrupt, params};
 use crate::model::clock::parse_duration;
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -156,30 +156,57 @@ pub fn finish(
     sent: Sent,
     options: &MailOptions,
 ) -> Result<u8, Fault> {
-    let Some(until) = options.wait else {
-        print_sent(context, &sent);
-        return Ok(0);
+    // The id is said at once: whoever ends this command while it waits has it.
+    if !context.json {
+        print::data(&format!("{}\n", sent.id));
+    }
+    let (stands, ended) = match options.wait {
+        None => (sent, None),
+        Some(until) => match wait_for(context, connection, &sent, until.of_wait(), options.timeout) {
+            Ok(waited) => {
+                let fault = not_reached(&waited);
+                if context.json {
+                    print::json(&waited);
+                }
+                tell_all(context, &waited.sent);
+                return fault.map_or(Ok(0), Err);
+            }
+            Err(Unmet { fault, stands }) => (stands, Some(fault)),
+        },
     };
-    match wait_for(context, connection, &sent, until.of_wait(), options.timeout) {
-        Ok(waited) => {
-            print_waited(context, &waited);
-            not_reached(&waited).map_or(Ok(0), Err)
-        }
-        Err(fault) => {
-            print_sent(context, &sent);
-            Err(fault)
-        }
+    if context.json {
+        print::json(&stands);
+    }
+    tell_all(context, &stands);
+    ended.map_or(Ok(0), Err)
+}
+
+/// A wait that ended without what it waited for.
+#[derive(Debug)]
+pub struct Unmet {
+    /// Why.
+    pub fault: Fault,
+    /// Where the mail stood when that was last heard.
+    pub stands: Sent,
+}
+
+impl From<Unmet> for Fault {
+    fn from(unmet: Unmet) -> Fault {
+        unmet.fault
     }
 }
 
 /// Waits for a mail, across relays if need be.
+///
+/// # Errors
+/// [`Unmet`], with where the mail stands.
 pub fn wait_for(
     context: &Context,
     connection: &mut Connection,
     sent: &Sent,
     until: WaitUntil,
     timeout: Option<u64>,
-) -> Result<Waited, Fault> {
+) -> Result<Waited, Unmet> {
     catch_interrupt();
     let id = sent.id;
     let timeout_ms = timeout.unwrap_or(limits::WAIT_DEFAULT_MS).min(limits::WAIT_MS_MAX);
@@ -191,19 +218,34 @@ pub fn wait_for(
     let waited = context.target.call_again(connection, "mail/wait", Some(deadline + HANG), request);
     waited.map_err(|error| {
         let fault = Fault::from(error);
-        match fault.code {
-            Code::Interrupted => Fault::new(
-                Code::Interrupted,
-                format!(
-                    "interrupted; mail {id} goes on its way, do not send it again; it was {}",
-                    states(sent)
-                ),
-            ),
-            Code::Timeout => Fault::timeout(format!("not there yet: {}; mail {id} stays", fault.message))
-                .hint(format!("it goes on with the relay, do not send it again; agentmux trace {id}")),
+        let stands = ask_where(connection, sent);
+        let was = states(&stands);
+        let fault = match fault.code {
+            Code::Interrupted => {
+                Fault::new(Code::Interrupted, format!("interrupted; mail {id} goes on its way; it was {was}"))
+                    .hint(format!("do not send it again; agentmux trace {id}"))
+            }
+            Code::Timeout => {
+                Fault::timeout(format!("not there yet: {}; mail {id} stays; it was {was}", fault.message))
+                    .hint(format!("it goes on with the relay, do not send it again; agentmux trace {id}"))
+            }
+            Code::NoRelay => {
+                Fault::new(fault.code, format!("{}; mail {id} stays; it was {was}", fault.message))
+                    .hint(format!("do not send it again; agentmux trace {id}"))
+            }
             _ => fault,
-        }
+        };
+        Unmet { fault, stands }
     })
+}
+
+/// Where a mail stands now, if the relay says so at once; else what it said last.
+fn ask_where(connection: &mut Connection, sent: &Sent) -> Sent {
+    forget_interrupt();
+    let question = WaitRequest { id: sent.id.to_string(), until: WaitUntil::Submitted, timeout_ms: 0 };
+    let soon = Some(Instant::now() + Duration::from_millis(limits::LAST_WORD_MS));
+    let answer: Result<Waited, CallError> = connection.call_until("mail/wait", &question, soon);
+    answer.map_or_else(|_| sent.clone(), |waited| waited.sent)
 }
 
 /// Where a mail stood when that was last heard.
@@ -290,14 +332,8 @@ fn read_body(source: &mut dyn Read, name: &str) -> Result<String, Fault> {
     })
 }
 
-fn print_sent(context: &Context, sent: &Sent) {
-    context.print(sent, |sent| format!("{}\n", sent.id));
+fn tell_all(context: &Context, sent: &Sent) {
     sent.deliveries.iter().for_each(|delivery| tell(context, delivery));
-}
-
-fn print_waited(context: &Context, waited: &Waited) {
-    context.print(waited, |waited| format!("{}\n", waited.sent.id));
-    waited.sent.deliveries.iter().for_each(|delivery| tell(context, delivery));
 }
 
 /// The state for people, beside the id: the word "delivered" only for what has evidence.

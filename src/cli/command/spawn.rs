@@ -7,7 +7,7 @@ use clap::Args;
 use crate::boot::project::{CoderConfig, ProjectFile, SessionConfig};
 use crate::boot::{environment, program};
 use crate::cli::context::Context;
-use crate::client::{CallError, naming_the_writer};
+use crate::client::{CallError, catch_interrupt, naming_the_writer};
 use crate::model::fault::Fault;
 use crate::protocol::answer::OneSession;
 use crate::protocol::check;
@@ -61,16 +61,19 @@ pub fn run(context: &Context, args: Spawn) -> Result<u8, Fault> {
     let project = context.trusted_project()?;
     let request = checked(context, project, args)?;
     let mut connection = context.connect()?;
+    catch_interrupt();
     let answer: Result<OneSession, CallError> = connection.call("session/spawn", &request);
     let answer = answer.map_err(Fault::from).map_err(|fault| match &request.thread {
         Some(thread) => naming_the_writer(thread, fault),
         None => fault,
     })?;
-    context.print(&answer, |answer| {
-        let session = &answer.session;
-        let thread = session.thread_id.as_deref().unwrap_or("none yet");
-        format!("{} is {}, thread {thread}, in {}\n", session.name, session.state.as_str(), session.dir)
-    });
+    context.print(&answer, |answer| super::list::table(std::slice::from_ref(&answer.session), context.color));
+    let session = &answer.session;
+    context.tell(&format!(
+        "thread {}  in {}",
+        session.thread_id.as_deref().unwrap_or("none yet"),
+        session.dir
+    ));
     Ok(0)
 }
 

@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::list::{Hinted, STARTED_BY};
 use crate::cli::context::Context;
 use crate::cli::print;
 use crate::model::fault::Fault;
@@ -23,9 +24,11 @@ pub fn run(context: &Context) -> Result<u8, Fault> {
         root: answer.bundle.root.or_else(|| Some(bundle.root.display().to_string())),
         rule: Some(bundle.rule.to_owned()),
     };
-    context.print(&answer, |answer| words(answer, context.color));
-    if !answer.relay.running {
-        context.tell("hint: any command that needs the relay starts it, such as `agentmux up`");
+    let answer = Hinted { hint: (!answer.relay.running).then_some(STARTED_BY), answer };
+    context.print(&answer, |hinted| words(&hinted.answer, context.color));
+    let Hinted { answer, hint } = answer;
+    if let Some(hint) = hint {
+        context.tell(&format!("hint: {hint}"));
     } else if answer.relay.version.as_deref() != Some(VERSION) {
         context.tell(&format!(
             "hint: this program is {VERSION}; the relay goes on with its own version until it is stopped"

@@ -5,7 +5,7 @@ use clap::Args;
 use super::down::words;
 use super::spawn;
 use crate::cli::context::Context;
-use crate::client::Connection;
+use crate::client::{Connection, catch_interrupt};
 use crate::model::fault::Fault;
 use crate::model::session::SessionState;
 use crate::protocol::answer::{Change, Configured, OneSession, Sessions, States};
@@ -29,6 +29,7 @@ pub fn run(context: &Context, args: Up) -> Result<u8, Fault> {
         .map(|(file, name)| spawn::of_project(context, file, name))
         .collect::<Result<_, _>>()?;
     let mut connection = context.connect()?;
+    catch_interrupt();
     if !wanted.is_empty() {
         bring_in(context, &mut connection, wanted)?;
     }

@@ -4,8 +4,8 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::happening;
-use crate::client::{CallError, Connection};
-use crate::model::fault::Fault;
+use crate::client::{CallError, Connection, catch_interrupt};
+use crate::model::fault::{Code, Fault};
 use crate::protocol::answer::Subscribed;
 use crate::protocol::check::{check_events, check_name};
 use crate::protocol::request::{Place, Watch as Request};
@@ -28,9 +28,12 @@ pub fn run(context: &Context, args: Watch) -> Result<u8, Fault> {
     check_events(&args.events, args.name.as_deref())?;
     let mut connection = context.connect()?;
     let mut request = Request { name: args.name, events: args.events, replay: args.replay, after: None };
+    catch_interrupt();
     loop {
         match follow(context, &mut connection, &mut request) {
             CallError::Lost { stopping: false } => connection = context.connect()?,
+            // ^C is how one leaves; there is nothing to say of it.
+            CallError::Interrupted => return Ok(Code::Interrupted.exit()),
             // A stopping relay refuses new requests; to the watcher that is the stop.
             _ if connection.stopping => return Err(Fault::from(CallError::Lost { stopping: true })),
             other => return Err(Fault::from(other)),

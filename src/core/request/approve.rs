@@ -162,7 +162,7 @@ impl Core {
                     open.iter().map(|key| approval_id(key)).chain(past.iter().map(|past| past.id.clone()));
                 let ids: Vec<String> = ids.take(5).collect();
                 let fault = Fault::not_found(format!("approval not found: `{id}` fits several"));
-                Err(fault.hint(format!("give more digits: {}", ids.join(", "))))
+                Err(fault.hint(format!("give more digits: {}", ids.join("  "))))
             }
         }
     }

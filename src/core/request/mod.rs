@@ -56,7 +56,13 @@ impl Core {
     /// Finds one session by name; the refusal suggests the nearest ones.
     fn session_named(&self, name: &str) -> Result<Name, Fault> {
         let known = Name::parse(name).filter(|name| self.ledger.sessions.contains_key(name));
-        known.ok_or_else(|| self.unknown_name("session", name, &[]))
+        known.ok_or_else(|| match Name::parse(name).filter(|name| self.ledger.outsiders.contains_key(name)) {
+            Some(name) => Fault::not_found(format!(
+                "session not found: {name} is an agent outside, with a mailbox only"
+            ))
+            .hint(format!("write to it: agentmux send {name} -")),
+            None => self.unknown_name("session", name, &[]),
+        })
     }
 
     /// Whether mail can be addressed to a name.

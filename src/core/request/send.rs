@@ -108,7 +108,7 @@ impl Core {
         for (delivery, to) in &deliveries {
             self.brake(step, *delivery, Passing { mail: id, thread, hops, from, to });
         }
-        if let Some(parent) = parent.filter(|parent| parent.from != from.name) {
+        if let Some(parent) = parent.filter(|parent| parent.from != from.name && to.contains(&parent.from)) {
             self.waiting_saw_reply(step, parent.id, id);
         }
         let deliveries = deliveries.iter().map(|(id, to)| self.queued_delivery(*id, to, step.now)).collect();
@@ -265,7 +265,7 @@ pub(super) fn lookup_fault(id: &str, lookup: &Lookup) -> Fault {
         Lookup::Ambiguous(ids) => {
             let some: Vec<String> = ids.iter().take(4).map(MailId::to_string).collect();
             Fault::not_found(format!("mail not found: `{id}` fits several mails"))
-                .hint(format!("give more digits: {}", some.join(", ")))
+                .hint(format!("give more digits: {}", some.join("  ")))
         }
         _ => Fault::not_found(format!("mail not found: there is no `{id}`"))
             .hint("give a whole id, a unique prefix, or at least the last 6 digits"),

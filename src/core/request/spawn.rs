@@ -96,7 +96,7 @@ impl Core {
                 format!("spawn refused: session `{}` has that thread", holder.name),
             ));
         }
-        resolved.spawn_refused
+        resolved.name_locked.or(resolved.spawn_refused)
     }
 
     /// Removes a session with everything that waits for it: its mail ends as failed, and requests that wait for it are told.

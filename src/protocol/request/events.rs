@@ -47,6 +47,9 @@ pub struct Log {
     /// Only what concerns this session, or `operator`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
+    /// Only the mail of this conversation: the id, or a unique prefix or suffix, of any mail in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub thread: Option<String>,
     /// Only what happened in the last so many milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub since_ms: Option<u64>,

@@ -165,6 +165,7 @@ impl Request {
             Request::Ack(settle) | Request::Requeue(settle) => Some(&settle.id),
             Request::Discard(discard) => discard.id.as_deref(),
             Request::Release(release) => Some(&release.target),
+            Request::Log(log) => log.thread.as_deref(),
             _ => None,
         }
     }

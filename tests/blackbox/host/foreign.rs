@@ -77,3 +77,74 @@ fn pipes_and_files_of_others_at_our_names_are_refused_at_once() {
     }
     let _ = house.run(&["up"]).ok();
 }
+
+/// BS-5, BS-6: the sockets of children are links by their nature, and only such as nobody else can reach; locks of names are plain files.
+#[test]
+fn a_foreign_thing_at_the_name_of_a_childs_socket_or_of_a_names_lock_is_refused_and_not_touched() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    let dir = house.bundle_dir();
+    symlink("/dev/null", dir.join("identities/lead.lock")).expect("ours");
+    let text = refused(house.run(&["spawn", "lead"]), 74);
+    assert!(text.contains("lead.lock refused: it is a symbolic link"), "{text}");
+    fs::remove_file(dir.join("identities/lead.lock")).expect("ours");
+    let _ = house.run(&["down"]).ok();
+    let victim = house.dir().join("victim");
+    fs::write(&victim, "mine").expect("the house is writable");
+    for name in ["codex.sock", "panes.sock", "codex-3.sock"] {
+        let path = dir.join(name);
+        let _ = fs::remove_file(&path);
+        let refused_by_name = |what: &str| {
+            let text = refused(house.run(&["up"]), 74);
+            assert!(text.contains(&format!("{name} refused: ")), "{what} at {name}: {text}");
+        };
+        fs::write(&path, "theirs").expect("ours");
+        refused_by_name("a file");
+        assert_eq!(fs::read_to_string(&path).expect("left as it is"), "theirs");
+        fs::remove_file(&path).expect("ours");
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("ours");
+        refused_by_name("a pipe");
+        fs::remove_file(&path).expect("ours");
+        symlink(&victim, &path).expect("ours");
+        refused_by_name("a link to a file");
+        assert_eq!(fs::read_to_string(&victim).expect("left as it is"), "mine");
+        fs::remove_file(&path).expect("ours");
+        // What a dead child leaves.
+        symlink(house.dir().join("nowhere"), &path).expect("ours");
+    }
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["send", "reviewer", "hello", "--wait"]).ok();
+}
+
+/// BS-5, BS-8: so are the directories below, and what SQLite keeps beside the store.
+#[test]
+fn a_foreign_thing_in_the_place_of_a_directory_or_beside_the_store_is_refused_by_name() {
+    let house = stopped();
+    let elsewhere = house.dir().join("elsewhere");
+    fs::create_dir(&elsewhere).expect("the house is writable");
+    for name in ["children", "identities"] {
+        let (path, kept) = (house.bundle_dir().join(name), house.dir().join("kept"));
+        fs::rename(&path, &kept).expect("it was made");
+        symlink(&elsewhere, &path).expect("ours");
+        let text = refused(house.run(&["up"]), 74);
+        assert!(text.contains(&format!("{name} refused")), "{text}");
+        assert_eq!(listing(&elsewhere), Vec::<String>::new());
+        fs::remove_file(&path).expect("ours");
+        fs::create_dir(&path).expect("ours");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("ours");
+        let text = refused(house.run(&["up"]), 74);
+        assert!(text.contains(&format!("{name} refused")) && text.contains("0755"), "{text}");
+        fs::remove_dir(&path).expect("ours");
+        fs::rename(&kept, &path).expect("ours");
+    }
+    let beside = house.bundle_dir().join("mail.db-wal");
+    let _ = fs::remove_file(&beside);
+    let victim = house.dir().join("victim");
+    fs::write(&victim, "mine").expect("the house is writable");
+    symlink(&victim, &beside).expect("ours");
+    let text = refused(house.run(&["up"]), 74);
+    assert!(text.contains("mail.db-wal refused: it is a symbolic link"), "{text}");
+    assert_eq!(fs::read_to_string(&victim).expect("left as it is"), "mine");
+    fs::remove_file(&beside).expect("ours");
+    let _ = house.run(&["up"]).ok();
+}
