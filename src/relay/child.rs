@@ -99,7 +99,13 @@ impl Children {
             .expect("created if missing");
         let mut environment = environment;
         environment.push((NONCE_VARIABLE.to_owned(), nonce.to_string()));
-        let socket = dir.path().join(child_socket(slot));
+        let name = child_socket(slot);
+        dir.check_child_socket(&name).map_err(|fault| fault.message)?;
+        // A link that leads nowhere (its target went with a reboot) is in the way of some that listen.
+        if dir.socket_target(&name).is_none() {
+            dir.unlink(&name);
+        }
+        let socket = dir.path().join(name);
         let arguments =
             ["app-server".to_owned(), "--listen".to_owned(), format!("unix://{}", socket.display())];
         let native = program::native_behind(program.as_ref());

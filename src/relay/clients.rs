@@ -326,6 +326,7 @@ impl Client {
 }
 
 /// What a line comes to.
+#[allow(clippy::large_enum_variant, reason = "it is taken apart where it is made")]
 enum Heard {
     /// It wants no answer.
     Nothing,

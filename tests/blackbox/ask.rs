@@ -80,3 +80,28 @@ fn question(house: &House) -> String {
         inbox["mails"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| inbox.to_string())
     })
 }
+
+/// users 8: what the asked agent writes to somebody else about the question is no answer to who asked.
+#[test]
+fn an_answer_counts_only_for_whom_it_is_addressed_to() {
+    let house = &House::new();
+    let _ = house.run(&["--as", "lead", "whoami"]).ok();
+    let _ = house.run(&["--as", "other", "whoami"]).ok();
+    let asking = house.spawn(&["--as", "mia", "ask", "lead", "which one?", "--timeout", "2m", "--json"]);
+    let id = house.poll("the question", SOON, || {
+        let inbox = house.run(&["inbox", "lead", "--json"]).ok().json();
+        inbox["mails"][0]["id"].as_str().map(str::to_owned).ok_or(inbox.to_string())
+    });
+    let aside = house.run(&["--as", "lead", "send", "other", "mia asks which one", "--reply-to", &id]).ok();
+    assert!(!asking.has_exited(), "{}", aside.evidence());
+    let _ = house.run(&["--as", "lead", "reply", &id, "the second"]).ok();
+    let answer = asking.finish(SOON).ok().json()["mail"].clone();
+    assert_eq!(
+        (&answer["body"], &answer["replyTo"]),
+        (&"the second".into(), &id.as_str().into()),
+        "{answer}"
+    );
+    // Asked for later it is still the same one.
+    let again = house.run(&["--as", "mia", "wait", &id, "--json"]).ok().json();
+    assert_eq!(again["mail"]["id"], answer["id"], "{again}");
+}

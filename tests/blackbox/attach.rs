@@ -14,10 +14,13 @@ fn print_shows_the_command_and_runs_nothing() {
     assert!(ran.stdout.starts_with('/') && ran.stdout.ends_with(&wanted), "{}", ran.evidence());
     assert!(socket.exists());
     let ran = house.run(&["attach", "reviewer", "--print", "--json"]);
-    let attached = versioned(&ran, &["session", "threadId", "socket", "program", "dir"]);
+    let attached = versioned(&ran, &["session", "threadId", "socket", "program", "dir", "command"]);
+    assert_eq!(attached["command"].as_array().map(Vec::len), Some(5), "{attached}");
     assert_eq!((&attached["session"], &attached["threadId"]), (&"reviewer".into(), &thread.as_str().into()));
     assert_eq!(session(house, "reviewer")["attached"], 0, "printing attaches nobody for longer");
 
+    let text = refused(house.run(&["attach", "reviewer"]), 1);
+    assert!(text.contains("a screen needs a terminal") && text.contains("agentmux look reviewer"), "{text}");
     let _ = house.run(&["down", "reviewer"]).ok();
     let ran = house.run(&["attach", "reviewer", "--print"]);
     let text = refused(ran, 1);

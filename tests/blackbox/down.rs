@@ -86,3 +86,32 @@ fn an_unknown_session_is_refused_and_an_agent_may_stop_nothing() {
     let nowhere = House::new();
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["down", ".."])), 2);
 }
+
+/// users 9, users 19: a relay that lives and cannot be reached is never said to be gone, and nothing is said to be stopped.
+#[test]
+fn a_stopped_relay_whose_socket_was_removed_is_busy_and_not_absent() {
+    let house = House::new();
+    std::fs::create_dir_all(house.config_dir()).expect("the house is writable");
+    std::fs::write(house.config_dir().join("config.toml"), "start_timeout = \"500ms\"\n")
+        .expect("the house is writable");
+    let _ = house.run(&["up"]).ok();
+    let pid = house.relay_pid().expect("a relay runs");
+    let relay = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(relay, nix::sys::signal::Signal::SIGSTOP).expect("ours");
+    std::fs::remove_file(house.bundle_dir().join("relay.sock")).expect("ours");
+    for verb in ["down", "status", "list"] {
+        let text = refused(house.run(&[verb]), 75);
+        assert!(
+            text.contains(&format!("pid {pid} (stopped)")) && text.contains(&format!("kill -CONT {pid}")),
+            "{verb}: {text}"
+        );
+    }
+    assert_eq!(house.relay_pid(), Some(pid));
+    nix::sys::signal::kill(relay, nix::sys::signal::Signal::SIGCONT).expect("ours");
+    house.poll("the relay to be reached again", SOON, || match house.run(&["status", "--json"]) {
+        ran if ran.code == 0 => Ok(()),
+        ran => Err(ran.stderr),
+    });
+    let _ = house.run(&["down"]).ok();
+    assert_eq!(house.processes(), Vec::<i32>::new());
+}

@@ -27,6 +27,10 @@ fn print_shows_the_commands_and_runs_nothing() {
         "{}",
         ran.evidence()
     );
+    let printed = versioned(&house.run(&["panes", "--print", "--json"]), &["commands"]);
+    let commands: Vec<&str> =
+        printed["commands"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    assert_eq!(format!("{}\n", commands.join("\n")), ran.stdout);
     let one = house.run(&["panes", "reviewer", "--print"]).ok();
     assert!(!one.stdout.contains("lead"), "{}", one.evidence());
     assert!(!socket.exists(), "nothing was run");

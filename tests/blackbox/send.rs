@@ -364,8 +364,70 @@ fn a_wait_ends_with_4_when_a_person_stops_the_relay_and_does_not_start_it_again(
     assert_eq!(sent_id(&ran), id);
     let text = worded(&ran);
     assert!(text.contains("the relay was stopped") && text.contains(&id), "{text}");
+    assert!(text.contains("it was queued to reviewer"), "{text}");
     assert_eq!(house.processes(), Vec::<i32>::new(), "{}", ran.evidence());
     assert_eq!(state(house, &id), "queued");
+}
+
+/// users 1: ^C tells where the mail stands then, not where it stood when it was accepted.
+#[test]
+fn an_interrupted_wait_for_an_answer_says_that_the_mail_was_delivered() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    for (subject, json) in [("plain", &[][..]), ("told to programs", &["--json"])] {
+        let arguments =
+            ["send", "reviewer", "no answer", "--wait=reply", "--timeout", "10m", "--subject", subject];
+        let waiting = house.spawn(&[&arguments[..], json].concat());
+        house.poll("the mail to be delivered", SOON, || {
+            let newest = house.run(&["inbox", "reviewer", "--json"]).ok().json()["mails"][0].clone();
+            let is_in = newest["subject"] == subject && newest["state"] == "consumed";
+            if is_in { Ok(()) } else { Err(newest.to_string()) }
+        });
+        house.poll("it to wait", SOON, || waits_with_a_handler(waiting.id()));
+        waiting.signal(nix::sys::signal::Signal::SIGINT);
+        let ran = waiting.finish(SOON).fails(130);
+        assert!(ran.stderr.contains("it was delivered to reviewer"), "{}", ran.evidence());
+        if !json.is_empty() {
+            let told: Value = serde_json::from_str(&ran.stdout).expect("one object");
+            assert_eq!(told["deliveries"][0]["state"], "consumed", "{}", ran.evidence());
+        }
+    }
+}
+
+/// users 1: whoever ends a waiting command in whatever way has the mail's id, because it is said as soon as it is known.
+#[test]
+fn the_id_of_a_mail_is_said_before_the_wait_for_it() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let mut waiting = house.spawn(&["send", "reviewer", "patience", "--wait", "--timeout", "10m"]);
+    waiting.wait_for_stdout("\n", SOON);
+    let id = waiting.stdout().trim_end().to_owned();
+    assert!(is_id(&id), "{id}");
+    waiting.kill();
+    assert_eq!(state(house, &id), "queued");
+}
+
+/// What cannot be written to stdout is told on stderr: nothing that was done is lost.
+#[test]
+fn an_id_that_cannot_be_printed_is_told_with_the_failure() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let onto_a_full_disk = |more: &str| {
+        let mut shell = house.command("sh");
+        let script = format!("exec \"$0\" send reviewer hello {more} > /dev/full");
+        shell.args(["-c", &script, env!("CARGO_BIN_EXE_agentmux")]);
+        house.call_of(shell).run().fails(74)
+    };
+    let ran = onto_a_full_disk("");
+    assert!(
+        ran.stderr.starts_with("error: writing to stdout failed: ") && ran.stderr.contains("hint: "),
+        "{}",
+        ran.evidence()
+    );
+    let newest = mail_id(&house.run(&["inbox", "reviewer", "--json"]).json()["mails"][0]);
+    assert!(ran.stderr.contains(&format!("it was: {newest}")), "{}", ran.evidence());
+    let error = onto_a_full_disk("--json").json_error();
+    assert_eq!(error["exit"], 74, "{error}");
 }
 
 // ---- starting the relay ----

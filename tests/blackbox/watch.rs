@@ -168,3 +168,22 @@ fn what_cannot_be_watched_is_refused() {
     assert!(text.contains("`delta` needs a session"), "{text}");
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["watch", "--no-start"])), 5);
 }
+
+/// ^C is how a person leaves: exit 130, and nothing that looks like a failure.
+#[test]
+fn an_interrupted_watcher_exits_130_without_a_word() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    for follow in [&["watch"][..], &["log", "-f"]] {
+        let watcher = house.spawn(follow);
+        house.poll("it to listen", SOON, || {
+            match house.run(&["status", "--json"]).json()["clients"].as_i64() {
+                Some(2) => Ok(()),
+                clients => Err(format!("{clients:?} clients")),
+            }
+        });
+        watcher.signal(Signal::SIGINT);
+        let ran = watcher.finish(SOON).fails(130);
+        assert_eq!(ran.stderr, "", "{}", ran.evidence());
+    }
+}

@@ -40,7 +40,7 @@ struct Answer {
 /// What `--print` shows.
 #[derive(Debug, Serialize)]
 struct Printed {
-    /// What would be run, a command each.
+    /// What would be run, for a shell.
     commands: Vec<String>,
 }
 
@@ -61,8 +61,7 @@ pub fn run(context: &Context, args: Panes) -> Result<u8, Fault> {
     let title = context.target.bundle.name.as_str().replace(['.', ':'], "_");
     let plan = tmux.plan(&title, &sessions, |name| attach_command(context, name), terminal::size())?;
     if args.print {
-        let written = tmux.written(&plan);
-        let commands = written.lines().map(str::to_owned).chain(attach).collect();
+        let commands = [tmux.written(&plan).trim_end().to_owned()].into_iter().chain(attach).collect();
         context.print(&Printed { commands }, |printed| {
             printed.commands.iter().map(|command| format!("{command}\n")).collect()
         });

@@ -251,7 +251,7 @@ fn ask_where(connection: &mut Connection, sent: &Sent) -> Sent {
 /// Where a mail stood when that was last heard.
 fn states(sent: &Sent) -> String {
     let states: Vec<String> =
-        sent.deliveries.iter().map(|d| format!("{} to {}", d.state.as_str(), d.to)).collect();
+        sent.deliveries.iter().map(|d| format!("{} to {}", word(d.state), d.to)).collect();
     states.join(", ")
 }
 
@@ -344,12 +344,16 @@ fn tell(context: &Context, delivery: &Delivery) {
         .map(|why| format!(" ({})", print::first_line(why, 120)))
         .unwrap_or_default();
     let turn = delivery.turn_id.as_deref().map(|turn| format!(" in turn {turn}")).unwrap_or_default();
-    let word = match delivery.state {
+    context.tell(&format!("{}: {}{turn}{reason}", word(delivery.state), delivery.to));
+}
+
+/// What a sender is told of a state.
+fn word(state: DeliveryState) -> &'static str {
+    match state {
         DeliveryState::Consumed => "delivered",
         DeliveryState::Claimed => "queued",
         other => other.as_str(),
-    };
-    context.tell(&format!("{word}: {}{turn}{reason}", delivery.to));
+    }
 }
 
 /// An idempotency key that nobody else has, so that asking again after a lost connection cannot make two mails of one.

@@ -111,3 +111,24 @@ fn two_checkouts_of_one_name_do_not_meet() {
     );
     let _ = checkout.bare(&home, &checkout.main, &["down"]).ok();
 }
+
+/// users 18: `-C` acts as if started there, for directories that are named relative to it, too.
+#[test]
+fn relative_directories_are_those_of_the_directory_that_a_command_acts_in() {
+    let house = House::new();
+    let state = |arguments: &[&str]| {
+        let status = house.run(arguments).ok().json();
+        status["relay"]["stateDir"].as_str().unwrap_or_default().to_owned()
+    };
+    let dir = house.dir().to_str().expect("UTF-8").to_owned();
+    let there = state(&["-C", &dir, "--state-dir", "elsewhere", "status", "--json"]);
+    assert_eq!(there, house.dir().join("elsewhere/bundles/test").display().to_string());
+    fs::create_dir(house.dir().join("settings")).expect("the house is writable");
+    fs::write(house.dir().join("settings/config.toml"), "idle_exit = \"7m\"\n")
+        .expect("the house is writable");
+    let shown = house.run(&["-C", &dir, "--config-dir", "settings", "config", "show", "--json"]).ok().stdout;
+    assert!(shown.contains("7m"), "{shown}");
+    let file = house.dir().join("settings/config.toml");
+    let said = refused(house.run(&["-C", file.to_str().expect("UTF-8"), "status"]), 2);
+    assert!(said.contains("is no directory"), "{said}");
+}

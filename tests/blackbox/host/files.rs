@@ -127,8 +127,36 @@ fn a_removed_socket_is_bound_again() {
         assert_eq!(status["relay"]["pid"].as_i64(), Some(i64::from(pid)), "{status}");
     }
     assert_eq!(fs::metadata(&socket).expect("bound").permissions().mode() & 0o777, 0o600);
+    // Another one, dead, in its place.
+    let other = house.bundle_dir().join("other.sock");
+    drop(std::os::unix::net::UnixListener::bind(&other).expect("the house is writable"));
+    fs::rename(&other, &socket).expect("ours");
+    house.poll("the socket to be bound again", SOON, || match house.relay_log() {
+        text if text.matches("bound again").count() == 4 => Ok(()),
+        text => Err(text),
+    });
+    let status = house.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["relay"]["pid"].as_i64(), Some(i64::from(pid)), "{status}");
     let _ = house.run(&["down"]).ok();
     assert!(!socket.exists(), "the last one is removed by its relay");
+}
+
+/// BS-2, users 9: a relay that leaves removes its own socket and nothing else that has the name by then.
+#[test]
+fn what_is_not_its_socket_is_left_by_a_relay_that_leaves() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let pid = house.relay_pid().expect("a relay runs");
+    let socket = house.bundle_dir().join("relay.sock");
+    fs::remove_file(&socket).expect("ours");
+    fs::write(&socket, "theirs").expect("ours");
+    house.poll("the relay to say so", SOON, || match house.relay_log() {
+        text if text.contains("relay.sock was removed or replaced and cannot be bound again") => Ok(()),
+        text => Err(text),
+    });
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM).expect("ours");
+    house.wait_until_empty(SOON);
+    assert_eq!(fs::read_to_string(&socket).expect("left as it is"), "theirs");
 }
 
 /// BS-13: a socket's path that no address can hold is reached all the same.
