@@ -38,7 +38,7 @@ impl Core {
         let Some(nonce) = self.ready_child_of(name) else { return };
         let Some(running) = self.sessions.get(name) else { return };
         // What a person says goes in whatever holds mail back.
-        let holds_mail = running.blocked_until.is_some() || self.is_held(name);
+        let holds_mail = self.blocked_until(name).is_some() || self.is_held(name);
         let waits = running.retry_at.is_some_and(|at| at > step.now)
             || running.interrupt_wanted
             || (holds_mail && self.next_prompt(name).is_none());
@@ -398,7 +398,7 @@ impl Core {
                 format!("{name} is stopped {since}; start it: agentmux up {name}")
             }
             crate::model::session::SessionState::Blocked => {
-                let until = running.blocked_until.unwrap_or(now).rfc3339_seconds();
+                let until = self.blocked_until(name).unwrap_or(now).rfc3339_seconds();
                 format!(
                     "{name} is blocked {since}{reason}; tried again at {until}, or now: agentmux up {name}"
                 )

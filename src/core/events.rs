@@ -97,6 +97,7 @@ impl Core {
             | Record::SessionSummarised { .. }
             | Record::SessionWanted { .. }
             | Record::SessionHeld { .. }
+            | Record::SessionBlocked { .. }
             | Record::ThreadBound { .. }
             | Record::DeadDiscarded { .. }
             | Record::ClaimOpened { .. }
@@ -224,7 +225,7 @@ fn outcome_word(outcome: &TurnOutcome) -> &'static str {
         TurnOutcome::Completed => "completed",
         TurnOutcome::Interrupted => "interrupted",
         TurnOutcome::Failed(_) => "failed",
-        TurnOutcome::Blocked(_) => "blocked",
+        TurnOutcome::Blocked { .. } => "blocked",
         TurnOutcome::Overloaded(_) => "overloaded",
         TurnOutcome::ContextFull(_) => "contextFull",
     }

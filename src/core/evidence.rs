@@ -192,19 +192,18 @@ impl Core {
         }
         match outcome {
             TurnOutcome::Completed => {
-                let was_blocked = self.sessions.get_mut(name).is_some_and(|running| {
+                if let Some(running) = self.sessions.get_mut(name) {
                     running.refusals = 0;
                     running.retry_at = None;
                     // The turn that sums a context up is not one of ours.
                     running.compacted &= !ours;
-                    running.blocked_until.is_some()
-                });
-                if was_blocked {
-                    self.unblock(name);
+                }
+                if self.blocked_until(name).is_some() {
+                    self.unblock(step, name);
                 }
                 self.child_completed_a_turn(name);
             }
-            TurnOutcome::Blocked(_) => self.block(step, name),
+            TurnOutcome::Blocked { until, .. } => self.block(step, name, *until),
             TurnOutcome::Overloaded(_) => {
                 self.back_off(step, name);
                 if let Some(running) = self.sessions.get_mut(name) {

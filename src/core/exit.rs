@@ -151,7 +151,7 @@ impl Core {
     }
 
     /// Somebody asked for these sessions: what was given up is tried again.
-    pub(super) fn forgive(&mut self, name: &Name) {
+    pub(super) fn forgive(&mut self, step: &mut Step, name: &Name) {
         let key = self.ledger.sessions.get(name).map(|session| session.child_key);
         if let Some(children) = key.and_then(|key| self.children.get_mut(&key)) {
             children.failed = None;
@@ -159,7 +159,7 @@ impl Core {
             children.exits.clear();
             children.unanswered_starts = 0;
         }
-        self.unblock(name);
+        self.unblock(step, name);
         let interrupts = self.is_being_interrupted(name);
         if let Some(running) = self.sessions.get_mut(name) {
             // What only the close wanted to end goes on; whoever asked for an interrupt still gets it.

@@ -160,6 +160,7 @@ impl Ledger {
             }
             Record::SessionSummarised { name, summary } => self.session_mut(name).summary = summary.clone(),
             Record::SessionHeld { name, until } => self.session_mut(name).held_until = *until,
+            Record::SessionBlocked { name, until } => self.session_mut(name).blocked_until = *until,
             Record::ThreadBound { name, thread } => self.session_mut(name).thread = Some(thread.clone()),
             Record::SessionRemoved { name } => {
                 self.sessions.remove(name);
@@ -217,7 +218,15 @@ impl Ledger {
                     );
                 }
             }
-            Record::DeliveryMoved { delivery, to, .. } => self.move_delivery(*delivery, *to),
+            Record::DeliveryMoved { delivery, to, at, .. } => {
+                let recipient = self.deliveries.get(delivery).map(|delivery| &delivery.to);
+                if *to == DeliveryState::Consumed
+                    && let Some(session) = recipient.and_then(|name| self.sessions.get_mut(name))
+                {
+                    session.consumed_at = Some(*at);
+                }
+                self.move_delivery(*delivery, *to);
+            }
             Record::ClaimOpened { claim, session, child, deliveries, at } => {
                 for id in deliveries {
                     self.deliveries.get_mut(id).expect("only open mail is claimed").claims.push(*claim);

@@ -228,7 +228,7 @@ impl Core {
             Timer::Pending(pending) => self.handle_wait_over(step, pending),
             Timer::Lease(name) => self.handle_lease_over(step, &name),
             Timer::Retry(name) => self.touch(&name),
-            Timer::Unblock(name) => self.unblock(&name),
+            Timer::Unblock(name) => self.unblock(step, &name),
             Timer::Find(name) => self.handle_find_due(step, &name),
             Timer::Thread(name) => self.handle_thread_overdue(step, &name),
             Timer::Child(key) => self.handle_child_overdue(step, key),

@@ -46,6 +46,13 @@ pub enum Record {
         /// Until when; `None` when it is no longer.
         until: Option<Millis>,
     },
+    /// A session's account cannot run, or can again.
+    SessionBlocked {
+        /// The session.
+        name: Name,
+        /// Until when; `None` when it can again.
+        until: Option<Millis>,
+    },
     /// A session got its thread.
     ThreadBound {
         /// The session.

@@ -83,8 +83,6 @@ pub(super) struct Running {
     pub missing: BTreeMap<ClaimId, Millis>,
     /// Until when nothing is tried, after a refusal that may pass.
     pub retry_at: Option<Millis>,
-    /// Until when no mail goes in, because the account cannot run now.
-    pub blocked_until: Option<Millis>,
     /// Refusals in a row, of turns or by their failure.
     pub refusals: u32,
     /// How many of the next mails go alone, because a batch with them was refused.
@@ -142,7 +140,6 @@ impl Running {
             unanswered: 0,
             missing: BTreeMap::new(),
             retry_at: None,
-            blocked_until: None,
             refusals: 0,
             singly: 0,
             skills: Arc::from([]),
@@ -417,20 +414,34 @@ impl Core {
         self.timers.set(Timer::Retry(name.clone()), at);
     }
 
-    /// The account cannot run now: mail waits, and one is tried much later, or when somebody says `up`.
-    pub(super) fn block(&mut self, step: &mut Step, name: &Name) {
-        let Some(running) = self.sessions.get_mut(name) else { return };
-        let until = step.now.plus(limits::BLOCKED_MS);
-        running.blocked_until = Some(until);
-        running.singly = 1;
+    /// Until when a session's account cannot run, if it cannot.
+    pub(super) fn blocked_until(&self, name: &Name) -> Option<Millis> {
+        self.ledger.sessions.get(name)?.blocked_until
+    }
+
+    /// The account cannot run now: mail waits, and one is tried when the child has said that it can again, else much later, or when
+    /// somebody says `up`. That is stored, so that a new relay spends no mail on it either.
+    pub(super) fn block(&mut self, step: &mut Step, name: &Name, until: Option<Millis>) {
+        let told = until.filter(|until| *until > step.now && *until < step.now.plus(limits::BLOCKED_MS_MAX));
+        let until = told.unwrap_or(step.now.plus(limits::BLOCKED_MS));
+        self.record(step, Record::SessionBlocked { name: name.clone(), until: Some(until) });
+        self.arm_block(name);
+    }
+
+    /// Sets what ends a block, also one that an earlier relay met.
+    pub(super) fn arm_block(&mut self, name: &Name) {
+        let Some(until) = self.blocked_until(name) else { return };
         self.timers.set(Timer::Unblock(name.clone()), until);
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.singly = 1;
+        }
     }
 
     /// A session's mail goes in again: its time is over, a turn went through, or somebody said `up`.
-    pub(super) fn unblock(&mut self, name: &Name) {
+    pub(super) fn unblock(&mut self, step: &mut Step, name: &Name) {
         self.timers.clear(&Timer::Unblock(name.clone()));
-        if let Some(running) = self.sessions.get_mut(name) {
-            running.blocked_until = None;
+        if self.blocked_until(name).is_some() {
+            self.record(step, Record::SessionBlocked { name: name.clone(), until: None });
         }
         self.touch(name);
     }
@@ -466,7 +477,7 @@ impl Core {
             Phase::Starting => SessionState::Starting,
             Phase::Open | Phase::Closing if self.has_approval(name) => SessionState::Waiting,
             Phase::Open | Phase::Closing if running.busy || running.claim.is_some() => SessionState::Busy,
-            Phase::Open if running.blocked_until.is_some() => SessionState::Blocked,
+            Phase::Open if self.blocked_until(name).is_some() => SessionState::Blocked,
             Phase::Open if self.is_held(name) => SessionState::Held,
             Phase::Open => SessionState::Idle,
             Phase::Closing => SessionState::Busy,

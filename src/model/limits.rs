@@ -151,6 +151,8 @@ pub const RETRY_MS_MIN: i64 = 200;
 pub const RETRY_MS_MAX: i64 = 30_000;
 /// A session whose account cannot run now (usage limit, authentication) is tried again after this.
 pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
+/// A child that says that its account can run again later than in so long is not believed.
+pub const BLOCKED_MS_MAX: i64 = 35 * 24 * 60 * 60 * 1_000;
 /// How long a command that was interrupted while it sent mail waits for the relay's word about that mail.
 pub const LAST_WORD_MS: u64 = 2_000;
 /// How long a session that is closed may take for its summary.

@@ -98,6 +98,10 @@ pub struct Session {
     pub created_at: Millis,
     /// Until when its mail is held back by a person, if it is.
     pub held_until: Option<Millis>,
+    /// Until when its account cannot run, as its child said or as we suppose, if it cannot.
+    pub blocked_until: Option<Millis>,
+    /// When mail was last read into a turn of it.
+    pub consumed_at: Option<Millis>,
     /// Whether mail wakes it when it is stopped.
     pub wake: bool,
     /// Whether its child is its own.

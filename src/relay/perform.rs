@@ -10,7 +10,7 @@ use super::lap::Relay;
 use super::resolve::environment_file;
 use super::upkeep::Search;
 use crate::boot::statedir::NotedRoot;
-use crate::boot::{environment, process};
+use crate::boot::{descent, environment, process};
 use crate::core::action::{Action, Deliver, Event, Query};
 use crate::core::envelope;
 use crate::core::input::Input;
@@ -156,6 +156,7 @@ impl Relay {
             } => {
                 for child in &mut children {
                     child.rss_bytes = child.pid.and_then(process::rss_bytes);
+                    child.descendants = child.pid.map(|pid| descent::offspring(pid, |_| false).len() as u32);
                 }
                 let dead = self.store.dead_count()?;
                 let relay = RelayInfo {

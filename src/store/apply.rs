@@ -25,6 +25,10 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             let sql = "UPDATE sessions SET held_until = ?2 WHERE name = ?1";
             run(db, sql, params![name.as_str(), until.map(|until| until.0)])
         }
+        Record::SessionBlocked { name, until } => {
+            let sql = "UPDATE sessions SET blocked_until = ?2 WHERE name = ?1";
+            run(db, sql, params![name.as_str(), until.map(|until| until.0)])
+        }
         Record::ThreadBound { name, thread } => {
             run(db, "UPDATE sessions SET thread = ?2 WHERE name = ?1", params![name.as_str(), &**thread])
         }
@@ -79,6 +83,11 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             let (turn, note) = (turn.as_deref(), note.as_deref());
             let sql = "UPDATE deliveries SET state = ?2, turn = coalesce(?3, turn), note = ?4, braked = 0 WHERE id = ?1";
             run(db, sql, params![delivery.0, Col(*to), turn, note])?;
+            if *to == DeliveryState::Consumed {
+                let sql = "UPDATE sessions SET consumed_at = ?2
+                           WHERE name = (SELECT recipient FROM deliveries WHERE id = ?1)";
+                run(db, sql, params![delivery.0, at.0])?;
+            }
             insert_transition(db, delivery.0, *to, *at, turn, note)
         }
         Record::DeliveryBraked { delivery, at, note } => {
@@ -162,8 +171,8 @@ fn put_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
     let setup = &session.setup;
     run(
         db,
-        "INSERT OR REPLACE INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at, held_until, wake, stopped_after, isolated, skills_in_mail, summary)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18)",
+        "INSERT OR REPLACE INTO sessions (name, coder, program, child_key, dir, instructions, model, sandbox, approval, thread, wanted, created_at, held_until, wake, stopped_after, isolated, skills_in_mail, summary, blocked_until, consumed_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20)",
         params![
             session.name.as_str(),
             session.coder.as_str(),
@@ -183,6 +192,8 @@ fn put_session(db: &Connection, session: &Session) -> rusqlite::Result<()> {
             session.isolated,
             session.skills_in_mail,
             session.summary,
+            session.blocked_until.map(|until| until.0),
+            session.consumed_at.map(|at| at.0),
         ],
     )
 }

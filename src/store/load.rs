@@ -159,6 +159,8 @@ fn session(row: &Row<'_>) -> rusqlite::Result<Session> {
         wanted: if wanted == Wanted::Up.as_str() { Wanted::Up } else { Wanted::Down },
         created_at: row.get::<_, Col<_>>("created_at")?.0,
         held_until: row.get::<_, Option<Col<_>>>("held_until")?.map(|until| until.0),
+        blocked_until: row.get::<_, Option<Col<_>>>("blocked_until")?.map(|until| until.0),
+        consumed_at: row.get::<_, Option<Col<_>>>("consumed_at")?.map(|at| at.0),
         wake: row.get("wake")?,
         isolated: row.get("isolated")?,
         skills_in_mail: row.get("skills_in_mail")?,

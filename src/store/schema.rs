@@ -7,7 +7,7 @@ use rusqlite::Connection;
 /// One step per version. The first makes the tables of version 1. Then: holding, brakes, reviving and search, and the acceptance of
 /// a mail is no longer kept as a step; approvals get an id to type, and who settled them; a session may have a child of its own, and
 /// skills in its mail; the history can be read from its end; hashes of tokens and the names of outside agents are kept;
-/// claims of names are in the history.
+/// claims of names are in the history; that an account cannot run outlives the relay, and when mail last went in is kept.
 const STEPS: &[&str] = &["
 CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE sessions (
@@ -91,6 +91,9 @@ CREATE TABLE name_claims (
     taken_over INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX name_claims_by_at ON name_claims (at);
+", "
+ALTER TABLE sessions ADD COLUMN blocked_until INTEGER;
+ALTER TABLE sessions ADD COLUMN consumed_at INTEGER;
 "];
 
 /// The version that this program writes.

@@ -54,6 +54,7 @@ fn a_running_relay_tells_of_itself_its_child_and_its_mail() {
     assert_eq!((&child["coder"], status["children"].as_array().map(Vec::len)), (&"codex".into(), Some(1)));
     assert!(house.processes().iter().any(|pid| child["pid"].as_i64() == Some(i64::from(*pid))), "{child}");
     assert!(child["rssBytes"].as_u64().is_some_and(|bytes| bytes > 1_000_000), "{child}");
+    assert!(child["descendants"].as_u64().is_some_and(|count| count >= 1), "its tools, at least: {child}");
     assert!(is_time(&child["startedAt"]) && child["version"].is_string(), "{child}");
     assert_eq!(status["sessions"], house.run(&["list", "--json"]).json()["sessions"]);
     let mail = &status["mail"];

@@ -236,7 +236,7 @@ impl Fake for FakeCodex {
             TurnOutcome::Completed => ("completed", Value::Null),
             TurnOutcome::Interrupted => ("interrupted", Value::Null),
             TurnOutcome::Failed(words) => ("failed", failure(words, "other")),
-            TurnOutcome::Blocked(words) => ("failed", failure(words, "usageLimitExceeded")),
+            TurnOutcome::Blocked { why: words, .. } => ("failed", failure(words, "usageLimitExceeded")),
             TurnOutcome::Overloaded(words) => ("failed", failure(words, "serverOverloaded")),
             TurnOutcome::ContextFull(words) => ("failed", failure(words, "contextWindowExceeded")),
         };

@@ -218,8 +218,11 @@ fn a_failed_turn_is_told_in_codex_own_words() {
     let http = |status: u64| json!({"httpConnectionFailed": {"httpStatusCode": status}});
     let of = |kind: Value| json!({"message": "no more", "codexErrorInfo": kind});
     for (error, wanted) in [
-        (of(json!("usageLimitExceeded")), Blocked("usageLimitExceeded: no more".to_owned())),
-        (of(http(401)), Blocked("httpConnectionFailed: no more".to_owned())),
+        (
+            of(json!("usageLimitExceeded")),
+            Blocked { why: "usageLimitExceeded: no more".to_owned(), until: None },
+        ),
+        (of(http(401)), Blocked { why: "httpConnectionFailed: no more".to_owned(), until: None }),
         (of(http(503)), Overloaded("httpConnectionFailed: no more".to_owned())),
         (of(json!({"httpConnectionFailed": {}})), Overloaded("httpConnectionFailed: no more".to_owned())),
         (

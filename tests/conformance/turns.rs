@@ -149,7 +149,7 @@ fn a_turn_ends_as_the_child_says_with_its_words() {
         TurnOutcome::Completed,
         TurnOutcome::Interrupted,
         TurnOutcome::Failed(words()),
-        TurnOutcome::Blocked(words()),
+        TurnOutcome::Blocked { why: words(), until: None },
         TurnOutcome::Overloaded(words()),
     ] {
         Bench::each_open(|mut bench, thread| {

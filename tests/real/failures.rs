@@ -27,6 +27,81 @@ fn a_usage_limit_blocks_the_session_and_spends_no_mail() {
     assert_eq!(model.times_read("held back"), 1);
 }
 
+/// A rule whose answer is what the account's own service says when its limit is reached (0.169.0 reads the body and these headers).
+fn limit_reached(text: &str, resets_at: u64) -> Rule {
+    let error =
+        json!({"error": {"type": "usage_limit_reached", "message": "no more", "resets_at": resets_at}});
+    Rule::user(text)
+        .times(1)
+        .http(429, error)
+        .header("x-codex-primary-used-percent", 100)
+        .header("x-codex-primary-window-minutes", 300)
+        .header("x-codex-primary-reset-at", resets_at)
+        .header("x-codex-secondary-used-percent", 40)
+        .header("x-codex-secondary-window-minutes", 10_080)
+        .header("x-codex-secondary-reset-at", resets_at + 100_000)
+}
+
+fn now_s() -> u64 {
+    std::time::UNIX_EPOCH.elapsed().expect("after 1970").as_secs()
+}
+
+/// Users 24: until when a limit lasts is what the child was told; mail is held until then, also by a relay that was not there.
+#[test]
+fn a_usage_limit_lasts_until_the_account_resets_also_for_the_next_relay() {
+    let (model, house) = house_with_reviewer();
+    let resets_at = now_s() + 3_600;
+    model.script([limit_reached("the last straw", resets_at)]);
+    let _ = deliver(&house, "the last straw");
+    let blocked = || {
+        let list = house.run(&["list", "--json"]).ok().json()["sessions"][0].clone();
+        if list["state"] == "blocked" { Ok(text_of(&list["until"])) } else { Err(list.to_string()) }
+    };
+    let until = house.poll("the block", DEADLINE, blocked);
+    let at = agentmux::model::clock::Millis(resets_at as i64 * 1_000);
+    assert_eq!(until, at.rfc3339());
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    let sent = house.run(&["send", "reviewer", "held back", "--json"]).ok().json();
+    assert_eq!(house.poll("the block, again", DEADLINE, blocked), until);
+    let trace = traced(&house, &text_of(&sent["id"]));
+    assert_eq!(states(&trace), ["queued"], "no attempt was made");
+    assert!(
+        text_of(&trace["reason"]).contains(&format!("tried again at {}", at.rfc3339_seconds())),
+        "{trace}"
+    );
+    let _ = house.run(&["up", "reviewer"]).ok();
+    model.wait_until_read("held back", DEADLINE);
+}
+
+/// Users 24: when the limit is over mail goes in by itself.
+#[test]
+fn mail_goes_in_when_the_account_has_reset() {
+    let (model, house) = house_with_reviewer();
+    let resets_at = now_s() + 4;
+    model.script([limit_reached("the last straw", resets_at)]);
+    let _ = deliver(&house, "the last straw");
+    house.poll("the block", DEADLINE, || match state_of(&house, "reviewer").as_str() {
+        "blocked" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+    let ids = ["one", "two", "three"].map(|text| {
+        let sent = house.run(&["send", "reviewer", text, "--json"]).ok().json();
+        text_of(&sent["id"])
+    });
+    for id in &ids {
+        let consumed = house.poll("its delivery", DEADLINE, || {
+            let trace = traced(&house, id);
+            if trace["state"] == "consumed" { Ok(trace) } else { Err(trace.to_string()) }
+        });
+        let at = consumed["transitions"]
+            .as_array()
+            .and_then(|steps| steps.last())
+            .map(|step| text_of(&step["at"]));
+        let earliest = agentmux::model::clock::Millis(resets_at as i64 * 1_000).rfc3339();
+        assert!(at.as_ref().is_some_and(|at| *at >= earliest), "not before {earliest}: {consumed}");
+    }
+}
+
 /// Users 24: overload is tried again by itself, later each time, and loses nothing.
 #[test]
 fn an_overloaded_model_is_left_alone_for_a_while() {

@@ -207,6 +207,11 @@ impl Tables {
                     session.held_until = *until;
                 }
             }
+            Record::SessionBlocked { name, until } => {
+                if let Some(session) = self.sessions.get_mut(name) {
+                    session.blocked_until = *until;
+                }
+            }
             Record::ThreadBound { name, thread } => {
                 if let Some(session) = self.sessions.get_mut(name) {
                     session.thread = Some(thread.clone());
@@ -259,8 +264,13 @@ impl Tables {
                 }
                 self.mails.insert(mail.id, mail.clone());
             }
-            Record::DeliveryMoved { delivery, to, turn, note, .. } => {
+            Record::DeliveryMoved { delivery, to, turn, note, at } => {
                 if let Some(row) = self.deliveries.get_mut(delivery) {
+                    if *to == DeliveryState::Consumed
+                        && let Some(session) = self.sessions.get_mut(&row.to)
+                    {
+                        session.consumed_at = Some(*at);
+                    }
                     row.state = *to;
                     row.braked = false;
                     row.path.push(*to);

@@ -308,8 +308,12 @@ fn accept(shared: &Arc<Shared>, listener: &TcpListener) {
         }
         let Ok(stream) = stream else { continue };
         if state.connections.len() >= CONNECTIONS_MAX {
-            let _ =
-                http::write_json(&stream, 503, &json!({"error": {"message": "the scripted model is full"}}));
+            let _ = http::write_json(
+                &stream,
+                503,
+                &[],
+                &json!({"error": {"message": "the scripted model is full"}}),
+            );
             continue;
         }
         let Ok(twin) = stream.try_clone() else { continue };
@@ -346,12 +350,12 @@ fn serve(shared: &Arc<Shared>, stream: &TcpStream, connection: usize) {
         Ok(None) => return, // connected and closed without a word
         Err(problem) => {
             shared.fault(problem.clone());
-            let _ = http::write_json(stream, 400, &json!({"error": {"message": problem}}));
+            let _ = http::write_json(stream, 400, &[], &json!({"error": {"message": problem}}));
             return;
         }
     };
     if incoming.method == "GET" {
-        let _ = http::write_json(stream, 200, &json!({"object": "list", "data": [], "models": []}));
+        let _ = http::write_json(stream, 200, &[], &json!({"object": "list", "data": [], "models": []}));
         return;
     }
     let body = serde_json::from_slice::<Value>(&incoming.body);
@@ -369,7 +373,7 @@ fn serve(shared: &Arc<Shared>, stream: &TcpStream, connection: usize) {
         }
         Ok(_) => {
             shared.fault(format!("{} {} is not served", incoming.method, incoming.path));
-            let _ = http::write_json(stream, 404, &json!({"error": {"message": "not served"}}));
+            let _ = http::write_json(stream, 404, &[], &json!({"error": {"message": "not served"}}));
         }
         Err(error) => {
             let encoding = incoming.header("content-encoding").unwrap_or("none").to_owned();
@@ -377,7 +381,7 @@ fn serve(shared: &Arc<Shared>, stream: &TcpStream, connection: usize) {
                 "{} {}: body is not JSON ({error}; encoding: {encoding})",
                 incoming.method, incoming.path
             ));
-            let _ = http::write_json(stream, 400, &json!({"error": {"message": "body is not JSON"}}));
+            let _ = http::write_json(stream, 400, &[], &json!({"error": {"message": "body is not JSON"}}));
         }
     }
 }
@@ -417,9 +421,9 @@ fn answer(shared: &Arc<Shared>, stream: &TcpStream, request: &Request, step: &St
         shared.set_outcome(request, Outcome::Answering);
         Ok(())
     };
-    if let Answer::Http { status, body } = &step.answer {
+    if let Answer::Http { status, body, headers } = &step.answer {
         hold()?;
-        return http::write_json(stream, *status, body).map_err(|_| Gone);
+        return http::write_json(stream, *status, headers, body).map_err(|_| Gone);
     }
     let mut events =
         http::Events::start(stream, format!("resp_{}_{connection}", shared.port)).map_err(|_| Gone)?;

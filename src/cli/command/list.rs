@@ -60,7 +60,10 @@ pub fn table(sessions: &[SessionInfo], color: bool) -> String {
             print::state(session.state, color),
             session.since.map(print::moment).unwrap_or_default(),
             session.turn_age_ms.map_or("-".to_owned(), age),
-            session.pending.to_string(),
+            match session.braked {
+                0 => session.pending.to_string(),
+                braked => format!("{} ({braked} braked)", session.pending),
+            },
             session.oldest_pending_ms.map_or("-".to_owned(), age),
             session.tokens.as_ref().map_or("-".to_owned(), |tokens| print::count(tokens.total)),
             match session.elsewhere {

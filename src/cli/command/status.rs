@@ -81,8 +81,9 @@ fn words(answer: &Answer, color: bool) -> String {
         let version = child.version.as_deref().unwrap_or("?");
         let mib = child.rss_bytes.map_or(0, |bytes| bytes / 1024 / 1024);
         text.push_str(&format!(
-            "child   {} {version}, {pid}, {mib} MiB, since {}\n",
+            "child   {} {version}, {pid}, {mib} MiB, {} below it, since {}\n",
             child.coder.as_str(),
+            child.descendants.unwrap_or_default(),
             print::moment(child.started_at)
         ));
     }

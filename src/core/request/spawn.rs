@@ -35,6 +35,8 @@ pub(super) fn session_of(name: Name, spawn: Spawn, now: Millis, stopped_after: i
         wanted: Wanted::Up,
         created_at: now,
         held_until: None,
+        blocked_until: None,
+        consumed_at: None,
         wake: spawn.wake,
         isolated: spawn.isolated,
         skills_in_mail: spawn.skills_in_mail,
@@ -61,7 +63,7 @@ impl Core {
         let session = session_of(name.clone(), spawn, step.now, stopped_after);
         self.record(step, Record::SessionSpawned(session));
         self.sessions.insert(name.clone(), Running::new(step.now));
-        self.forgive(&name);
+        self.forgive(step, &name);
         self.touch(&name);
         let deadline = step.now.plus(limits::CHILD_START_MS + limits::THREAD_OPEN_MS);
         self.wait(ask, Wait::Spawned { name }, deadline);

@@ -25,7 +25,7 @@ impl Core {
             if self.ledger.sessions.get(name).is_some_and(|session| session.wanted == Wanted::Down) {
                 self.want(step, name, Wanted::Up);
             }
-            self.forgive(name);
+            self.forgive(step, name);
             self.touch(name);
         }
         let deadline = step.now.plus(limits::CHILD_START_MS + limits::THREAD_OPEN_MS);
@@ -60,6 +60,8 @@ impl Core {
                 thread: known.thread,
                 wanted: known.wanted,
                 held_until: known.held_until,
+                blocked_until: known.blocked_until,
+                consumed_at: known.consumed_at,
                 summary: known.summary,
                 ..session_of(name.clone(), spawn, known.created_at, known.stopped_after)
             };

@@ -49,7 +49,12 @@ pub enum TurnOutcome {
     /// It failed; the child's words.
     Failed(String),
     /// It failed because the account cannot run now: usage limit, authentication.
-    Blocked(String),
+    Blocked {
+        /// The child's words.
+        why: String,
+        /// When it can again, if the child knows.
+        until: Option<Millis>,
+    },
     /// It failed because the model or the way to it has too much to do; that may pass by itself.
     Overloaded(String),
     /// It failed because the model's context is full.
@@ -62,7 +67,7 @@ impl TurnOutcome {
         match self {
             TurnOutcome::Completed | TurnOutcome::Interrupted => None,
             TurnOutcome::Failed(why)
-            | TurnOutcome::Blocked(why)
+            | TurnOutcome::Blocked { why, .. }
             | TurnOutcome::Overloaded(why)
             | TurnOutcome::ContextFull(why) => Some(why),
         }

@@ -98,6 +98,9 @@ pub struct ChildInfo {
     pub started_at: Millis,
     /// Its resident memory.
     pub rss_bytes: Option<u64>,
+    /// Processes below it: tools, and what its models have started.
+    #[serde(default)]
+    pub descendants: Option<u32>,
     /// Its version.
     pub version: Option<String>,
 }

@@ -43,6 +43,12 @@ pub struct SessionInfo {
     pub pending: u64,
     /// Age of the oldest of them.
     pub oldest_pending_ms: Option<i64>,
+    /// Of those, mails that the loop brake holds back.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub braked: u32,
+    /// When mail was last read into a turn of it.
+    #[serde(default)]
+    pub last_consumed_at: Option<Millis>,
     /// Panes attached.
     pub attached: u32,
     /// Of those, panes that show another thread now.

@@ -34,6 +34,7 @@ use self::opening::{Attempt, TOOLS, thread_params};
 use self::thread::{Thread, waits_for_a_person};
 use super::Transport;
 use crate::model::child::{ChildCommand, ChildEvent, ToolsState};
+use crate::model::clock::Millis;
 use crate::model::name::Name;
 use crate::wire::rpc::{self, Id, Message};
 
@@ -68,6 +69,7 @@ pub const NOTICES: &[&str] = &[
     "serverRequest/resolved",
     "skills/changed",
     "mcpServer/startupStatus/updated",
+    "account/rateLimits/updated",
     "error",
 ];
 
@@ -84,6 +86,8 @@ pub struct Codex {
     asks: BTreeMap<String, ask::Ask>,
     /// Where our own tools stand, by thread.
     own_tools: BTreeMap<String, ToolsState>,
+    /// Until when the account's two windows are used up, those that are.
+    full_until: [Option<Millis>; 2],
     /// The sessions whose answers somebody reads as they are written.
     heard: BTreeSet<Name>,
     out: VecDeque<String>,

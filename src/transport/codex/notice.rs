@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::Codex;
 use crate::model::child::{ChildEvent, Tokens, ToolsState, TurnOutcome};
+use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, TurnId};
 use crate::model::limits;
 use crate::model::name::Name;
@@ -15,6 +16,9 @@ impl Codex {
         }
         if method == "mcpServer/startupStatus/updated" {
             return self.on_tools_status(params);
+        }
+        if method == "account/rateLimits/updated" {
+            return self.on_rate_limits(&params["rateLimits"]);
         }
         let Some(session) = params["threadId"].as_str().and_then(|thread| self.session_of(thread)) else {
             return;
@@ -43,6 +47,22 @@ impl Codex {
             }
             _ => {}
         }
+    }
+
+    /// How far the account's windows are used up, told before the turn that meets the limit fails. What a message leaves out still holds.
+    fn on_rate_limits(&mut self, limits: &Value) {
+        for (window, full_until) in ["primary", "secondary"].iter().zip(&mut self.full_until) {
+            let window = &limits[window];
+            if let Some(used) = window["usedPercent"].as_i64() {
+                let resets_at = window["resetsAt"].as_i64().filter(|_| used >= 100);
+                *full_until = resets_at.map(|seconds| Millis(seconds.saturating_mul(1_000)));
+            }
+        }
+    }
+
+    /// When the last of the account's windows that are used up begins anew, if that is known.
+    fn resets_at(&self) -> Option<Millis> {
+        self.full_until.iter().flatten().max().copied()
     }
 
     /// Our own tools in a thread come up. That may be said before the thread is known, and is passed on when it is open.
@@ -95,7 +115,7 @@ impl Codex {
             }
         }
         let outcome = match params["turn"]["status"].as_str() {
-            Some("failed") => failed(&params["turn"]["error"]),
+            Some("failed") => failed(&params["turn"]["error"], self.resets_at()),
             Some("interrupted") => TurnOutcome::Interrupted,
             _ => TurnOutcome::Completed,
         };
@@ -201,7 +221,7 @@ pub(super) fn turn_id(value: &Value) -> Option<TurnId> {
 }
 
 /// How a turn failed, by Codex's kinds (measured with 0.169.0).
-fn failed(error: &Value) -> TurnOutcome {
+fn failed(error: &Value, resets_at: Option<Millis>) -> TurnOutcome {
     let why = failure(error);
     let (kind, status) = match &error["codexErrorInfo"] {
         Value::String(kind) => (kind.as_str(), None),
@@ -212,7 +232,8 @@ fn failed(error: &Value) -> TurnOutcome {
         _ => ("", None),
     };
     match (kind, status) {
-        ("usageLimitExceeded" | "unauthorized", _) | (_, Some(401 | 403)) => TurnOutcome::Blocked(why),
+        ("usageLimitExceeded", _) => TurnOutcome::Blocked { why, until: resets_at },
+        ("unauthorized", _) | (_, Some(401 | 403)) => TurnOutcome::Blocked { why, until: None },
         (
             "serverOverloaded"
             | "rateLimitExceeded"

@@ -107,14 +107,20 @@ fn read_line(reader: &mut impl BufRead, bytes_left: &mut usize) -> Result<String
 }
 
 /// Answers with a status and a JSON body; a body that is a JSON string is sent as that plain text.
-pub fn write_json(mut stream: &TcpStream, status: u16, body: &Value) -> Result<(), Error> {
+pub fn write_json(
+    mut stream: &TcpStream,
+    status: u16,
+    headers: &[(String, String)],
+    body: &Value,
+) -> Result<(), Error> {
     let (text, kind) = match body {
         Value::String(text) => (text.clone(), "text/plain"),
         value => (value.to_string(), "application/json"),
     };
     let length = text.len();
+    let more: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     let head = format!(
-        "HTTP/1.1 {status} Scripted\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+        "HTTP/1.1 {status} Scripted\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n{more}Connection: close\r\n\r\n"
     );
     stream.write_all(head.as_bytes())?;
     stream.write_all(text.as_bytes())

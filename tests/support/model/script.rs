@@ -104,7 +104,16 @@ impl Rule {
 
     /// Answers with an HTTP status and body; a JSON string is sent as plain text.
     pub fn http(self, status: u16, body: Value) -> Rule {
-        self.step(Step::new(Answer::Http { status, body }))
+        self.step(Step::new(Answer::Http { status, body, headers: Vec::new() }))
+    }
+
+    /// Adds a header to the last step's HTTP answer.
+    pub fn header(mut self, name: &str, value: impl ToString) -> Rule {
+        match self.steps.last_mut().map(|step| &mut step.answer) {
+            Some(Answer::Http { headers, .. }) => headers.push((name.to_owned(), value.to_string())),
+            _ => panic!("only an HTTP answer has headers of its own"),
+        }
+        self
     }
 
     /// Closes the stream before `response.completed`.
@@ -215,7 +224,7 @@ pub(super) enum Answer {
     Echo,
     Title,
     Call { name: String, namespace: Option<String>, arguments: Value, call_id: String },
-    Http { status: u16, body: Value },
+    Http { status: u16, body: Value, headers: Vec<(String, String)> },
     Drop,
     Fail { code: String, message: String },
 }
