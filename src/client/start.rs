@@ -23,7 +23,7 @@ use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::program;
-use crate::boot::spawn::{Program, spawn_detached};
+use crate::boot::spawn::{Outer, Program, spawn_detached};
 use crate::boot::statedir::{LOG, RELAY_LOCK, SOCKET, SPAWN_LOCK, StateDir, refused};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -339,7 +339,7 @@ impl Target {
             arguments: &arguments,
             environment: &environment::for_relay(),
             stderr: None,
-            umask: None,
+            outer: Outer::default(),
             given: &[write.as_fd(), lock.as_fd()],
         };
         let pid = spawn_detached(&program).map_err(failed)?;

@@ -5,6 +5,7 @@ mod address;
 mod crash;
 mod files;
 mod foreign;
+mod descriptors;
 mod leaving;
 mod lock;
 mod mcp;
