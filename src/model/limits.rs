@@ -213,6 +213,8 @@ pub const UNANSWERED_MAX: u32 = 2;
 pub const DOWN_MS: i64 = 10_000;
 /// See [`DOWN_MS`].
 pub const DOWN_NOW_MS: i64 = 2_000;
+/// How much longer than its budget `down` waits for the relay's answer and end.
+pub const DOWN_GRACE_MS: i64 = 3_000;
 /// After an ended child's shells were asked to end they have this long before they are killed.
 pub const SWEEP_KILL_MS: i64 = 300;
 /// A keeper that has not ended this long after its child is killed.

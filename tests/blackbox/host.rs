@@ -3,6 +3,7 @@
 
 mod address;
 mod crash;
+mod busy;
 mod files;
 mod foreign;
 mod descriptors;
