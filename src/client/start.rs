@@ -156,7 +156,13 @@ impl Target {
                 Err(CallError::TimedOut) => return Err(self.busy(&dir)),
                 Err(error) => return Err(Fault::from(error)),
             };
-            let _: serde_json::Value = connection.call("relay/replace", &serde_json::json!({}))?;
+            let deadline = Some(Instant::now() + self.answer_patience());
+            let replaced: Result<serde_json::Value, CallError> =
+                connection.call_until("relay/replace", &serde_json::json!({}), deadline);
+            replaced.map_err(|error| match error {
+                CallError::TimedOut => self.busy(&dir),
+                error => Fault::from(error),
+            })?;
         }
         Ok(lock)
     }
@@ -187,11 +193,9 @@ impl Target {
     }
 
     pub(super) fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
-        let stream = match self.connect(dir) {
-            Ok(Connected::Stream(stream)) => stream,
-            Ok(Connected::Nobody) => return Ok(Reached::Nobody),
-            Err(fault) if fault.code == Code::Busy => return Err(self.busy(dir)),
-            Err(fault) => return Err(fault),
+        let stream = match self.connect(dir)? {
+            Connected::Stream(stream) => stream,
+            Connected::Nobody => return Ok(Reached::Nobody),
         };
         match Connection::hello(stream, self.answer_patience(), &self.claimed.speaker(&self.speaker)) {
             Ok(connection) => {
@@ -208,9 +212,12 @@ impl Target {
 
     /// Connects to what stands at the socket's name, if that is a socket of this user that nobody else can reach.
     fn connect(&self, dir: &StateDir) -> Result<Connected, Fault> {
-        match dir.check_socket(SOCKET)? {
-            true => Connection::open(&dir.socket_path(SOCKET), self.answer_patience()),
-            false => Ok(Connected::Nobody),
+        if !dir.check_socket(SOCKET)? {
+            return Ok(Connected::Nobody);
+        }
+        match Connection::open(&dir.socket_path(SOCKET), self.answer_patience()) {
+            Err(fault) if fault.code == Code::Busy => Err(self.busy(dir)),
+            connected => connected,
         }
     }
 
