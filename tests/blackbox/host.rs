@@ -1,6 +1,7 @@
 //! `agentmux host`: the relay as a process, with what it has of the command or the systemd that started it and what it has not; one
 //! file below for each other promise of the relay, and one for the tools of an agent.
 
+mod account;
 mod address;
 mod crash;
 mod busy;
