@@ -11,6 +11,7 @@ mod descriptors;
 mod leaving;
 mod lock;
 mod mcp;
+mod mount;
 mod start;
 mod surroundings;
 mod upgrade;
