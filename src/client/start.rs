@@ -108,6 +108,25 @@ impl Target {
         }
     }
 
+    /// Asks the relay, if one runs, for what it can tell at once; `None` when none does. When it leaves meanwhile the next one is asked.
+    ///
+    /// # Errors
+    /// `busy` when it does not answer; else as [`Target::reach`].
+    pub fn look<T: DeserializeOwned>(&self, method: &str) -> Result<Option<T>, Fault> {
+        let Some(dir) = StateDir::open(&self.state_root, &self.bundle.name)? else { return Ok(None) };
+        self.check_root(&dir)?;
+        let give_up = Instant::now() + self.start_timeout;
+        loop {
+            let Reached::Relay(mut connection) = self.reach_in(&dir)? else { return Ok(None) };
+            let deadline = Instant::now() + self.answer_patience();
+            match connection.call_until(method, &serde_json::json!({}), Some(deadline)) {
+                Err(CallError::TimedOut) => return Err(self.busy(&dir)),
+                Err(CallError::Lost { .. }) if Instant::now() < give_up => {}
+                answered => return Ok(Some(answered?)),
+            }
+        }
+    }
+
     /// Connects to the relay, starting it first if nobody has and we may.
     ///
     /// # Errors

@@ -13,10 +13,8 @@ use crate::protocol::answer::{SessionInfo, Sessions};
 pub struct List {}
 
 pub fn run(context: &Context) -> Result<u8, Fault> {
-    let answer: Sessions = match context.connect_if_running()? {
-        Some(mut connection) => connection.call("session/list", &serde_json::json!({}))?,
-        None => Sessions { bundle: context.target.bundle.name.clone(), sessions: None },
-    };
+    let none = || Sessions { bundle: context.target.bundle.name.clone(), sessions: None };
+    let answer: Sessions = context.target.look("session/list")?.unwrap_or_else(none);
     context.print(&answer, |answer| match &answer.sessions {
         Some(sessions) => table(sessions, context.color),
         None => String::new(),

@@ -104,6 +104,25 @@ fn holders(path: &Path) -> Vec<i32> {
     ours.filter_map(|words| words.get(4)?.parse().ok()).collect()
 }
 
+/// BS-4: a relay that says hello and then no more is busy, too, for those who only look.
+#[test]
+fn a_relay_that_falls_silent_after_hello_is_called_busy() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    fs::write(house.config_dir().join("config.toml"), "start_timeout = \"300ms\"\n")
+        .expect("the house is writable");
+    let playing = play(&house, 3, &[], true);
+    for verb in ["list", "status"] {
+        let text = refused(house.call(&[verb]).deadline(BOUNDED).run(), 75);
+        assert!(text.contains("the relay is busy: ") && text.contains("within 300 ms"), "{verb}: {text}");
+    }
+    let text = refused(house.call(&["host", "relay", "--replace"]).deadline(BOUNDED).run(), 75);
+    assert!(text.contains("the relay is busy: ") && text.contains("within 300 ms"), "{text}");
+    playing.join().expect("the relay of the test");
+    assert_eq!(house.processes(), Vec::<i32>::new());
+}
+
 /// PX-8: a relay that was asked to stop and cannot go on is not down, and nobody says so.
 #[test]
 fn down_does_not_claim_that_a_relay_is_down_that_has_not_ended() {
@@ -140,31 +159,47 @@ fn down_does_not_claim_that_all_is_down_while_a_child_of_the_bundle_lives() {
     let status = house.run(&["status", "--json"]).ok().json();
     let child = status["children"][0]["pid"].as_i64().expect("a child");
     house.kill_nine(house.relay_pid().expect("a relay runs"));
-    let socket = house.bundle_dir().join("relay.sock");
-    fs::remove_file(&socket).expect("its relay is dead");
-    let listener = UnixListener::bind(&socket).expect("the path is free");
-    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).expect("ours");
-    let mut gone = std::process::Command::new("true").spawn().expect("it is there");
-    let relay_pid = gone.id();
-    let _ = gone.wait();
-    let playing = std::thread::spawn(move || {
-        let (stream, _) = listener.accept().expect("the command connects");
-        let welcome = json!({"version": "0", "protocolMin": 1, "protocolMax": 1, "protocol": 1, "pid": relay_pid,
-            "bundle": support::house::BUNDLE, "name": "operator", "kind": "operator", "because": "it is a play"});
-        let down = json!({"sessions": [{"name": "reviewer", "state": "stopped", "threadId": null}]});
-        let mut lines = BufReader::new(&stream).lines();
-        for (method, result) in [("hello", welcome), ("session/down", down)] {
-            let line = lines.next().expect("a request").expect("text");
-            let asked: Value = serde_json::from_str(&line).expect("a request");
-            assert_eq!(asked["method"], method);
-            let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
-            writeln!(&stream, "{answer}").expect("it reads");
-        }
-    });
+    fs::remove_file(house.bundle_dir().join("relay.sock")).expect("its relay is dead");
+    let down = json!({"sessions": [{"name": "reviewer", "state": "stopped", "threadId": null}]});
+    let playing = play(house, 1, &[("session/down", down)], false);
     let text = refused(house.run(&["down", "--now"]), 75);
     playing.join().expect("the relay of the test");
     assert!(text.contains(&format!("its child, pid {child}, has not ended")), "{text}");
     assert!(text.contains("hint: run it again: agentmux down"), "{text}");
     let _ = house.run(&["down"]).ok();
     assert_eq!(house.processes(), Vec::<i32>::new(), "{}", house.relay_log());
+}
+
+/// Plays the relay of a house for so many connections: it says hello, gives these answers, and then leaves, or stays without a word.
+fn play(
+    house: &House,
+    connections: usize,
+    answers: &[(&'static str, Value)],
+    stays: bool,
+) -> std::thread::JoinHandle<()> {
+    let socket = house.bundle_dir().join("relay.sock");
+    let listener = UnixListener::bind(&socket).expect("the path is free");
+    fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).expect("ours");
+    let mut gone = std::process::Command::new("true").spawn().expect("it is there");
+    let relay_pid = gone.id();
+    let _ = gone.wait();
+    let welcome = json!({"version": "0", "protocolMin": 1, "protocolMax": 1, "protocol": 1, "pid": relay_pid,
+        "bundle": support::house::BUNDLE, "name": "operator", "kind": "operator", "because": "it is a play"});
+    let script = [&[("hello", welcome)][..], answers].concat();
+    std::thread::spawn(move || {
+        for stream in listener.incoming().take(connections) {
+            let stream = stream.expect("a command connects");
+            let mut lines = BufReader::new(&stream).lines();
+            for (method, result) in &script {
+                let line = lines.next().expect("a request").expect("text");
+                let asked: Value = serde_json::from_str(&line).expect("a request");
+                assert_eq!(asked["method"], *method);
+                let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": result});
+                writeln!(&stream, "{answer}").expect("it reads");
+            }
+            if stays {
+                lines.for_each(drop);
+            }
+        }
+    })
 }
