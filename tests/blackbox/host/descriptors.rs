@@ -4,6 +4,7 @@ use crate::*;
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 /// A command of `agentmux` under these limits of descriptors, as the shell sets them.
@@ -25,12 +26,18 @@ fn limits_of(pid: i64) -> (u64, u64) {
     (words.next().expect("soft"), words.next().expect("hard"))
 }
 
-/// SQ-14: a shell's small soft limit does not limit the relay; its agents have that very limit, because a program that
-/// counts on `select` must not get descriptors above it.
+/// SQ-14: a shell's small soft limit does not limit the relay; its agents and the person's hook have that very limit, because a
+/// program that counts on `select` must not get descriptors above it.
 #[test]
 fn the_soft_limit_is_raised_for_the_relay_and_not_for_its_children() {
     let team = Team::nobody();
-    let house = &team.house;
+    let (house, model) = (&team.house, &team.model);
+    let (hook, heard) = (house.dir().join("hook"), house.dir().join("heard"));
+    fs::write(&hook, format!("#!/bin/sh\nulimit -Sn >>{}\n", heard.display()))
+        .expect("the house is writable");
+    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("ours");
+    let hook = format!("[hook]\ncommand = [{:?}]\n", hook.display().to_string());
+    fs::write(house.config_dir().join("config.toml"), hook).expect("the house is writable");
     let _ = limited(house, "-Sn 250", "spawn reviewer").ok();
     let status = house.run(&["status", "--json"]).ok().json();
     let (relay, hard) = limits_of(status["relay"]["pid"].as_i64().expect("a pid"));
@@ -41,6 +48,15 @@ fn the_soft_limit_is_raised_for_the_relay_and_not_for_its_children() {
     let keeper = stat.rsplit(") ").next().and_then(|rest| rest.split(' ').nth(1)?.parse().ok());
     assert_eq!(limits_of(keeper.expect("a parent")), (250, hard));
     assert_eq!(limits_of(child), (250, hard));
+
+    // An approval is what calls the person.
+    let wish = json!({"cmd": "touch x", "sandbox_permissions": "require_escalated", "justification": "x"});
+    model.script([support::Rule::user("ask me").call("exec_command", wish).reply("went on")]);
+    let _ = house.run(&["send", "reviewer", "ask me", "--wait"]).ok();
+    house.poll("the hook", SOON, || match fs::read_to_string(&heard).unwrap_or_default() {
+        text if text == "250\n" => Ok(()),
+        text => Err(text),
+    });
 }
 
 /// SQ-14, BS-12: at the hard limit the next client hears why, in a type of its own, and starts nothing; when others leave, it is served.
