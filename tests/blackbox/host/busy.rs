@@ -112,7 +112,7 @@ fn a_relay_that_falls_silent_after_hello_is_called_busy() {
     let _ = house.run(&["down"]).ok();
     fs::write(house.config_dir().join("config.toml"), "start_timeout = \"300ms\"\n")
         .expect("the house is writable");
-    let playing = play(&house, 3, &[], true);
+    let playing = play(&house, ended_pid(), 3, &[], true);
     for verb in ["list", "status"] {
         let text = refused(house.call(&[verb]).deadline(BOUNDED).run(), 75);
         assert!(text.contains("the relay is busy: ") && text.contains("within 300 ms"), "{verb}: {text}");
@@ -150,6 +150,26 @@ fn down_does_not_claim_that_a_relay_is_down_that_has_not_ended() {
     assert_eq!(house.run(&["down"]).ok().stderr, "no relay is running; nothing to stop\n");
 }
 
+/// PX-8: a relay that has said its last word and does not end is named; its process is played by one that sleeps.
+#[test]
+fn down_does_not_claim_that_a_relay_is_down_whose_process_goes_on() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    let asleep = house.call_of({
+        let mut sleep = house.command("sleep");
+        sleep.arg("1000");
+        sleep
+    });
+    let asleep = asleep.spawn();
+    let down = ("session/down", json!({"sessions": []}));
+    let playing = play(&house, asleep.id().cast_unsigned(), 1, &[down], false);
+    let error = refused_json(house.run(&["down", "--now", "--json"]), 75, "busy");
+    playing.join().expect("the relay of the test");
+    let text = format!("down failed: the relay, pid {}, has not ended in time", asleep.id());
+    assert_eq!(error["message"], text);
+}
+
 /// PX-8: a child that has not ended is named, also when the relay said that it is done and has left. The relay is played here, because
 /// the real one kills what it can.
 #[test]
@@ -161,7 +181,7 @@ fn down_does_not_claim_that_all_is_down_while_a_child_of_the_bundle_lives() {
     house.kill_nine(house.relay_pid().expect("a relay runs"));
     fs::remove_file(house.bundle_dir().join("relay.sock")).expect("its relay is dead");
     let down = json!({"sessions": [{"name": "reviewer", "state": "stopped", "threadId": null}]});
-    let playing = play(house, 1, &[("session/down", down)], false);
+    let playing = play(house, ended_pid(), 1, &[("session/down", down)], false);
     let text = refused(house.run(&["down", "--now"]), 75);
     playing.join().expect("the relay of the test");
     assert!(text.contains(&format!("its child, pid {child}, has not ended")), "{text}");
@@ -170,9 +190,18 @@ fn down_does_not_claim_that_all_is_down_while_a_child_of_the_bundle_lives() {
     assert_eq!(house.processes(), Vec::<i32>::new(), "{}", house.relay_log());
 }
 
-/// Plays the relay of a house for so many connections: it says hello, gives these answers, and then leaves, or stays without a word.
+/// The pid of a process that has ended.
+fn ended_pid() -> u32 {
+    let mut gone = std::process::Command::new("true").spawn().expect("it is there");
+    let _ = gone.wait();
+    gone.id()
+}
+
+/// Plays the relay of a house, as this process, for so many connections: it says hello, gives these answers, and then leaves, or
+/// stays without a word.
 fn play(
     house: &House,
+    relay_pid: u32,
     connections: usize,
     answers: &[(&'static str, Value)],
     stays: bool,
@@ -180,9 +209,6 @@ fn play(
     let socket = house.bundle_dir().join("relay.sock");
     let listener = UnixListener::bind(&socket).expect("the path is free");
     fs::set_permissions(&socket, fs::Permissions::from_mode(0o600)).expect("ours");
-    let mut gone = std::process::Command::new("true").spawn().expect("it is there");
-    let relay_pid = gone.id();
-    let _ = gone.wait();
     let welcome = json!({"version": "0", "protocolMin": 1, "protocolMax": 1, "protocol": 1, "pid": relay_pid,
         "bundle": support::house::BUNDLE, "name": "operator", "kind": "operator", "because": "it is a play"});
     let script = [&[("hello", welcome)][..], answers].concat();
