@@ -100,16 +100,17 @@ fn choose_state_root(
     if let Some(path) = set("AGENTMUX_STATE_DIR") {
         return Some(StateRoot { path, rule: "AGENTMUX_STATE_DIR" });
     }
-    let (base, rule) = match set("XDG_STATE_HOME") {
+    // A relative one would name another place in every directory; the XDG rule is to ignore it.
+    let (base, rule) = match set("XDG_STATE_HOME").filter(|base| base.is_absolute()) {
         Some(base) => (base, "XDG_STATE_HOME"),
         None => (home()?.join(".local/state"), "home"),
     };
     Some(StateRoot { path: base.join("agentmux"), rule })
 }
 
-/// The account's home: `$HOME`, else the one of the passwd entry.
+/// The account's home: `$HOME` when that is a whole path, else the one of the passwd entry.
 pub fn home() -> Option<PathBuf> {
-    let set = std::env::var_os("HOME").filter(|home| !home.is_empty()).map(PathBuf::from);
+    let set = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
     set.or_else(|| nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten().map(|user| user.dir))
 }
 
@@ -183,6 +184,8 @@ mod tests {
         assert_eq!(of(None, &xdg, None), is("/x/agentmux", "XDG_STATE_HOME"));
         assert_eq!(of(None, &both, Some("/h")), is("/s", "AGENTMUX_STATE_DIR"));
         assert_eq!(of(Some("/f"), &both, Some("/h")), is("/f", "--state-dir"));
+        let relative = [("XDG_STATE_HOME", "state")];
+        assert_eq!(of(None, &relative, Some("/h")), is("/h/.local/state/agentmux", "home"));
     }
 
     /// Two projects below one file are one bundle, whichever of them the command is run in.

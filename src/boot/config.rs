@@ -298,8 +298,8 @@ pub fn user_dir(named: Option<&Path>) -> Option<PathBuf> {
     if let Some(dir) = named {
         return Some(dir.to_owned());
     }
-    let set = |key: &str| std::env::var_os(key).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let base = set("XDG_CONFIG_HOME").or_else(|| super::bundle::home().map(|home| home.join(".config")))?;
+    let set = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from).filter(|base| base.is_absolute());
+    let base = set.or_else(|| super::bundle::home().map(|home| home.join(".config")))?;
     Some(base.join("agentmux"))
 }
 

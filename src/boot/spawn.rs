@@ -10,6 +10,7 @@ use std::path::Path;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
 use nix::sys::stat::{Mode, umask};
 
@@ -24,10 +25,19 @@ pub struct Program<'a> {
     pub environment: &'a [(String, String)],
     /// Where its errors go; nowhere without it.
     pub stderr: Option<&'a File>,
-    /// Its umask; this process's own without it.
-    pub umask: Option<u32>,
+    /// What it has in place of this process's own.
+    pub outer: Outer,
     /// Descriptors that it gets, as numbers 3, 4, ….
     pub given: &'a [BorrowedFd<'a>],
+}
+
+/// What a process that is started takes over from whoever started this one, where this one has other things for itself.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Outer {
+    /// The umask; this process's own without it.
+    pub umask: Option<u32>,
+    /// The soft limit of descriptors; this process's own without it.
+    pub descriptors: Option<u64>,
 }
 
 /// The number that the first of [`Program::given`] has in the started process.
@@ -76,14 +86,29 @@ pub fn spawn_detached(program: &Program<'_>) -> Result<u32, String> {
     attributes.set_flags(flags).map_err(text)?;
     attributes.set_sigmask(&SigSet::empty()).map_err(text)?;
     attributes.set_sigdefault(&SigSet::all()).map_err(text)?;
-    // A program of one thread: nobody makes a file in between.
-    let before = program.umask.map(|mask| umask(Mode::from_bits_truncate(mask)));
+    // A program of one thread: nobody makes a file or a descriptor in between.
+    let mask_before = program.outer.umask.map(|mask| umask(Mode::from_bits_truncate(mask)));
+    let limit_before = program.outer.descriptors.and_then(limit_descriptors);
     let spawned = posix_spawn(path.as_c_str(), &files, &attributes, &arguments, &environment);
-    before.map(umask);
+    limit_before.map(limit_descriptors);
+    mask_before.map(umask);
     for fd in moved {
         let _ = nix::unistd::close(fd);
     }
     Ok(spawned.map_err(text)?.as_raw() as u32)
+}
+
+/// Raises this process's soft limit of descriptors, as far as the hard one allows; returns what it was, if it was another.
+pub fn raise_descriptor_limit(wanted: u64) -> Option<u64> {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    if soft < wanted { limit_descriptors(wanted) } else { None }
+}
+
+/// Sets the soft limit of descriptors, as far as the hard one allows; returns what it was, if it was another.
+fn limit_descriptors(wanted: u64) -> Option<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+    let wanted = wanted.min(hard);
+    (soft != wanted && setrlimit(Resource::RLIMIT_NOFILE, wanted, hard).is_ok()).then_some(soft)
 }
 
 /// Whether this process was given a descriptor of this number.

@@ -259,20 +259,6 @@ impl Connection {
         }
     }
 
-    /// Waits for the next notification; `None` when the connection has ended.
-    pub fn next_notification(&mut self) -> Option<String> {
-        loop {
-            match self.next_message(None) {
-                Ok(Message::Notification { method, .. }) => {
-                    self.stopping |= method == "relay/stopping";
-                    return Some(method);
-                }
-                Ok(_) => {}
-                Err(_) => return None,
-            }
-        }
-    }
-
     /// Waits for the next event that this connection has subscribed to.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod connection;
 pub mod doctor;
 pub mod install;
 pub mod peek;
+mod running;
 pub mod selftest;
 mod start;
 pub mod tmux;

@@ -23,7 +23,7 @@ use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::program;
-use crate::boot::spawn::{Program, spawn_detached};
+use crate::boot::spawn::{Outer, Program, spawn_detached};
 use crate::boot::statedir::{LOG, RELAY_LOCK, SOCKET, SPAWN_LOCK, StateDir, refused};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -108,32 +108,6 @@ impl Target {
         }
     }
 
-    /// Connects to the relay if one runs, also one that is on its way; nobody is told that none runs while one holds the lock.
-    ///
-    /// # Errors
-    /// As [`Target::reach`]; `busy` when a relay holds its lock and does not come to be reached within its deadline.
-    pub fn reach_running(&self) -> Result<Reached, Fault> {
-        let reached = self.reach()?;
-        let dir = match (&reached, StateDir::open(&self.state_root, &self.bundle.name)?) {
-            (Reached::Nobody, Some(dir)) => dir,
-            _ => return Ok(reached),
-        };
-        let holder = |dir: &StateDir| holder_of(dir).filter(Holder::is_alive_here)?.pid;
-        let Some(pid) = holder(&dir).filter(|pid| lock::is_held_by(&dir, RELAY_LOCK, *pid)) else {
-            return Ok(Reached::Nobody);
-        };
-        let patience = self.answer_patience();
-        let ends = process::pidfd(pid);
-        // One that is being started shares the spawn lock until it serves.
-        if Lock::take(&dir, SPAWN_LOCK, patience).is_ok()
-            && let Reached::Relay(connection) = self.reach_in(&dir)?
-        {
-            return Ok(Reached::Relay(connection));
-        }
-        let is_leaving = ends.is_ok_and(|ends| process::wait_for_end(&ends, patience));
-        if is_leaving { Ok(Reached::Nobody) } else { Err(self.busy(&dir)) }
-    }
-
     /// Connects to the relay, starting it first if nobody has and we may.
     ///
     /// # Errors
@@ -182,7 +156,13 @@ impl Target {
                 Err(CallError::TimedOut) => return Err(self.busy(&dir)),
                 Err(error) => return Err(Fault::from(error)),
             };
-            let _: serde_json::Value = connection.call("relay/replace", &serde_json::json!({}))?;
+            let deadline = Some(Instant::now() + self.answer_patience());
+            let replaced: Result<serde_json::Value, CallError> =
+                connection.call_until("relay/replace", &serde_json::json!({}), deadline);
+            replaced.map_err(|error| match error {
+                CallError::TimedOut => self.busy(&dir),
+                error => Fault::from(error),
+            })?;
         }
         Ok(lock)
     }
@@ -213,11 +193,9 @@ impl Target {
     }
 
     pub(super) fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
-        let stream = match self.connect(dir) {
-            Ok(Connected::Stream(stream)) => stream,
-            Ok(Connected::Nobody) => return Ok(Reached::Nobody),
-            Err(fault) if fault.code == Code::Busy => return Err(self.busy(dir)),
-            Err(fault) => return Err(fault),
+        let stream = match self.connect(dir)? {
+            Connected::Stream(stream) => stream,
+            Connected::Nobody => return Ok(Reached::Nobody),
         };
         match Connection::hello(stream, self.answer_patience(), &self.claimed.speaker(&self.speaker)) {
             Ok(connection) => {
@@ -234,9 +212,12 @@ impl Target {
 
     /// Connects to what stands at the socket's name, if that is a socket of this user that nobody else can reach.
     fn connect(&self, dir: &StateDir) -> Result<Connected, Fault> {
-        match dir.check_socket(SOCKET)? {
-            true => Connection::open(&dir.socket_path(SOCKET), self.answer_patience()),
-            false => Ok(Connected::Nobody),
+        if !dir.check_socket(SOCKET)? {
+            return Ok(Connected::Nobody);
+        }
+        match Connection::open(&dir.socket_path(SOCKET), self.answer_patience()) {
+            Err(fault) if fault.code == Code::Busy => Err(self.busy(dir)),
+            connected => connected,
         }
     }
 
@@ -252,7 +233,7 @@ impl Target {
     }
 
     /// How long a relay that is there may take to answer hello.
-    fn answer_patience(&self) -> Duration {
+    pub(super) fn answer_patience(&self) -> Duration {
         self.start_timeout.min(Duration::from_millis(limits::HELLO_ANSWER_MS))
     }
 
@@ -269,7 +250,7 @@ impl Target {
     }
 
     /// The refusal for a relay that is there and does not answer.
-    fn busy(&self, dir: &StateDir) -> Fault {
+    pub(super) fn busy(&self, dir: &StateDir) -> Fault {
         let holder = holder_of(dir);
         let stopped = holder.as_ref().filter(|holder| holder.is_stopped()).map(|holder| holder.pid);
         let who = holder.map_or("it".to_owned(), |holder| holder.named());
@@ -364,7 +345,7 @@ impl Target {
             arguments: &arguments,
             environment: &environment::for_relay(),
             stderr: None,
-            umask: None,
+            outer: Outer::default(),
             given: &[write.as_fd(), lock.as_fd()],
         };
         let pid = spawn_detached(&program).map_err(failed)?;
@@ -394,7 +375,7 @@ impl Target {
 }
 
 /// Who wrote itself into the relay's lock last.
-fn holder_of(dir: &StateDir) -> Option<Holder> {
+pub(super) fn holder_of(dir: &StateDir) -> Option<Holder> {
     Holder::parse(&dir.read(RELAY_LOCK).ok()??)
 }
 

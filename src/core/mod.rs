@@ -52,7 +52,7 @@ use crate::model::clock::Millis;
 use crate::model::id::{ConnId, Mint};
 use crate::model::limits;
 use crate::model::name::{BundleName, Name};
-use crate::model::session::ChildKey;
+use crate::model::session::{ChildKey, SessionState};
 
 /// What the core needs to know of this relay; handed in once.
 #[derive(Debug, Clone)]
@@ -264,10 +264,14 @@ impl Core {
         } else {
             self.timers.clear(&Timer::Sweep);
         }
+        // One that was given up waits for a person, who brings a relay along.
+        let is_needed = |name: &Name| {
+            self.should_run(name) && self.shown_state(name) != SessionState::Failed || self.is_to_wake(name)
+        };
         let busy = self.has_clients()
             || self.stop.is_some()
             || self.children.values().any(child::Children::is_running)
-            || self.sessions.keys().any(|name| self.should_run(name) || self.is_to_wake(name));
+            || self.sessions.keys().any(is_needed);
         match self.settings.idle_exit_ms {
             Some(ms) if !busy => self.timers.set_once(Timer::IdleExit, now.plus(ms)),
             _ => self.timers.clear(&Timer::IdleExit),

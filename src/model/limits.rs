@@ -24,6 +24,8 @@ pub const NAME_CLAIMS_KEPT: i64 = 10_000;
 pub const ORPHANS_PER_LAP: usize = 64;
 /// Connections served at once; the next one gets a typed refusal.
 pub const CLIENTS_MAX: usize = 2_000;
+/// The relay's soft limit of descriptors, where the hard one allows it.
+pub const DESCRIPTORS_MAX: u64 = 65_536;
 /// Requests of one connection that may wait for something at once.
 pub const PENDING_PER_CLIENT_MAX: usize = 64;
 /// Nesting of JSON that a request may have (serde_json itself stops at 128).
@@ -213,6 +215,8 @@ pub const UNANSWERED_MAX: u32 = 2;
 pub const DOWN_MS: i64 = 10_000;
 /// See [`DOWN_MS`].
 pub const DOWN_NOW_MS: i64 = 2_000;
+/// How much longer than its budget `down` waits for the relay's answer and end.
+pub const DOWN_GRACE_MS: i64 = 3_000;
 /// After an ended child's shells were asked to end they have this long before they are killed.
 pub const SWEEP_KILL_MS: i64 = 300;
 /// A keeper that has not ended this long after its child is killed.

@@ -21,7 +21,7 @@ use super::sweep::Sweeps;
 use crate::boot::environment;
 use crate::boot::process::{self, NONCE_VARIABLE};
 use crate::boot::program;
-use crate::boot::spawn::Program;
+use crate::boot::spawn::{Outer, Program};
 use crate::boot::statedir::StateDir;
 use crate::core::action::Signal;
 use crate::core::input::Input;
@@ -64,8 +64,8 @@ pub struct Children {
     /// Children with messages that were left for the next lap.
     unread: BTreeSet<Nonce>,
     sweeps: Sweeps,
-    /// The umask of a child whose session was spawned without one.
-    umask: u32,
+    /// What this relay was started with; the umask is that of a child whose session was spawned without one.
+    outer: Outer,
     /// The sessions whose answers somebody reads as they are written.
     heard: BTreeSet<Name>,
     next_token: usize,
@@ -75,9 +75,9 @@ pub struct Children {
 const FIRST_TOKEN: usize = usize::MAX / 2;
 
 impl Children {
-    /// No children; `umask` is what this relay was started with.
-    pub fn new(umask: u32) -> Children {
-        Children { umask, ..Children::default() }
+    /// No children; `outer` is what this relay was started with.
+    pub fn new(outer: Outer) -> Children {
+        Children { outer, ..Children::default() }
     }
 
     /// Starts a child.
@@ -114,7 +114,7 @@ impl Children {
             arguments: &arguments,
             environment: &environment,
             stderr: Some(&log),
-            umask: environment::umask_of(&environment).or(Some(self.umask)),
+            outer: Outer { umask: environment::umask_of(&environment).or(self.outer.umask), ..self.outer },
             given: &[],
         };
         let kept = Kept::spawn(&program).map_err(|why| format!("its keeper: {why}"))?;

@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 
 use crate::boot::descent::HOOK_PREFIX;
 use crate::boot::process;
-use crate::boot::spawn::{Program, spawn_detached};
+use crate::boot::spawn::{Outer, Program, spawn_detached};
 use crate::model::clock::Millis;
 use crate::model::happening::{Happening, What};
 use crate::model::limits;
@@ -41,8 +41,8 @@ pub struct Hooks {
     hook: Option<Hook>,
     /// What every run gets besides.
     environment: Vec<(String, String)>,
-    /// The umask of every run.
-    umask: u32,
+    /// What every run has as the person's own programs have it.
+    outer: Outer,
     running: [Option<Run>; limits::HOOKS_AT_ONCE],
     /// When the last ones were started, and for what.
     started: VecDeque<(Millis, Name, SessionState)>,
@@ -63,8 +63,8 @@ const FIRST_TOKEN: usize = 4;
 
 impl Hooks {
     /// A hook, if the person has one.
-    pub fn new(hook: Option<Hook>, environment: Vec<(String, String)>, umask: u32) -> Hooks {
-        Hooks { hook, environment, umask, ..Hooks::default() }
+    pub fn new(hook: Option<Hook>, environment: Vec<(String, String)>, outer: Outer) -> Hooks {
+        Hooks { hook, environment, outer, ..Hooks::default() }
     }
 
     /// Starts the hook if this is something to start it for.
@@ -103,7 +103,7 @@ impl Hooks {
             arguments: &hook.arguments,
             environment: &environment,
             stderr: None,
-            umask: Some(self.umask),
+            outer: self.outer,
             given: &[],
         };
         self.started.push_back((now, session.clone(), *state));

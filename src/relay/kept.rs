@@ -64,7 +64,7 @@ impl Kept {
             arguments: &arguments,
             environment: child.environment,
             stderr: child.stderr,
-            umask: child.umask,
+            outer: child.outer,
             given: &[write.as_fd()],
         };
         let keeper = Pinned::of(spawn_detached(&keeper)?).map_err(|error| error.to_string())?;

@@ -38,7 +38,7 @@ use crate::boot::holder::Holder;
 use crate::boot::lock::{self, Lock, Taken};
 use crate::boot::process;
 use crate::boot::program;
-use crate::boot::spawn::{THIRD, close_from, given, is_open};
+use crate::boot::spawn::{Outer, THIRD, close_from, given, is_open, raise_descriptor_limit};
 use crate::boot::statedir::{RELAY_LOCK, SOCKET, SPAWN_LOCK, STORE, StateDir, kind, refused};
 use crate::core::action::Survivor;
 use crate::core::input::Input;
@@ -102,9 +102,12 @@ pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
 }
 
 fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
-    // Its own files are for nobody else; what children and hooks make is as the person's own.
-    let outer_umask = umask(Mode::from_bits_truncate(0o077)).bits();
-    raise_descriptor_limit();
+    // Its own files are for nobody else, and many clients need many descriptors; children and hooks have what the person's own
+    // programs have, also the soft limit, which tells a program that counts on `select` how far it may go.
+    let outer = Outer {
+        umask: Some(umask(Mode::from_bits_truncate(0o077)).bits()),
+        descriptors: raise_descriptor_limit(limits::DESCRIPTORS_MAX),
+    };
     let dir = StateDir::create(&options.state_root, &options.bundle)?;
     if let Some(fault) = filesystem::of(&dir).and_then(|found| found.refusal(dir.path())) {
         return Err(fault);
@@ -161,7 +164,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         store,
         core: Core::new(ledger, settings),
         clients: Clients::default(),
-        children: Children::new(outer_umask),
+        children: Children::new(outer),
         listener,
         socket_inode,
         signals,
@@ -177,7 +180,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         disk_low: None,
         upkeep: Upkeep::default(),
         feed: Feed::new(std::process::id(), started_at),
-        hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle), outer_umask),
+        hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle), outer),
         orphans: Orphans::default(),
         spare: std::fs::File::open("/dev/null").ok(),
     };
@@ -230,6 +233,10 @@ fn detach() -> Starter {
 /// but not for ever: only `relay.lock` decides who serves.
 fn lock_start(options: &Options) -> Option<Lock> {
     let dir = StateDir::create(&options.state_root, &options.bundle).ok()?;
+    // Where the relay will refuse to be, nothing is made.
+    if filesystem::of(&dir).is_some_and(|found| found.refusal(dir.path()).is_some()) {
+        return None;
+    }
     match Lock::take(&dir, SPAWN_LOCK, Duration::from_millis(limits::RELAY_LOCK_MS)) {
         Ok(Taken::Ours(lock)) => Some(lock),
         // What is wrong with it is no reason not to serve.
@@ -265,17 +272,6 @@ fn signal_descriptor(set: &SigSet) -> Result<SignalFd, Fault> {
     let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
     SignalFd::with_flags(set, flags)
         .map_err(|error| Fault::io(format!("the relay failed to start: signals: {error}")))
-}
-
-/// Many clients need many descriptors; the soft limit is often small.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
-        let wanted = hard.min(65_536);
-        if soft < wanted {
-            let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted, hard);
-        }
-    }
 }
 
 /// Whether anybody listens at the socket's name; a full backlog is somebody, too.

@@ -1,24 +1,24 @@
-//! `agentmux host`: the relay as a process, with what it has of the command or the systemd that started it and what it has not; one
-//! file below for each other promise of the relay, and one for the tools of an agent.
+//! `agentmux host`: the relay as a process, with what it has of the command that started it and what it has not; one file below
+//! for each other promise of the relay, and one for the tools of an agent.
 
+mod account;
 mod address;
+mod busy;
 mod crash;
+mod descriptors;
 mod files;
 mod foreign;
 mod leaving;
 mod lock;
 mod mcp;
+mod mount;
 mod start;
 mod surroundings;
+mod systemd;
 mod upgrade;
 
-use crate::support::Spawned;
 use crate::*;
-use nix::sys::signal::Signal;
 use std::fs::{self, File};
-use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixListener;
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 
 /// PX-10, PX-11: a relay has nothing of the command that started it: no terminal, no pipe, no directory, no secrets.
@@ -68,53 +68,6 @@ fn a_started_relay_is_detached_from_the_command_that_started_it() {
     }
     let cmdline = fs::read(proc.join("cmdline")).expect("ours");
     assert!(!String::from_utf8_lossy(&cmdline).contains("secret"));
-}
-
-/// A relay that systemd starts takes the socket that it is given, leaves it in its place, and refuses a wrong one.
-#[test]
-fn a_socket_activated_relay_serves_the_given_socket() {
-    let house = House::new();
-    let _ = house.run(&["up"]).ok(); // makes the directories as they must be
-    let _ = house.run(&["down"]).ok();
-    let path = house.bundle_dir().join("relay.sock");
-    let listener = UnixListener::bind(&path).expect("nobody has the name");
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("ours");
-    let relay = activated(&house, &listener);
-    house.poll("the relay", SOON, || match relay.stderr() {
-        text if text.contains(" started, pid ") => Ok(()),
-        text if relay.has_exited() => panic!("{text}"),
-        text => Err(text),
-    });
-    let status = house.run(&["status", "--json"]).ok().json();
-    assert_eq!(status["relay"]["pid"].as_i64(), Some(i64::from(relay.id())), "{status}");
-    relay.signal(Signal::SIGTERM);
-    let _ = relay.finish(SOON).ok();
-    assert!(path.exists(), "the socket is systemd's");
-
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o666)).expect("ours");
-    let refused = activated(&house, &listener).finish(SOON).fails(74);
-    assert!(refused.stderr.contains("mode is 0666"), "{}", refused.evidence());
-}
-
-/// Starts a relay as systemd does: the socket is descriptor 3, and the variables name this very process.
-#[allow(unsafe_code, reason = "dup2 between fork and exec is async-signal-safe")]
-fn activated(house: &House, listener: &UnixListener) -> Spawned {
-    // Never 3 itself: dup2 onto itself would leave it to be closed at exec.
-    let listener =
-        nix::fcntl::fcntl(listener, nix::fcntl::FcntlArg::F_DUPFD_CLOEXEC(10)).expect("descriptors are left");
-    let mut command = house.command("bash");
-    let agentmux = env!("CARGO_BIN_EXE_agentmux");
-    command.args(["-c", &format!("export LISTEN_PID=$$ LISTEN_FDS=1; exec {agentmux} host relay")]);
-    // SAFETY: only dup2 is called in the child.
-    unsafe {
-        command.pre_exec(move || match libc::dup2(listener, 3) {
-            3 => Ok(()),
-            _ => Err(std::io::Error::last_os_error()),
-        });
-    }
-    let relay = house.call_of(command).spawn();
-    nix::unistd::close(listener).expect("ours");
-    relay
 }
 
 fn lock_file(house: &House, name: &str) -> File {

@@ -15,3 +15,4 @@ mod hostile;
 mod identity;
 mod siege;
 mod socket;
+mod version;

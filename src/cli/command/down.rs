@@ -1,12 +1,13 @@
 //! `agentmux down [NAME…]`: stops sessions; without names all of them and the relay.
 
-use std::time::Duration;
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
 
 use clap::Args;
 
 use crate::boot::{descent, process};
 use crate::cli::context::Context;
-use crate::client::{catch_interrupt, tmux};
+use crate::client::{CallError, catch_interrupt, tmux};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::SessionState;
@@ -30,7 +31,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
     let connection = match context.connect_if_running()? {
         Some(connection) => Some(connection),
         // Stopping one session has to be stored; ending children that a crashed relay left behind takes a relay, too.
-        None if !everything || child_left_behind(context) => Some(context.connect()?),
+        None if !everything || child_left_behind(context).is_some() => Some(context.connect()?),
         None => None,
     };
     let Some(mut connection) = connection else {
@@ -39,20 +40,33 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         return Ok(0);
     };
     catch_interrupt();
+    let budget_ms = if args.now { limits::DOWN_NOW_MS } else { limits::DOWN_MS } + limits::DOWN_GRACE_MS;
+    let deadline = Instant::now() + Duration::from_millis(budget_ms as u64);
     let relay = process::pidfd(connection.relay_pid);
-    let answer: States = connection.call("session/down", &Request { names: args.names, now: args.now })?;
-    context.print(&answer, words);
+    let request = Request { names: args.names, now: args.now };
+    let answer: States = match connection.call_until("session/down", &request, Some(deadline)) {
+        Err(CallError::TimedOut) => return Err(still_there(connection.relay_pid, "has not answered")),
+        answered => answered?,
+    };
     if everything {
         // The answer is the relay's last word; it has left when its process is gone, a moment after the connection.
-        while connection.next_notification().is_some() {}
-        if let Ok(relay) = relay
-            && !process::wait_for_end(&relay, Duration::from_millis(limits::DOWN_NOW_MS as u64))
-        {
-            let why = format!("down timed out: the relay, pid {}, has not ended", connection.relay_pid);
-            return Err(Fault::timeout(why).hint("it may still be ending agents; `agentmux status` says so"));
+        while connection.next_notice(Some(deadline)).is_ok() {}
+        let ends = |process: &OwnedFd| {
+            process::wait_for_end(process, deadline.saturating_duration_since(Instant::now()))
+        };
+        if relay.is_ok_and(|relay| !ends(&relay)) {
+            return Err(still_there(connection.relay_pid, "has not ended"));
+        }
+        // A relay whose time is over leaves before the last of its children has ended.
+        while let Some(pid) = child_left_behind(context) {
+            if process::pidfd(pid).is_ok_and(|child| !ends(&child)) {
+                let why = format!("down failed: the relay has left, but its child, pid {pid}, has not ended");
+                return Err(Fault::busy(why).hint("run it again: agentmux down"));
+            }
         }
         tmux::end_if_unused(&context.target.dir());
     }
+    context.print(&answer, words);
     if !everything && answer.sessions.iter().any(|session| session.thread_id.is_some()) {
         context.tell("a child lets go of a thread a minute after its session has ended; `agentmux down` ends the child at once");
     }
@@ -65,11 +79,22 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
     }
 }
 
-/// Whether a child of this bundle runs although no relay does.
-fn child_left_behind(context: &Context) -> bool {
+/// The refusal for a relay that takes longer than it may; nothing is said of its sessions.
+fn still_there(pid: u32, what: &str) -> Fault {
+    let stopped = process::is_stopped(pid);
+    let state = if stopped { " (stopped)" } else { "" };
+    Fault::busy(format!("down failed: the relay, pid {pid}{state}, {what} in time")).hint(if stopped {
+        "let it go on with `kill -CONT PID` or end it with `kill -KILL PID`, then run `agentmux down` again"
+    } else {
+        "it may still be ending agents; `agentmux status` says so"
+    })
+}
+
+/// A child of this bundle that runs although no relay does.
+fn child_left_behind(context: &Context) -> Option<u32> {
     // By its real path, which is what children are started with.
-    let dir = std::fs::canonicalize(context.target.dir());
-    dir.is_ok_and(|dir| !descent::serving(&dir).is_empty())
+    let dir = std::fs::canonicalize(context.target.dir()).ok()?;
+    descent::serving(&dir).into_values().next()
 }
 
 /// One line per session.

@@ -14,10 +14,8 @@ use crate::protocol::answer::{SessionInfo, Sessions};
 pub struct List {}
 
 pub fn run(context: &Context) -> Result<u8, Fault> {
-    let answer: Sessions = match context.connect_if_running()? {
-        Some(mut connection) => connection.call("session/list", &serde_json::json!({}))?,
-        None => Sessions { bundle: context.target.bundle.name.clone(), sessions: None },
-    };
+    let none = || Sessions { bundle: context.target.bundle.name.clone(), sessions: None };
+    let answer: Sessions = context.target.look("session/list")?.unwrap_or_else(none);
     let answer = Hinted { hint: answer.sessions.is_none().then_some(STARTED_BY), answer };
     context.print(&answer, |hinted| match &hinted.answer.sessions {
         Some(sessions) => table(sessions, context.color),

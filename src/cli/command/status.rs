@@ -15,10 +15,7 @@ pub struct Status {}
 
 pub fn run(context: &Context) -> Result<u8, Fault> {
     let bundle = &context.target.bundle;
-    let mut answer: Answer = match context.connect_if_running()? {
-        Some(mut connection) => connection.call("relay/status", &serde_json::json!({}))?,
-        None => stopped(context),
-    };
+    let mut answer: Answer = context.target.look("relay/status")?.unwrap_or_else(|| stopped(context));
     answer.bundle = BundleInfo {
         name: bundle.name.clone(),
         root: answer.bundle.root.or_else(|| Some(bundle.root.display().to_string())),

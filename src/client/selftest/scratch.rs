@@ -18,7 +18,7 @@ use nix::unistd::{Pid, mkdtemp};
 
 use crate::boot::process;
 use crate::boot::program;
-use crate::boot::spawn::{Program, THIRD, spawn_detached};
+use crate::boot::spawn::{Outer, Program, THIRD, spawn_detached};
 use crate::boot::statedir::{RELAY_LOCK, SOCKET};
 use crate::model::fault::Fault;
 
@@ -75,7 +75,7 @@ impl Scratch {
             arguments: &words,
             environment: &crate::boot::environment::for_relay(),
             stderr: None,
-            umask: None,
+            outer: Outer::default(),
             given: &[read.as_fd()],
         };
         let janitor = spawn_detached(&janitor).map_err(failed)?;
