@@ -32,13 +32,34 @@ pub const NAMED_BY_HAND: [&str; 2] = ["--bundle", "AGENTMUX_BUNDLE"];
 /// # Errors
 /// `usage` when a given name is outside the grammar or a file does not parse.
 pub fn discover(flag: Option<&str>, variable: Option<&str>, dir: &Path) -> Result<Bundle, Fault> {
+    discover_with(flag, variable, dir, |file| ProjectFile::read(file).map(Some))
+}
+
+/// As [`discover`], as if the project had no file.
+///
+/// # Errors
+/// As there, but for the file.
+pub fn discover_without_file(
+    flag: Option<&str>,
+    variable: Option<&str>,
+    dir: &Path,
+) -> Result<Bundle, Fault> {
+    discover_with(flag, variable, dir, |_| Ok(None))
+}
+
+fn discover_with(
+    flag: Option<&str>,
+    variable: Option<&str>,
+    dir: &Path,
+    read: impl FnOnce(PathBuf) -> Result<Option<ProjectFile>, Fault>,
+) -> Result<Bundle, Fault> {
     let refused = |why: &str| Fault::usage(format!("directory refused: {} {why}", dir.display()));
     let real = std::fs::canonicalize(dir).map_err(|error| refused(&format!("cannot be used: {error}")))?;
     let dir = if real.is_dir() { real } else { return Err(refused("is no directory")) };
     let tree = dir.ancestors().find_map(|tree| Some((tree.to_owned(), repository_at(tree)?)));
     let root = tree.as_ref().map_or_else(|| dir.clone(), |(_, main)| main.clone());
     let file = dir.ancestors().map(|dir| dir.join(PROJECT_FILE)).find(|file| file.is_file());
-    let project = file.map(ProjectFile::read).transpose()?;
+    let project = file.map(read).transpose()?.flatten();
     let by_hand = [flag, variable.filter(|name| !name.is_empty())];
     if let Some((name, rule)) =
         by_hand.into_iter().zip(NAMED_BY_HAND).find_map(|(name, rule)| Some((name?, rule)))

@@ -12,6 +12,7 @@ use super::project::Coders;
 use crate::core::policy::{ALLOWABLE, Policy, Rules};
 use crate::model::clock::{parse_duration, written_duration};
 use crate::model::fault::Fault;
+use crate::model::hash::fnv1a;
 use crate::model::limits;
 use crate::model::name::{Name, nearest};
 use crate::model::session::SessionState;
@@ -139,6 +140,19 @@ impl UserConfig {
     /// As [`UserConfig::read`].
     pub fn of(dir: Option<&Path>) -> Result<UserConfig, Fault> {
         dir.map_or_else(|| Ok(UserConfig::default()), UserConfig::read)
+    }
+
+    /// The same, when all that is said in words means something.
+    ///
+    /// # Errors
+    /// `usage`, naming the key.
+    pub fn checked(self) -> Result<UserConfig, Fault> {
+        self.idle_exit_ms()?;
+        self.policy()?;
+        self.retention_ms()?;
+        self.hook()?;
+        self.start_timeout()?;
+        Ok(self)
     }
 
     /// Reads the person's file in `dir`, if there is one.
@@ -308,8 +322,8 @@ pub fn user_dir(named: Option<&Path>) -> Option<PathBuf> {
 /// # Errors
 /// `usage` when it cannot be read, does not parse or says something unknown, quoting the line.
 pub(super) fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<(String, T), Fault> {
-    let text = std::fs::read_to_string(path).map_err(|error| {
-        Fault::usage(format!("configuration refused: {} cannot be read: {error}", path.display()))
+    let text = read(path).map_err(|why| {
+        Fault::usage(format!("configuration refused: {} cannot be read: {why}", path.display()))
     })?;
     let parsed = toml::from_str(&text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start.min(text.len()));
@@ -327,6 +341,33 @@ pub(super) fn parse<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<(String
         }
     })?;
     Ok((text, parsed))
+}
+
+/// Reads a file that a person writes, which is a plain one: a pipe at its name would keep whoever opens it waiting for ever.
+fn read(path: &Path) -> Result<String, String> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let open = std::fs::File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path);
+    let file = open.map_err(|error| error.to_string())?;
+    if !file.metadata().is_ok_and(|found| found.is_file()) {
+        return Err("it is not a plain file".to_owned());
+    }
+    let mut text = String::new();
+    let read = std::io::Read::read_to_string(
+        &mut std::io::Read::take(file, limits::CONFIG_BYTES_MAX + 1),
+        &mut text,
+    );
+    match read {
+        Ok(bytes) if bytes as u64 > limits::CONFIG_BYTES_MAX => {
+            Err(format!("it is longer than {} bytes", limits::CONFIG_BYTES_MAX))
+        }
+        read => read.map(|_| text).map_err(|error| error.to_string()),
+    }
+}
+
+/// What tells two states of the person's configuration apart; the same for none and for one that cannot be read.
+pub fn fingerprint(dir: Option<&Path>) -> String {
+    let text = dir.and_then(|dir| read(&UserConfig::path(dir)).ok()).unwrap_or_default();
+    format!("{:016x}", fnv1a(text.as_bytes()))
 }
 
 /// What a configuration file says, key by key with dots between; nothing when there is no file.

@@ -38,23 +38,47 @@ pub struct Context {
     groups: Groups,
     /// Programs that sessions run, from the person's configuration.
     coders: Coders,
+    /// What is wrong with the configuration, for those who go on without it.
+    pub config_faults: Vec<Fault>,
 }
 
 impl Context {
-    /// Resolves the global flags; fails before anything on disk is changed.
-    pub fn new(globals: Globals) -> Result<Context, Fault> {
+    /// Resolves the global flags; fails before anything on disk is changed. A configuration that is refused fails it, too, unless
+    /// `is_lenient`: then it counts as empty, and what is wrong with it is kept.
+    pub fn new(globals: Globals, is_lenient: bool) -> Result<Context, Fault> {
+        let mut config_faults = Vec::new();
+        let mut kept = |fault: Fault| match is_lenient {
+            true => {
+                config_faults.push(fault);
+                Ok(())
+            }
+            false => Err(fault),
+        };
         let here = std::env::current_dir()
             .map_err(|error| Fault::usage(format!("directory refused: the current one is gone: {error}")))?;
         let dir = globals.directory.map_or(here.clone(), |dir| here.join(dir));
         let variable = std::env::var("AGENTMUX_BUNDLE").ok();
-        let bundle: Bundle = bundle::discover(globals.bundle.as_deref(), variable.as_deref(), &dir)?;
+        let named = (globals.bundle.as_deref(), variable.as_deref());
+        let bundle: Bundle = match bundle::discover(named.0, named.1, &dir) {
+            Ok(bundle) => bundle,
+            Err(fault) => {
+                let bundle =
+                    bundle::discover_without_file(named.0, named.1, &dir).map_err(|_| fault.clone())?;
+                kept(fault)?;
+                bundle
+            }
+        };
         let state_root = bundle::state_root(globals.state_dir.as_deref(), &dir)?;
         let config_dir = globals.config_dir.map(|config_dir| dir.join(config_dir));
-        let config = UserConfig::of(config::user_dir(config_dir.as_deref()).as_deref())?;
-        config.idle_exit_ms()?;
-        config.policy()?;
-        config.retention_ms()?;
-        config.hook()?;
+        let config = match UserConfig::of(config::user_dir(config_dir.as_deref()).as_deref())
+            .and_then(UserConfig::checked)
+        {
+            Ok(config) => config,
+            Err(fault) => {
+                kept(fault)?;
+                UserConfig::default()
+            }
+        };
         let start_timeout = config.start_timeout()?;
         let project = bundle.project.as_ref().map(|file| &file.config);
         let mut groups = config.groups;
@@ -93,6 +117,7 @@ impl Context {
             color,
             groups,
             coders: config.coders,
+            config_faults,
         })
     }
 

@@ -17,7 +17,7 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::boot::keeper;
 use crate::model::fault::{Code, Fault};
 use crate::protocol::verb::VERBS;
-use args::Cli;
+use args::{Cli, Command};
 use context::Context;
 
 /// Runs the command line of this process.
@@ -42,7 +42,15 @@ pub fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return usage(json, &error),
     };
-    match Context::new(cli.globals).and_then(|context| command::run(&context, cli.command)) {
+    let outcome = match &cli.command {
+        // The same wherever it is asked for, and in whatever state things are.
+        Command::Completions(args) => command::completions::run(args),
+        command => {
+            let is_lenient = matches!(command, Command::Doctor(_));
+            Context::new(cli.globals, is_lenient).and_then(|context| command::run(&context, cli.command))
+        }
+    };
+    match outcome {
         Ok(code) => ExitCode::from(code),
         Err(fault) => fail(json, &fault),
     }

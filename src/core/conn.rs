@@ -13,6 +13,7 @@ use crate::model::id::{ConnId, MailId};
 use crate::model::limits;
 use crate::model::mail::FromKind;
 use crate::model::name::Name;
+use crate::model::session::Wanted;
 use crate::protocol::answer::{Answer, Welcome};
 use crate::protocol::request::{Elsewhere, Hello, Request};
 use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION, verb};
@@ -216,14 +217,16 @@ impl Core {
 
     fn handle_hello(&mut self, step: &mut Step, ask: Ask, hello: &Hello, resolved: &Resolved) {
         if hello.protocol_min > PROTOCOL_MAX || hello.protocol_max < PROTOCOL_MIN {
+            let up = self.ledger.sessions.values().filter(|session| session.wanted == Wanted::Up).count();
             let fault = Fault::new(
                 Code::Version,
                 format!(
-                    "hello refused: the relay (pid {}, version {VERSION}) speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, the client (version {}) speaks {} to {}",
+                    "hello refused: the relay (pid {}, version {VERSION}, {up} sessions up) speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, the client (version {}) speaks {} to {}",
                     self.settings.pid, hello.version, hello.protocol_min, hello.protocol_max
                 ),
             );
-            step.refuse(ask.clone(), fault.hint("replace the relay: agentmux host relay --replace"));
+            let hint = "replace the relay, which ends no agent: agentmux host relay --replace";
+            step.refuse(ask.clone(), fault.hint(hint));
             return step.act(Action::Close { conn: ask.conn });
         }
         let known = match self.identify(step, &ask, hello, resolved) {

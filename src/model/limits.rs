@@ -52,6 +52,8 @@ pub const WAIT_MS_MAX: u64 = 24 * 60 * 60 * 1_000;
 
 /// Body of one mail, in bytes: body and envelope fit Codex's 1,048,576 characters.
 pub const BODY_BYTES_MAX: usize = 1_000_000;
+/// A configuration file, in bytes.
+pub const CONFIG_BYTES_MAX: u64 = 1024 * 1024;
 /// Subject of one mail, in characters.
 pub const SUBJECT_CHARS_MAX: usize = 200;
 /// Recipients of one mail.

@@ -18,8 +18,9 @@ use crate::model::name::Name;
 /// `usage`, with the limit and the size that broke it.
 pub fn check_mail(body: &str, subject: Option<&str>, key: Option<&str>) -> Result<(), Fault> {
     if body.is_empty() {
-        return Err(Fault::usage("mail refused: the body is empty")
-            .hint("an empty body is mostly a failed substitution; use `-` to read it from stdin"));
+        return Err(Fault::usage("mail refused: the body is empty").hint(
+            "an empty body is mostly a failed substitution; give it on stdin: agentmux send NAME - <<'EOF'",
+        ));
     }
     if body.len() > limits::BODY_BYTES_MAX {
         let (is, most) = (body.len(), limits::BODY_BYTES_MAX);

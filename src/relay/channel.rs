@@ -123,5 +123,29 @@ fn last_line(log: &File) -> String {
     }
     let text = String::from_utf8_lossy(&tail);
     let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    line.chars().filter(|c| !c.is_control()).take(300).collect()
+    without_colours(line).chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// A line without the sequences (`ESC [ … letter`) that colour it on a terminal.
+fn without_colours(line: &str) -> String {
+    let mut parts = line.split("\x1b[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    let is_end = |c: char| ('@'..='~').contains(&c);
+    parts.fold(first, |text, part| text + part.split_once(is_end).map_or("", |(_, rest)| rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::without_colours;
+
+    #[test]
+    fn a_line_loses_its_colours_and_nothing_else() {
+        for (line, plain) in [
+            ("plain [2m words", "plain [2m words"),
+            ("\x1b[2m2026\x1b[0m \x1b[31mERROR\x1b[0m no [sandbox]", "2026 ERROR no [sandbox]"),
+            ("cut \x1b[1;3", "cut "),
+        ] {
+            assert_eq!(without_colours(line), plain);
+        }
+    }
 }

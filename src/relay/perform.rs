@@ -39,6 +39,8 @@ pub struct Facts {
     pub child_bytes_max: Option<u64>,
     /// When the relay started.
     pub started_at: Millis,
+    /// What tells the settings that it runs with from others.
+    pub settings: String,
 }
 
 impl Relay {
@@ -166,6 +168,7 @@ impl Relay {
                     protocol: Some(PROTOCOL_MAX),
                     started_at: Some(self.facts.started_at),
                     state_dir: self.dir.path().display().to_string(),
+                    settings: Some(self.facts.settings.clone()),
                 };
                 let root = self.facts.root.as_ref().map(|root| root.path.clone());
                 let bundle = BundleInfo { name: self.facts.bundle.clone(), root, rule: None };

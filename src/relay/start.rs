@@ -159,6 +159,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
             retention_ms: config.retention_ms()?,
             child_bytes_max: config.child_bytes_max(),
             started_at,
+            settings: config::fingerprint(config_dir.as_deref()),
         },
         dir,
         store,

@@ -396,3 +396,60 @@ fn in_the_sandbox_of_codex_the_way_out_is_named_and_works() {
             .ok();
     assert!(open.stdout.contains("\"running\":true"), "{}", open.evidence());
 }
+
+/// A file that no other command takes is what `doctor` is for: it names the line, and looks at the rest without the file.
+#[test]
+fn a_configuration_that_is_refused_is_named_with_its_file() {
+    let house = used();
+    let user = house.config_dir().join("config.toml");
+    let project = house.project().join("agentmux.toml");
+    for (file, text, why) in [
+        (&user, "idle_exti = \"1h\"\n", "line 1: `idle_exti = \"1h\"`: unknown key"),
+        (&user, "idle_exit = \"soon\"\n", "idle_exit"),
+        (&project, "[sessions.ann]\nmodle = \"m\"\n", "line 2: `modle = \"m\"`: unknown key"),
+    ] {
+        fs::write(file, text).expect("writable");
+        let said = refused(house.run(&["list"]), 2);
+        assert!(said.contains(why), "{said}");
+        let report = examine(&house);
+        let found = sick(&report, "configuration", "fail", &format!("${{EDITOR:-vi}} {}", file.display()));
+        assert!(found["summary"].as_str().is_some_and(|text| text.contains(why)), "{found:#}");
+        let _ = is_ok(&report, "address");
+        let _ = house.run(&["completions", "bash"]).ok();
+        fs::remove_file(file).expect("ours");
+    }
+    let _ = is_ok(&examine(&house), "configuration");
+    // Whoever opens a pipe waits for its other end.
+    nix::unistd::mkfifo(&user, nix::sys::stat::Mode::from_bits_truncate(0o600)).expect("ours");
+    let said = refused(house.run(&["status"]), 2);
+    assert!(said.contains("it is not a plain file"), "{said}");
+    let _ = sick(&examine(&house), "configuration", "fail", &format!("${{EDITOR:-vi}} {}", user.display()));
+}
+
+/// users 13: a relay that runs with settings that the file no longer says is told, with what makes it read them.
+#[test]
+fn a_relay_with_settings_of_another_time_is_a_warning() {
+    let house = installed(House::new());
+    let file = house.config_dir().join("config.toml");
+    fs::write(&file, "patience = \"1m\"\n").expect("writable");
+    let _ = house.run(&["up"]).ok();
+    let _ = is_ok(&examine(&house), "configuration");
+    fs::write(&file, "patience = \"2m\"\n").expect("writable");
+    let found = sick(&examine(&house), "configuration", "warning", "agentmux host relay --replace");
+    assert!(found["summary"].as_str().is_some_and(|text| text.contains("no longer says")), "{found:#}");
+    let _ = house.run(&["down"]).ok();
+    let _ = house.run(&["up"]).ok();
+    let _ = is_ok(&examine(&house), "configuration");
+}
+
+/// A store that something else has written over is told, without being opened.
+#[test]
+fn a_store_that_is_none_is_named() {
+    let house = used();
+    let _ = is_ok(&examine(&house), "store");
+    let store = house.bundle_dir().join("mail.db");
+    fs::write(&store, "not a database, but long enough for a head").expect("ours");
+    let found = sick(&examine(&house), "store", "fail", &format!("mv {0} {0}.damaged", store.display()));
+    assert!(found["summary"].as_str().is_some_and(|text| text.contains("no SQLite file")), "{found:#}");
+    let _ = refused(house.run(&["up"]), 74);
+}

@@ -16,7 +16,7 @@ pub struct Doctor {
 }
 
 pub fn run(context: &Context, args: &Doctor) -> Result<u8, Fault> {
-    let report = doctor::examine(&context.target, context.state_rule, args.fix);
+    let report = doctor::examine(&context.target, context.state_rule, &context.config_faults, args.fix);
     context.print(&report, |report| words(report, context));
     Ok(if report.overall_status == Status::Fail { Code::Refused.exit() } else { 0 })
 }

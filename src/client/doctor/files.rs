@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::{Finding, Patient, word};
@@ -162,6 +163,29 @@ fn aside(path: &Path) -> String {
     let away = PathBuf::from(format!("{}.aside", path.display()));
     format!("mv -n {} {}", word(path), word(&away))
 }
+
+/// The store, as far as it can be told without opening it: that is the relay's.
+pub fn store(patient: &Patient) -> Option<Finding> {
+    let dir = patient.dir()?;
+    let file = dir.file(STORE, OFlag::O_RDONLY, false).ok()??;
+    let mut head = [0; MAGIC.len()];
+    let read = std::os::unix::fs::FileExt::read_at(&file, &mut head, 0);
+    Some(match read {
+        // A relay that was killed in its first moments leaves an empty one, which the next one fills.
+        Ok(0) => Finding::ok(format!("{STORE} is empty yet")),
+        Ok(_) if head == *MAGIC => Finding::ok(format!("{STORE} is a SQLite file")),
+        Ok(_) => {
+            let path = word(&dir.path().join(STORE));
+            Finding::fail(format!("{STORE} is no SQLite file: something else has written to it"))
+                .detail("no relay can start on it; its mail is lost unless you have a copy of the file")
+                .fix(format!("mv {path} {path}.damaged"))
+        }
+        Err(error) => Finding::fail(format!("{STORE} cannot be read: {error}")),
+    })
+}
+
+/// How every SQLite file begins.
+const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
 #[cfg(test)]
 mod tests {

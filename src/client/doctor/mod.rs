@@ -8,6 +8,7 @@
 
 mod children;
 mod codex;
+mod configuration;
 mod files;
 mod mail;
 mod mend;
@@ -74,11 +75,13 @@ type Look = fn(&Patient) -> Option<Finding>;
 /// The checks in the order of the report.
 const CHECKS: &[(&str, Look)] = &[
     ("program", program::program),
+    ("configuration", configuration::configuration),
     ("bundle", place::bundle),
     ("address", place::address),
     ("filesystem", place::filesystem),
     ("disk", place::disk),
     ("files", files::files),
+    ("store", files::store),
     ("lock", relay::lock),
     ("relay", relay::relay),
     ("codex", codex::codex),
@@ -90,11 +93,12 @@ const CHECKS: &[(&str, Look)] = &[
 
 /// Examines what `target` means; `state_rule` is the rule that chose its state directory. With `fix`, mends first what is
 /// provably ours and stale.
-pub fn examine(target: &Target, state_rule: &'static str, fix: bool) -> Report {
+pub fn examine(target: &Target, state_rule: &'static str, config_faults: &[Fault], fix: bool) -> Report {
     let mended = if fix { mend::mend(target) } else { Vec::new() };
     let patient = Patient {
         target,
         state_rule,
+        config_faults,
         dir: StateDir::open(&target.state_root, &target.bundle.name),
         relay: OnceCell::new(),
     };
@@ -121,6 +125,8 @@ pub fn examine(target: &Target, state_rule: &'static str, fix: bool) -> Report {
 struct Patient<'a> {
     target: &'a Target,
     state_rule: &'static str,
+    /// What is wrong with the configuration.
+    config_faults: &'a [Fault],
     /// The bundle's directory, `Ok(None)` when there is none yet.
     dir: Result<Option<StateDir>, Fault>,
     /// What came of calling the relay; asked once.

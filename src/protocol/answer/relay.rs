@@ -84,6 +84,9 @@ pub struct RelayInfo {
     pub started_at: Option<Millis>,
     /// The bundle's directory.
     pub state_dir: String,
+    /// What tells the settings that it runs with from others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settings: Option<String>,
 }
 
 /// One child process.
