@@ -12,6 +12,7 @@ mod crash;
 mod disk;
 mod failures;
 mod hook;
+mod hung;
 mod inspector;
 mod keeper;
 mod matrix;

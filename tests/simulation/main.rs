@@ -13,6 +13,7 @@ mod clients;
 mod codex;
 mod disk;
 mod guarantee;
+mod hangs;
 mod loader;
 mod orders;
 mod phases;
