@@ -15,6 +15,7 @@ mod disk;
 mod guarantee;
 mod hangs;
 mod loader;
+mod names;
 mod orders;
 mod phases;
 mod plain;
