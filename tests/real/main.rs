@@ -8,6 +8,7 @@ mod support;
 
 mod approvals;
 mod attacks;
+mod away;
 mod crash;
 mod disk;
 mod failures;
