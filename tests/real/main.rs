@@ -18,6 +18,7 @@ mod inspector;
 mod keeper;
 mod matrix;
 mod mcp;
+mod moments;
 mod pane;
 mod panes;
 mod reboot;
