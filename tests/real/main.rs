@@ -28,6 +28,7 @@ mod sessions;
 mod slice;
 mod steer;
 mod storm;
+mod typing;
 
 use std::time::Duration;
 
