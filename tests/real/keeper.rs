@@ -189,7 +189,9 @@ fn down_ends_what_a_shell_has_left_however_it_went_away() {
                 );
                 let file = house.project().join(format!("{name}.script"));
                 std::fs::write(file, script).expect("the project is writable");
-                let command = way.replace("NAME", &name).replace("QUIET", quiet);
+                // Codex ends the group of a shell that has ended, also of one that was just about to leave it.
+                let command = format!("{way}\nuntil [ -e NAME ]; do sleep 0.02; done");
+                let command = command.replace("NAME", &name).replace("QUIET", quiet);
                 lead_runs(&model, &house, &format!("leave {name}"), &command);
                 let path = house.project().join(&name);
                 let pid = house.poll("what the shell leaves", DEADLINE, || {
