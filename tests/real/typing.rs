@@ -27,7 +27,7 @@ fn a_person_who_presses_enter_as_mail_comes_is_read_once_and_so_is_the_mail() {
     let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
     pane.wait_for("Ask Codex", DEADLINE);
     let mut draws = Draws::of(21);
-    let mut mails = BTreeMap::new();
+    let mut mails = Vec::new();
     let rounds = rounds(8);
     for round in 0..rounds {
         // In every other pair of rounds a turn runs already: Enter joins it, and the mail waits for its end.
@@ -60,7 +60,7 @@ fn a_person_who_presses_enter_as_mail_comes_is_read_once_and_so_is_the_mail() {
         }
         let sent = call.finish(DEADLINE).ok().json();
         assert_eq!(sent["deliveries"][0]["state"], "consumed", "{sent}");
-        mails.insert(text, text_of(&sent["id"]));
+        mails.push((text, text_of(&sent["id"])));
         model.wait_until_read(&words, DEADLINE);
         settle(&house);
     }
@@ -94,7 +94,8 @@ fn looked(house: &House, model: &ScriptedModel, rounds: u64) {
     let items = look["items"].as_array().cloned().unwrap_or_default();
     let texts: Vec<String> = items.iter().filter(of_operator).map(|item| text_of(&item["text"])).collect();
     let wanted: Vec<String> = (0..rounds).map(words_of).collect();
-    assert_eq!(texts, wanted, "{look}\n{}", model.transcript());
+    // Of a long history only the end is shown.
+    assert!(!texts.is_empty() && wanted.ends_with(&texts), "{look}\n{}", model.transcript());
 }
 
 fn settle(house: &House) {
