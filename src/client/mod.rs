@@ -3,6 +3,7 @@
 //! **Invariant:** a client never touches the store, the relay's lock or its socket's path; it connects, or it starts. The one
 //! exception is `doctor --fix`, which removes a dead relay's socket as the holder of the lock.
 
+pub mod absence;
 mod connection;
 pub mod doctor;
 pub mod install;

@@ -11,7 +11,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 
@@ -27,14 +27,29 @@ pub struct Door {
     name: String,
 }
 
-/// Who is told what the screen shows: nothing when it is the thread that it was opened for.
-pub type Told = Arc<dyn Fn(Option<Elsewhere>) + Send + Sync>;
+/// What is seen of a screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Seen {
+    /// A connection leads through to the child.
+    Joined,
+    /// Such a connection has ended, and whether the child was the one that ended it.
+    Left {
+        /// See above.
+        by_child: bool,
+    },
+    /// It shows another thread; nothing when it is the one that it was opened for.
+    Shows(Option<Elsewhere>),
+}
+
+/// Who is told.
+pub type Told = Arc<dyn Fn(Seen) + Send + Sync>;
 
 /// What the names of such sockets begin with.
 pub const PREFIX: &str = "screen-";
 
 impl Door {
-    /// Opens a socket that leads to `target`; `told` hears when a screen behind it asks for another thread than `thread`, or comes back.
+    /// Opens a socket that leads to `target`; `told` hears when a screen behind it reaches its child and loses it, and when it asks for
+    /// another thread than `thread`, or comes back.
     ///
     /// # Errors
     /// `io` when the socket cannot be made.
@@ -69,37 +84,63 @@ impl Drop for Door {
     }
 }
 
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Party {
+    Screen,
+    Child,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    From,
+    To,
+}
+
 /// Joins a screen and its child until one of them closes.
 fn join(screen: &UnixStream, child: &UnixStream, thread: &str, told: &Told) {
+    told(Seen::Joined);
+    // Who was the first to end it; what the other one does then is only the consequence.
+    let ended_by = OnceLock::new();
     std::thread::scope(|scope| {
-        scope.spawn(|| pass(child, screen, |_| {}));
+        scope.spawn(|| {
+            let ended = pass(child, screen, |_| {});
+            ended_by.get_or_init(|| if ended == End::From { Party::Child } else { Party::Screen });
+            hang_up(screen, child);
+        });
         let mut frames = Frames::default();
-        pass(screen, child, |bytes| {
+        let ended = pass(screen, child, |bytes| {
             frames.push(bytes, |message| {
                 if let Some(shown) = asked_for(message, thread) {
-                    told(shown);
+                    told(Seen::Shows(shown));
                 }
             });
         });
+        ended_by.get_or_init(|| if ended == End::From { Party::Screen } else { Party::Child });
+        hang_up(screen, child);
     });
+    told(Seen::Left { by_child: ended_by.into_inner() == Some(Party::Child) });
 }
 
-fn pass(mut from: &UnixStream, mut to: &UnixStream, mut seen: impl FnMut(&[u8])) {
+fn hang_up(screen: &UnixStream, child: &UnixStream) {
+    let _ = screen.shutdown(Shutdown::Both);
+    let _ = child.shutdown(Shutdown::Both);
+}
+
+/// Passes on what comes, until one of them no longer speaks or hears; tells which.
+fn pass(mut from: &UnixStream, mut to: &UnixStream, mut seen: impl FnMut(&[u8])) -> End {
     let mut buffer = vec![0; 64 * 1024];
     loop {
         match from.read(&mut buffer) {
             Ok(count) if count > 0 => {
                 if to.write_all(&buffer[..count]).is_err() {
-                    break;
+                    return End::To;
                 }
                 seen(&buffer[..count]);
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            _ => break,
+            _ => return End::From,
         }
     }
-    let _ = from.shutdown(Shutdown::Both);
-    let _ = to.shutdown(Shutdown::Both);
 }
 
 /// Which thread a request of the screen makes it show; `None` when it changes nothing.

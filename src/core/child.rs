@@ -186,15 +186,9 @@ impl Core {
         match run.phase {
             RunPhase::Ready => {}
             RunPhase::Starting => {
-                run.phase =
-                    RunPhase::Ending { signals: 3, until: step.now.plus(limits::DOWN_NOW_MS), wanted: false };
-                let reason = format!("the child did not answer within {} s", limits::CHILD_START_MS / 1000);
-                for name in self.sessions_on(key) {
-                    if let Some(running) = self.sessions.get_mut(&name) {
-                        running.reason = Some(reason.clone());
-                    }
-                }
-                step.act(Action::SignalChild { nonce, signal: Signal::Kill });
+                let why =
+                    format!("it did not answer within {} s, and was killed", limits::CHILD_START_MS / 1000);
+                self.kill_child(step, key, why);
             }
             RunPhase::Ending { signals, until, wanted } => {
                 run.phase = RunPhase::Ending { signals: signals + 1, until, wanted };

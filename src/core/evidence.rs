@@ -18,7 +18,6 @@
 //! evidence still counts then.
 //! **Invariant:** G5: no line of this file writes `consumed` but `on_input_taken` and `on_claims_found`.
 
-use super::action::{Action, Signal};
 use super::planted::Planted;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
@@ -300,15 +299,15 @@ impl Core {
     /// It is time to look for claims again, also when the child has not answered the last time.
     /// A child that leaves several searches in a row unanswered is hung, and is killed; the next one settles the doubt.
     pub(super) fn handle_find_due(&mut self, step: &mut Step, name: &Name) {
-        let nonce = self.ready_child_of(name);
+        let mut is_hung = false;
         if let Some(running) = self.sessions.get_mut(name) {
             if std::mem::take(&mut running.finding) {
                 running.unanswered += 1;
             }
-            if let Some(nonce) = nonce.filter(|_| running.unanswered >= limits::UNANSWERED_MAX) {
-                running.reason = Some("the child no longer answers and is killed".to_owned());
-                step.act(Action::SignalChild { nonce, signal: Signal::Kill });
-            }
+            is_hung = running.unanswered >= limits::UNANSWERED_MAX;
+        }
+        if let Some(nonce) = self.ready_child_of(name).filter(|_| is_hung) {
+            self.kill_hung_child(step, nonce);
         }
         self.touch(name);
     }

@@ -7,7 +7,7 @@
 //! | a turn was completed | earlier exits no longer count |
 //! | its connection broke, its process lives | the shell connects again |
 //! | it can never serve (its version, its protocol) | ended, and given up at once |
-//! | it has grown too big | killed; the next one goes on with its threads |
+//! | it has grown too big, no longer answers, or never did | killed, and told with that reason; the next one goes on with its threads |
 //!
 //! **Invariant:** mail waits while a child is backed off or given up; nothing here fails it.
 
@@ -27,15 +27,27 @@ impl Core {
     /// A child that has grown too big is ended before the machine suffers; the next one goes on with its threads.
     pub(super) fn handle_child_grew(&mut self, step: &mut Step, nonce: Nonce, bytes: u64, most: u64) {
         let Some(key) = self.key_of(nonce) else { return };
+        let mib = |bytes: u64| bytes / 1024 / 1024;
+        let why = format!("it had {} MiB, more than {}, and was ended", mib(bytes), mib(most));
+        self.kill_child(step, key, why);
+    }
+
+    /// A child that was asked twice and did not answer is hung; the next one settles what is in doubt.
+    pub(super) fn kill_hung_child(&mut self, step: &mut Step, nonce: Nonce) {
+        let Some(key) = self.key_of(nonce) else { return };
+        self.kill_child(step, key, "it no longer answered, and was killed".to_owned());
+    }
+
+    /// Kills a child that does not serve, again if the first time is of no avail; its end is told with this reason, not with the signal.
+    pub(super) fn kill_child(&mut self, step: &mut Step, key: ChildKey, why: String) {
         let Some(children) = self.children.get_mut(&key) else { return };
         let Some(run) = children.run.as_mut().filter(|run| !matches!(run.phase, RunPhase::Ending { .. }))
         else {
             return;
         };
         run.phase = RunPhase::Ending { signals: 3, until: step.now.plus(limits::DOWN_NOW_MS), wanted: false };
-        let mib = |bytes: u64| bytes / 1024 / 1024;
-        children.ended_for =
-            Some(format!("it had {} MiB, more than {}, and was ended", mib(bytes), mib(most)));
+        let nonce = run.nonce;
+        children.ended_for = Some(why);
         self.timers.set(Timer::Child(key), step.now.plus(limits::DOWN_NOW_MS));
         step.act(Action::SignalChild { nonce, signal: Signal::Kill });
     }

@@ -11,7 +11,7 @@
 //!
 //! **Invariant:** an approval that waits is no silence, and nothing is asked while no turn runs: an idle relay has no timer.
 
-use super::action::{Action, Signal};
+use super::action::Action;
 use super::session::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
@@ -43,12 +43,13 @@ impl Core {
         let Some(nonce) = nonce else { return };
         if times >= limits::UNANSWERED_MAX {
             running.asked = None;
-            running.reason = Some("the child no longer answers and is killed".to_owned());
-            return step.act(Action::SignalChild { nonce, signal: Signal::Kill });
+            return self.kill_hung_child(step, nonce);
         }
         running.asked = Some((step.now, times + 1));
         step.act(Action::Command { nonce, command: ChildCommand::AskStatus { session: name.clone() } });
-        self.timers.set(Timer::Silence(name.clone()), step.now.plus(limits::LEASE_MS));
+        // Who looks sooner is answered sooner, but a busy machine has its time.
+        let patience = self.settings.policy.silent_ms.clamp(limits::ANSWER_MS_MIN, limits::LEASE_MS);
+        self.timers.set(Timer::Silence(name.clone()), step.now.plus(patience));
     }
 
     /// The child has said whether the turn that it was asked about still runs.

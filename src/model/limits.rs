@@ -97,6 +97,8 @@ pub const NOTICE_LINES_MAX: usize = 20;
 
 /// Default of `silent_after`: a running turn that says nothing for so long is asked about.
 pub const SILENT_MS: i64 = 10 * 60 * 1_000;
+/// A child that is asked about a silent turn has this long to answer at least, and [`LEASE_MS`] at most.
+pub const ANSWER_MS_MIN: i64 = 5_000;
 /// Default of `child_memory_mib`: above this much resident memory a child is ended and started again.
 pub const CHILD_MIB_MAX: u64 = 8 * 1024;
 /// Children's memory is looked at so often at most, and only while something happens anyway.
@@ -314,6 +316,7 @@ const _: () =
 const _: () = assert!(TURN_CHARS_MAX * 6 <= CHILD_OUT_BYTES_MAX, "a turn fits the child's out-buffer");
 const _: () = assert!(REQUESTS_PER_CLIENT_PER_LAP <= REQUESTS_PER_LAP);
 const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
+const _: () = assert!(ANSWER_MS_MIN < LEASE_MS && LEASE_MS <= SILENT_MS);
 const _: () = assert!(3 * SWEEP_KILL_MS < KEEPER_END_MS, "a keeper asks, kills, and has as long again");
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
 const _: () =

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use super::support::house::House;
+use super::support::siege::memory;
 
 /// Far beyond what any of this takes on a loaded machine.
 pub const DEADLINE: Duration = Duration::from_secs(25);
@@ -148,6 +149,30 @@ fn a_flood_of_notices_keeps_nobody_waiting() {
     assert!(answered > 0);
 }
 
+/// SQ-14: a child that never stops talking costs others no time and the relay no memory: what is not read yet waits in the kernel, and
+/// with it the child. When it stops, its turn goes on as if nothing had been.
+#[test]
+fn a_child_that_never_stops_talking_takes_neither_time_nor_memory() {
+    let house = spawned("torrent");
+    let relay = u64::try_from(house.relay_pid().expect("a relay runs")).expect("a pid");
+    let before = memory(relay, "VmRSS:");
+    let send = house.spawn(&["send", "reviewer", "hello", "--wait"]);
+    house.poll("the torrent", DEADLINE, || match claims_heard(&house) {
+        0 => Err("no turn yet".to_owned()),
+        _ => Ok(()),
+    });
+    for _ in 0..100 {
+        let _ = house.call(&["list"]).deadline(Duration::from_secs(5)).run().ok();
+    }
+    let grown = memory(relay, "VmHWM:").saturating_sub(before);
+    assert!(!send.has_exited(), "it talks on");
+    assert!(grown < 32 * 1024, "the relay grew by {grown} KiB");
+    tell(&house, "");
+    let _ = send.finish(DEADLINE).ok();
+    assert_eq!(claims_heard(&house), 1);
+    wait_for_state(&house, "idle");
+}
+
 /// BS-10: a child that ends at its start is no riddle: its last word is in the answer, and nothing is left of the session.
 #[test]
 fn a_child_that_ends_at_once_fails_the_spawn_with_its_last_word() {
@@ -198,6 +223,31 @@ fn a_mute_child_holds_nobody_up() {
     tell(&house, "");
     let _ = house.run(&["up", "reviewer"]).ok();
     deliver(&house);
+}
+
+/// NB-5, NB-6: a child that stops answering in a turn is asked, killed, and told as what it was; the next one opens the thread, and what
+/// waited goes in. The configured silence makes it quick; with the usual one the same takes eleven minutes (`tests/simulation/hangs.rs`).
+#[test]
+fn a_child_that_stops_answering_in_a_turn_is_killed_and_the_next_one_goes_on() {
+    let house = house("");
+    std::fs::write(house.config_dir().join("config.toml"), "silent_after = \"200ms\"\n").expect("writable");
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    let thread = session(&house)["threadId"].clone();
+    tell(&house, "hang");
+    deliver(&house);
+    let behind = house.run(&["send", "reviewer", "behind it", "--json"]).ok().json();
+    let why = house.poll("the report", DEADLINE * 2, || {
+        let log = house.run(&["log", "--json"]).ok().json_lines();
+        let exited = log.iter().find(|line| line["event"] == "childExited");
+        exited.and_then(|line| line["why"].as_str().map(str::to_owned)).ok_or_else(|| format!("{log:?}"))
+    });
+    assert_eq!(why, "it no longer answered, and was killed");
+    let id = behind["id"].as_str().expect("an id");
+    house.poll("the mail to be consumed", DEADLINE, || {
+        let trace = house.run(&["trace", id, "--json"]).ok().json();
+        if trace["deliveries"][0]["state"] == "consumed" { Ok(()) } else { Err(trace.to_string()) }
+    });
+    assert_eq!((claims_heard(&house), &session(&house)["threadId"]), (2, &thread));
 }
 
 /// A child that ends every connection is tried again at a bounded pace, without wearing out the machine.

@@ -23,3 +23,4 @@ mod plain;
 #[path = "../simulation/random.rs"]
 mod random;
 mod turns;
+mod unrecorded;

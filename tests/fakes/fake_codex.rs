@@ -9,6 +9,7 @@
 //! | `fragment` | splits each message into continuation frames | allowed by RFC 6455 |
 //! | `ping` | pings before each frame, also between fragments | allowed by RFC 6455 |
 //! | `flood` | 20,000 notices before each answer to `turn/start` | 0.169.0 buffers 6,600 for a slow reader |
+//! | `torrent` | notices before that answer for as long as it is told so | the same, without end |
 //! | `ask` | asks something unknown in each turn | `item/tool/call` of a newer version |
 //! | `vanish-before`, `vanish-after` | once: half of the answer to `turn/start`, then the end; turn not taken, taken | seen at kill -9 |
 //! | `close` | once: a close frame in place of that answer | RFC 6455 |
@@ -16,6 +17,7 @@
 //! | `garbage` | once: a text that is not JSON in place of that answer | a broken peer |
 //! | `drop` | ends every connection after `initialize` | a crash loop inside the server |
 //! | `mute` | answers nothing | a hung start |
+//! | `hang` | once: takes a turn's input, and then says nothing more, on any connection | 0.169.0 under SIGSTOP |
 //! | `stamp` | writes when it reads `turn/start` (monotonic ns) to `$CODEX_HOME/stamps` | for `scripts/bench` |
 //! | `exit` | says why on stderr and exits with 3 before it listens | 0.169.0 with an unusable configuration |
 //! | `old` | is 0.156.9 | the release before the first supported one |
@@ -30,6 +32,7 @@ use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::{Value, json};
@@ -57,6 +60,9 @@ fn main() -> ExitCode {
     }
     ExitCode::SUCCESS
 }
+
+/// Whether this process has been told to hang.
+static HANGS: AtomicBool = AtomicBool::new(false);
 
 /// The turns and claims of every thread, oldest first.
 type Threads = Arc<Mutex<BTreeMap<String, Vec<(String, String)>>>>;
@@ -98,7 +104,7 @@ impl Server {
             let Some(method) = message["method"].as_str().filter(|_| !message["id"].is_null()) else {
                 continue;
             };
-            if is_told("mute") {
+            if is_told("mute") || HANGS.load(Ordering::Relaxed) {
                 continue;
             }
             if method == "turn/start" {
@@ -171,6 +177,13 @@ impl Server {
                 )?;
             }
         }
+        while is_told("torrent") {
+            for n in 0..1_000 {
+                self.say(
+                    &json!({"method": "item/agentMessage/delta", "params": {"threadId": thread, "delta": n}}),
+                )?;
+            }
+        }
         if is_told("ask") {
             self.say(
                 &json!({"method": "item/tool/call", "id": 0, "params": {"threadId": thread, "tool": "x"}}),
@@ -182,6 +195,10 @@ impl Server {
         self.say(&json!({"method": "turn/started", "params": {"threadId": thread, "turn": {"id": turn}}}))?;
         self.say(&json!({"method": "item/started", "params": of_item}))?;
         self.say(&json!({"method": "item/completed", "params": of_item}))?;
+        if is_told_once("hang") {
+            HANGS.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
         let ended = json!({"id": turn, "status": "completed", "error": null});
         self.say(&json!({"method": "turn/completed", "params": {"threadId": thread, "turn": ended}}))
     }

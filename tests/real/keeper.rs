@@ -161,6 +161,62 @@ fn a_daemon_of_an_agents_shell_stays_an_agents_when_its_relay_is_killed_or_repla
     let _ = relay.finish(DEADLINE).ok();
 }
 
+/// Users 19, NB-9: `down` ends whatever a shell has left behind, however it went away: in a session of its own, with nothing in its
+/// environment, forked twice, or deaf to what asks it to end; started before or after its child was adopted; with time and without.
+#[test]
+fn down_ends_what_a_shell_has_left_however_it_went_away() {
+    let quiet = "</dev/null >/dev/null 2>&1";
+    let ways = [
+        ("session", "setsid sh NAME.script QUIET &"),
+        ("bare", "env -i PATH=/usr/bin:/bin setsid nohup sh NAME.script QUIET &"),
+        ("forked", "setsid sh -c '( ( exec env -i PATH=/usr/bin:/bin sh NAME.script ) & ) &' QUIET"),
+        ("deaf", "env -i PATH=/usr/bin:/bin setsid -f sh NAME.script deaf QUIET"),
+    ];
+    for down in [&["down"][..], &["down", "--now"], &["down", "lead"]] {
+        let (model, house) = house_with_lead();
+        let mut left = Vec::new();
+        for when in ["before", "after"] {
+            if when == "after" {
+                let child = child_pid(&house);
+                kill_relay(&house);
+                let _ = house.run(&["up"]).ok();
+                assert_eq!(child_pid(&house), child, "it was adopted");
+            }
+            for (name, way) in ways {
+                let name = format!("{name}.{when}");
+                let script = format!(
+                    "[ \"$1\" ] && trap : TERM HUP INT\necho $$ >{name}.new; mv {name}.new {name}\nwhile :; do sleep 1; done\n"
+                );
+                let file = house.project().join(format!("{name}.script"));
+                std::fs::write(file, script).expect("the project is writable");
+                // Codex ends the group of a shell that has ended, also of one that was just about to leave it.
+                let command = format!("{way}\nuntil [ -e NAME ]; do sleep 0.02; done");
+                let command = command.replace("NAME", &name).replace("QUIET", quiet);
+                lead_runs(&model, &house, &format!("leave {name}"), &command);
+                let path = house.project().join(&name);
+                let pid = house.poll("what the shell leaves", DEADLINE, || {
+                    let text = std::fs::read_to_string(&path).unwrap_or_default();
+                    text.trim().parse::<i32>().map_err(|_| format!("{name}: {text}"))
+                });
+                left.push((pid, name));
+            }
+        }
+        for (pid, name) in &left {
+            assert!(!is_gone(*pid), "{name} outlives its shell and its turn");
+        }
+        let _ = house.run(down).ok();
+        if down == ["down", "lead"] {
+            // The relay stays, and its last child takes a moment.
+            left.iter().for_each(|(pid, _)| gone(&house, *pid));
+        }
+        for (pid, name) in left {
+            assert!(is_gone(pid), "{name} is left behind by {down:?}");
+        }
+        let _ = house.run(&["down"]).ok();
+        house.wait_until_empty(DEADLINE);
+    }
+}
+
 /// PX-8: `down` without a relay ends what a crashed one has left, to the last daemon, also one that does not want to end, or gives
 /// itself out for a relay or a keeper.
 #[test]

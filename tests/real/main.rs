@@ -8,14 +8,17 @@ mod support;
 
 mod approvals;
 mod attacks;
+mod away;
 mod crash;
 mod disk;
 mod failures;
 mod hook;
+mod hung;
 mod inspector;
 mod keeper;
 mod matrix;
 mod mcp;
+mod moments;
 mod pane;
 mod panes;
 mod reboot;
@@ -25,6 +28,7 @@ mod sessions;
 mod slice;
 mod steer;
 mod storm;
+mod typing;
 
 use std::time::Duration;
 

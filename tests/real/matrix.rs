@@ -12,8 +12,9 @@ use std::os::unix::net::UnixStream;
 use serde_json::{Value, json};
 use tungstenite::Message;
 
+use super::away::gated_house;
 use super::support::call::Spawned;
-use super::support::house::{House, codex_program};
+use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
 use super::support::tmux::Pane;
 use super::{DEADLINE, child_pid, state_of, states, text_of, traced};
@@ -403,21 +404,7 @@ fn a_session_that_is_not_loaded_keeps_its_mail_and_refuses_the_person() {
 /// NB-6: mail and the person's words survive a child that is gone, and go in when the next one is there.
 #[test]
 fn a_session_whose_child_has_exited_is_told_by_the_next_one() {
-    let mut row = Row::new(EXITED, "urgent", |model| {
-        let mut house = House::real(model);
-        let gated = house.dir().join("gated-codex");
-        let program = codex_program();
-        let text = format!(
-            "#!/bin/sh\nif [ \"$1\" = app-server ]; then while [ -e '{gate}' ]; do sleep 0.02; done; fi\nexec '{codex}' \"$@\"\n",
-            gate = house.dir().join("gate").display(),
-            codex = program.display()
-        );
-        std::fs::write(&gated, text).expect("the house is writable");
-        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        std::fs::set_permissions(&gated, mode).expect("the house is ours");
-        house.set_env("AGENTMUX_CODEX", gated.to_str().expect("UTF-8"));
-        house
-    });
+    let mut row = Row::new(EXITED, "urgent", gated_house);
     row.script(Rule::user(BUSY_WITH).echo());
     row.attach();
     std::fs::write(row.house.dir().join("gate"), "").expect("the house is writable");

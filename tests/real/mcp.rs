@@ -164,3 +164,89 @@ fn tools_work_after_kill_nine_of_the_relay_and_of_the_child() {
         wait_until_idle(&house, &["lead"]);
     }
 }
+
+/// Who is killed with -9 while a question of `lead` waits for `reviewer`.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Nobody,
+    Relay,
+    Child,
+    Both,
+}
+
+/// users 7, users 8, PX-1, NB-6: in either sandbox, with relay, child or both killed in between: `lead` asks by its tool, `reviewer` is
+/// told in a turn and answers by its own, `lead` has the answer; a broadcast reaches both others; and an `ask` waits for its answer
+/// inside the turn.
+#[test]
+fn a_team_in_either_sandbox_works_on_after_kill_nine_of_the_relay_and_of_the_child() {
+    for sandbox in ["read-only", "workspace-write"] {
+        let victims = [Victim::Nobody, Victim::Relay, Victim::Child, Victim::Both];
+        let answers = |body: String| json!({"to": "{from}", "body": body, "replyTo": "{id}"});
+        let rules = |victim: &Victim| {
+            let all = json!({"to": "@all", "body": format!("attention, {victim:?}"), "subject": "news"});
+            [
+                Rule::user(&format!("go, {victim:?}"))
+                    .call_mcp("agentmux", "send", send("reviewer", &format!("is it good, {victim:?}?")))
+                    .reply("asked"),
+                Rule::user(&format!("is it good, {victim:?}?"))
+                    .call_mcp("agentmux", "send", answers(format!("it is good, {victim:?}")))
+                    .reply("answered"),
+                Rule::user(&format!("tell, {victim:?}")).call_mcp("agentmux", "send", all).reply("told"),
+                Rule::user(&format!("ask, {victim:?}"))
+                    .call_mcp("agentmux", "ask", send("tester", &format!("does it pass, {victim:?}?")))
+                    .reply("now I know"),
+                Rule::user(&format!("does it pass, {victim:?}?"))
+                    .call_mcp("agentmux", "send", answers(format!("it passes, {victim:?}")))
+                    .reply("said"),
+            ]
+        };
+        let names = ["lead", "reviewer", "tester"];
+        let (house, model) = team(victims.iter().flat_map(rules), &names.map(|name| (name, sandbox)));
+        for victim in victims {
+            let tell = |what: &str| {
+                let _ = house.run(&["send", "lead", &format!("{what}, {victim:?}"), "--wait"]).ok();
+            };
+            let read_by = |text: String, readers: usize| {
+                house.poll(&format!("`{text}` to be read"), DEADLINE, || match model.times_read(&text) {
+                    times if times == readers => Ok(()),
+                    times => Err(format!("{times} times\n{}", model.transcript())),
+                });
+            };
+            let _ = house.run(&["hold", "reviewer"]).ok();
+            tell("go");
+            wait_until_idle(&house, &["lead"]);
+            let (relay, child) = (house.relay_pid().expect("a relay runs"), child_pid(&house));
+            if matches!(victim, Victim::Relay | Victim::Both) {
+                house.kill_nine(relay);
+            }
+            if matches!(victim, Victim::Child | Victim::Both) {
+                house.kill_nine(child);
+            }
+            let _ = house.run(&["release", "reviewer"]).ok();
+            read_by(format!("it is good, {victim:?}"), 1);
+            assert_eq!(child_pid(&house) == child, matches!(victim, Victim::Nobody | Victim::Relay));
+            tell("tell");
+            read_by(format!("attention, {victim:?}"), 2);
+            wait_until_idle(&house, &names);
+            tell("ask");
+            let answer = format!("it passes, {victim:?}");
+            model.wait_for("the answer to be the tool's output", DEADLINE, |requests| {
+                requests.iter().any(|request| request.outputs().iter().any(|output| output.contains(&answer)))
+            });
+            wait_until_idle(&house, &names);
+            assert_eq!(model.times_read(&answer), 0, "the tool brought it, and no turn did once more");
+            for question in [format!("is it good, {victim:?}?"), format!("does it pass, {victim:?}?")] {
+                read_by(question, 1);
+            }
+        }
+        // Whoever wrote was known for who it is, before and after every death.
+        let mails = house.run(&["search", "good", "--json"]).ok().json();
+        let from = |who: &str| {
+            let all = mails["mails"].as_array().into_iter().flatten();
+            all.filter(|mail| mail["from"] == who && mail["fromKind"] == "agent").count()
+        };
+        assert_eq!((from("lead"), from("reviewer")), (victims.len(), victims.len()), "{mails}");
+        let _ = house.run(&["down", "--now"]).ok();
+        house.wait_until_empty(DEADLINE);
+    }
+}

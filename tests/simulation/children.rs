@@ -34,7 +34,7 @@ impl World {
         };
         self.codex.processes.insert(nonce, process);
         self.in_ms(pause, Happening::SpawnReported { life, nonce, pid: Some(pid) });
-        if !self.chance(self.shape.child_hangs) {
+        if !self.chance(self.shape.child_hangs) && !self.chance(self.shape.never_ready) {
             let pause = self.random.ms(70, 260);
             self.in_ms(pause, Happening::Connects { life, nonce });
         }

@@ -28,6 +28,8 @@ pub struct Shape {
     pub child_dies: u64,
     pub connection_breaks: u64,
     pub child_hangs: u64,
+    /// How often a child is started and then never gets ready; only in stories.
+    pub never_ready: u64,
     pub refuses_for_now: u64,
     pub refuses_for_good: u64,
     pub says_nothing: u64,
@@ -73,6 +75,7 @@ impl Shape {
             child_dies: 8,
             connection_breaks: 8,
             child_hangs: 10,
+            never_ready: 0,
             refuses_for_now: 60,
             refuses_for_good: 15,
             says_nothing: 30,

@@ -291,7 +291,8 @@ impl World {
     }
 }
 
-fn settings(shape: &Shape) -> Settings {
+/// What every relay here is told.
+pub fn settings(shape: &Shape) -> Settings {
     Settings {
         bundle: BundleName::parse("web").expect("a name in the grammar"),
         tools: Some(("agentmux".to_owned(), Vec::new())),

@@ -7,8 +7,9 @@
 //! | The screen | Then |
 //! | --- | --- |
 //! | ends well | so does this command |
-//! | ends with an error | it is started again, at most three times in a row; then the command is printed for the person to run |
-//! | has lost its child for nearly as long as it goes on trying | it is ended and started again when the session is up again |
+//! | ends with an error after its child or the relay has gone | it is started again when the session is up, as often as that happens |
+//! | ends with an error otherwise | it is started again, at most three times in a row; then the command is printed for the person to run |
+//! | has been without its child for too long (`client/absence.rs`) | it is ended and started again when the session is up again |
 //! | asks for another thread (`client/peek.rs`) | the relay is told, the pane's border says so, and so does this command at its end |
 //! | shows a bundle that is stopped | it is ended, and this command says so |
 
@@ -26,9 +27,11 @@ use serde_json::Value;
 
 use crate::boot::statedir::StateDir;
 use crate::boot::{process, program, terminal};
+use crate::cli::command::send::duration;
 use crate::cli::context::Context;
 use crate::cli::happening;
-use crate::client::peek::{self, Door};
+use crate::client::absence::Absence;
+use crate::client::peek::{self, Door, Seen};
 use crate::client::tmux::OwnPane;
 use crate::client::{CallError, Connection, Sender, Target};
 use crate::model::fault::{Code, Fault};
@@ -51,6 +54,9 @@ pub struct Attach {
     /// Show the session's state in the border of this pane, which `panes` has made
     #[arg(long, hide = true)]
     pane: bool,
+    /// For how long the screen is believed to go on trying to reach its child (ms, s, m, h, d)
+    #[arg(long, hide = true, value_name = "DUR", value_parser = duration)]
+    patience: Option<u64>,
 }
 
 /// What `--print --json` shows.
@@ -72,6 +78,10 @@ struct Scene {
     ended: Option<Why>,
     /// What the screen shows in place of the session's thread.
     elsewhere: Option<Elsewhere>,
+    /// Whether this screen has its child.
+    absence: Arc<Mutex<Absence>>,
+    /// Whether the child, or the relay that may have died with it, has gone while this screen was shown.
+    is_bereft: bool,
     /// Tells the relay.
     relay: Option<Sender>,
 }
@@ -106,6 +116,13 @@ impl Stage {
                 scene.report();
             }
         });
+    }
+
+    /// Whether the screen that is shown no longer tries to reach its child.
+    fn is_stale(&self, patience: Duration) -> bool {
+        let absence = self.with(|scene| Arc::clone(&scene.absence));
+        let absence = absence.lock().unwrap_or_else(PoisonError::into_inner);
+        absence.is_stale(Instant::now(), patience)
     }
 
     /// Ends the screen, if one is shown; a stop holds for every later one, too.
@@ -145,7 +162,8 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
         name: args.name.clone(),
         stage: Arc::clone(&stage),
         pane,
-        gone_at: None,
+        patience: Duration::from_millis(args.patience.unwrap_or(limits::SCREEN_PATIENCE_MS)),
+        is_counted: true,
         border: Border::default(),
     };
     std::thread::spawn(move || watch.run(connection));
@@ -179,7 +197,7 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
         if started.elapsed() >= Duration::from_millis(limits::SCREEN_STEADY_MS) {
             relaunches = 0;
         }
-        relaunches += 1;
+        relaunches += u32::from(!stage.with(|scene| scene.is_bereft));
         if relaunches > RELAUNCHES_MAX {
             let fault =
                 Fault::refused(format!("attach failed: the screen ended {relaunches} times with an error"));
@@ -197,8 +215,10 @@ struct Watching {
     name: String,
     stage: Arc<Stage>,
     pane: Option<OwnPane>,
-    /// Since when the screen has had no child.
-    gone_at: Option<Instant>,
+    /// How long the screen tries to reach a child that is away.
+    patience: Duration,
+    /// Whether the relay knows of this pane.
+    is_counted: bool,
     border: Border,
 }
 
@@ -219,12 +239,9 @@ impl Watching {
                 return;
             }
             log::debug!("the relay is gone: {lost:?}");
-            let again = self.target.reach_or_start().and_then(|mut next| {
-                let _: Attached = next.call("session/attach", &One { name: self.name.clone() })?;
-                Ok(next)
-            });
-            match again {
-                Ok(next) => connection = next,
+            self.stage.with(|scene| scene.is_bereft = true);
+            match self.target.reach_or_start() {
+                Ok(next) => (connection, self.is_counted) = (next, false),
                 Err(_) => return,
             }
         }
@@ -235,20 +252,13 @@ impl Watching {
         let events = ["state", "mail", "paneMoved"].map(str::to_owned).to_vec();
         let watch = Watch { name: Some(self.name.clone()), events, replay: 0, after: None };
         let _: Subscribed = connection.call("events/subscribe", &watch)?;
-        let sender = connection.sender();
-        self.stage.with(|scene| {
-            scene.relay = sender;
-            if scene.elsewhere.is_some() {
-                scene.report();
-            }
-        });
-        let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
-        let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == self.name);
-        if let Some(own) = own {
-            self.border = Border { state: own.state.as_str().to_owned(), pending: own.pending };
+        if self.is_counted {
+            self.is_known_on(connection);
         }
-        self.show_border();
+        self.look(connection)?;
         loop {
+            self.keep_up(connection)?;
+            self.show_border();
             let (method, params) = connection.next_notice(None)?;
             self.hear(&method, &params);
             // What comes together is shown once.
@@ -260,32 +270,65 @@ impl Watching {
                     Err(lost) => return Err(lost),
                 }
             }
-            self.show_border();
         }
+    }
+
+    /// Asks how the session is.
+    fn look(&mut self, connection: &mut Connection) -> Result<(), CallError> {
+        let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
+        let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == self.name);
+        if let Some(own) = own {
+            self.border = Border { state: own.state.as_str().to_owned(), pending: own.pending };
+        }
+        Ok(())
+    }
+
+    /// With the session up, the relay knows of this pane, and the screen tries to reach its child.
+    fn keep_up(&mut self, connection: &mut Connection) -> Result<(), CallError> {
+        if ["starting", "backoff", "stopped", "failed"].contains(&self.border.state.as_str()) {
+            return Ok(());
+        }
+        if !self.is_counted {
+            match connection.call::<Attached>("session/attach", &One { name: self.name.clone() }) {
+                Ok(_) => self.is_known_on(connection),
+                // It went down in this moment; the next word of it comes here again.
+                Err(CallError::Refused(why)) => log::debug!("{}", why.message),
+                Err(lost) => return Err(lost),
+            }
+            // What was told meanwhile was not heard.
+            self.look(connection)?;
+        }
+        if self.stage.is_stale(self.patience) {
+            self.stage.end(Why::Stale);
+        }
+        Ok(())
+    }
+
+    /// The relay knows of this pane by this connection, and is told on it where the screen is.
+    fn is_known_on(&mut self, connection: &Connection) {
+        self.is_counted = true;
+        self.stage.with(|scene| {
+            scene.relay = connection.sender();
+            if scene.elsewhere.is_some() {
+                scene.report();
+            }
+        });
     }
 
     fn hear(&mut self, method: &str, params: &Value) {
         let text = |key: &str| params[key].as_str().unwrap_or_default().to_owned();
-        match method {
-            "session/childGone" => self.gone_at = self.gone_at.or(Some(Instant::now())),
-            "event" => {
-                // A mail's recipient may be somebody else.
-                if text("event") == "state" {
-                    self.border.state = text("state");
-                }
-                if text("session") == self.name {
-                    self.border.pending = params["pending"].as_u64().unwrap_or(self.border.pending);
-                }
-                let is_up =
-                    !["starting", "backoff", "stopped", "failed"].contains(&self.border.state.as_str());
-                if is_up && let Some(gone_at) = self.gone_at.take() {
-                    let patience = Duration::from_millis(limits::SCREEN_PATIENCE_MS);
-                    if gone_at.elapsed() >= patience {
-                        self.stage.end(Why::Stale);
-                    }
-                }
-            }
-            _ => {}
+        if method == "session/childGone" {
+            self.stage.with(|scene| scene.is_bereft = true);
+        }
+        if method != "event" {
+            return;
+        }
+        // A mail's recipient may be somebody else.
+        if text("event") == "state" {
+            self.border.state = text("state");
+        }
+        if text("session") == self.name {
+            self.border.pending = params["pending"].as_u64().unwrap_or(self.border.pending);
         }
     }
 
@@ -343,7 +386,21 @@ fn door(context: &Context, attached: &Attached, stage: &Arc<Stage>) -> Result<Do
     let stage = Arc::clone(stage);
     let panes = Path::new(&attached.socket).file_name().map(|name| name.to_string_lossy().into_owned());
     let panes = dir.socket_path(&panes.unwrap_or_default());
-    let told = Arc::new(move |elsewhere| stage.moved(elsewhere));
+    let absence = Arc::<Mutex<Absence>>::default();
+    stage.with(|scene| (scene.absence, scene.is_bereft) = (Arc::clone(&absence), false));
+    let told = Arc::new(move |seen| {
+        let mut absence = absence.lock().unwrap_or_else(PoisonError::into_inner);
+        match seen {
+            Seen::Joined => absence.joined(),
+            Seen::Left { by_child } => {
+                absence.left(Instant::now());
+                if by_child {
+                    stage.with(|scene| scene.is_bereft = true);
+                }
+            }
+            Seen::Shows(elsewhere) => stage.moved(elsewhere),
+        }
+    });
     Door::open(dir, panes, attached.thread_id.clone(), told)
 }
 
