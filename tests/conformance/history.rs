@@ -140,6 +140,12 @@ fn items_are_readable_and_say_where_they_come_from() {
         let sources: Vec<&str> =
             items.iter().filter(|item| item.kind == "message").map(|item| item.source.as_str()).collect();
         assert_eq!(sources, ["mail", "operator", "prompt"]);
+        // However small the pages are that the child gives out.
+        bench.fake.set_page(1);
+        bench.command(ChildCommand::ReadItems { session: name("reviewer"), token: 9, limit: 5 });
+        let events = bench.take();
+        let [ChildEvent::ItemsRead { token: 9, items: Ok(last) }] = &events[..] else { panic!("{events:?}") };
+        assert_eq!(last[..], items[items.len() - 5..]);
         bench.fake.refuse(What::History, Refusal::ForGood);
         bench.command(ChildCommand::ReadItems { session: name("reviewer"), token: 8, limit: 50 });
         assert!(matches!(&bench.take()[..], [ChildEvent::ItemsRead { token: 8, items: Err(_) }]));

@@ -64,9 +64,7 @@ pub(super) enum Call {
         session: Name,
     },
     Find(history::Find),
-    Look {
-        token: u64,
-    },
+    Look(history::Look),
     Unsubscribe {
         session: Name,
     },
@@ -153,13 +151,7 @@ impl Codex {
                 self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
             }
             (Call::Find(find), answer) => self.on_history_page(find, answer),
-            (Call::Look { token }, Ok(answer)) => {
-                let items = Ok(history::items(&answer));
-                self.events.push_back(ChildEvent::ItemsRead { token, items });
-            }
-            (Call::Look { token }, Err(error)) => {
-                self.events.push_back(ChildEvent::ItemsRead { token, items: Err(error.message) });
-            }
+            (Call::Look(look), answer) => self.on_look_page(look, answer),
             (Call::Unsubscribe { session }, _) => {
                 self.threads.remove(&session);
                 self.events.push_back(ChildEvent::ThreadGone { session });

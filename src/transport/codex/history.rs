@@ -76,18 +76,55 @@ impl Codex {
     }
 
     pub(super) fn read_items(&mut self, session: &Name, token: u64, limit: u32) {
-        let Some(thread) = self.threads.get(session) else {
+        let look = Look { session: session.clone(), token, limit: limit as usize, found: Vec::new() };
+        self.look_further(look, None);
+    }
+
+    fn look_further(&mut self, look: Look, cursor: Option<&str>) {
+        let Some(thread) = self.threads.get(&look.session) else {
             let items = Err("the thread is not open".to_owned());
-            return self.events.push_back(ChildEvent::ItemsRead { token, items });
+            return self.events.push_back(ChildEvent::ItemsRead { token: look.token, items });
         };
-        let params = json!({"threadId": &*thread.id, "limit": limit, "sortDirection": "desc"});
-        self.call("thread/items/list", params, Call::Look { token });
+        let left = look.limit - look.found.len();
+        let mut params = json!({"threadId": &*thread.id, "limit": left, "sortDirection": "desc"});
+        if let Some(cursor) = cursor {
+            params["cursor"] = json!(cursor);
+        }
+        self.call("thread/items/list", params, Call::Look(look));
+    }
+
+    /// A page of what somebody looks at; Codex gives out 100 items at a time, however many are asked for (0.169.0).
+    pub(super) fn on_look_page(&mut self, mut look: Look, answer: Result<Value, RpcError>) {
+        let page = match answer {
+            Ok(page) => page,
+            Err(error) => {
+                let event = ChildEvent::ItemsRead { token: look.token, items: Err(error.message) };
+                return self.events.push_back(event);
+            }
+        };
+        let before = look.found.len();
+        let rows = page["data"].as_array().into_iter().flatten();
+        look.found.extend(rows.take(look.limit - before).map(item));
+        match page["nextCursor"].as_str() {
+            Some(cursor) if look.found.len() < look.limit && look.found.len() > before => {
+                self.look_further(look, Some(cursor));
+            }
+            _ => {
+                let items = Ok(look.found.into_iter().rev().collect());
+                self.events.push_back(ChildEvent::ItemsRead { token: look.token, items });
+            }
+        }
     }
 }
 
-/// A page of the history as readable items, oldest first.
-pub(super) fn items(page: &Value) -> Vec<Item> {
-    page["data"].as_array().into_iter().flatten().rev().map(item).collect()
+/// A look at the last items of a thread.
+#[derive(Debug)]
+pub struct Look {
+    session: Name,
+    token: u64,
+    limit: usize,
+    /// What was read so far, newest first.
+    found: Vec<Item>,
 }
 
 pub(super) fn item(row: &Value) -> Item {
