@@ -117,6 +117,14 @@ pub fn check_search(text: &str) -> Result<(), Fault> {
 pub fn check_spawn(spawn: &Spawn) -> Result<(), Fault> {
     check_new_name(&spawn.name)?;
     check_size("instructions", spawn.instructions.as_deref(), limits::INSTRUCTIONS_BYTES_MAX)?;
+    check_limits(spawn.sandbox.as_deref(), spawn.approval.as_deref())
+}
+
+/// Checks what a session may be limited to.
+///
+/// # Errors
+/// `usage`, quoting the word and the known ones.
+pub fn check_limits(sandbox: Option<&str>, approval: Option<&str>) -> Result<(), Fault> {
     let one_of = |what: &str, value: Option<&str>, known: &[&str]| match value {
         Some(value) if !known.contains(&value) => Err(Fault::usage(format!(
             "{what} refused: `{}` is not one of {}",
@@ -125,8 +133,8 @@ pub fn check_spawn(spawn: &Spawn) -> Result<(), Fault> {
         ))),
         _ => Ok(()),
     };
-    one_of("sandbox", spawn.sandbox.as_deref(), &["read-only", "workspace-write", "danger-full-access"])?;
-    one_of("approval policy", spawn.approval.as_deref(), &["on-request", "never"])
+    one_of("sandbox", sandbox, &["read-only", "workspace-write", "danger-full-access"])?;
+    one_of("approval policy", approval, &["on-request", "never"])
 }
 
 /// Checks the name of a session to be: in the grammar, and not reserved.

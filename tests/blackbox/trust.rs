@@ -109,3 +109,22 @@ fn without_a_file_there_is_nothing_to_trust() {
     let house = House::new();
     let _ = refused_json(house.run(&["trust", "--json"]), 3, "not_found");
 }
+
+/// What `up` would refuse is not trusted first; the refusal names the file and the session.
+#[test]
+fn a_file_with_a_session_that_could_never_be_is_not_trusted() {
+    let house = House::new();
+    let file = house.project().join("agentmux.toml");
+    for (text, why) in [
+        ("[sessions.Bad]\n", "[sessions.Bad]"),
+        ("[sessions.operator]\n", "reserved name"),
+        ("[sessions.ann]\nsandbox = \"bogus\"\n", "`bogus` is not one of read-only"),
+        ("[sessions.ann]\napproval = \"always\"\n", "`always` is not one of on-request"),
+    ] {
+        std::fs::write(&file, text).expect("writable");
+        let said = refused(house.run(&["trust"]), 2);
+        assert!(said.contains(why) && said.contains(&file.display().to_string()), "{said}");
+    }
+    std::fs::write(&file, "[sessions.ann]\nsandbox = \"read-only\"\n").expect("writable");
+    let _ = house.run(&["trust"]).ok();
+}

@@ -8,6 +8,7 @@ use crate::boot::project::{PROJECT_FILE, ProjectFile};
 use crate::boot::statedir::StateDir;
 use crate::cli::context::Context;
 use crate::model::fault::Fault;
+use crate::protocol::check::{check_limits, check_new_name};
 
 /// Arguments of `trust`.
 #[derive(Debug, Args)]
@@ -37,6 +38,9 @@ pub fn run(context: &Context, args: &Trust) -> Result<u8, Fault> {
         );
         return Err(Fault::refused(why).hint("run it from your own shell"));
     }
+    if !args.revoke {
+        check(file)?;
+    }
     let dir = StateDir::create(&context.target.state_root, &bundle.name)?;
     if args.revoke {
         file.distrust(&dir)
@@ -45,6 +49,19 @@ pub fn run(context: &Context, args: &Trust) -> Result<u8, Fault> {
     }
     context.print(&answer(file, !args.revoke), words);
     Ok(0)
+}
+
+/// What `up` would refuse is not trusted first.
+fn check(file: &ProjectFile) -> Result<(), Fault> {
+    file.config.sessions.iter().try_for_each(|(name, session)| {
+        let checked = check_new_name(name)
+            .and_then(|()| check_limits(session.sandbox.as_deref(), session.approval.as_deref()));
+        checked.map_err(|fault| {
+            let message =
+                format!("trust refused: {}: [sessions.{name}]: {}", file.path.display(), fault.message);
+            Fault { message, ..fault }
+        })
+    })
 }
 
 fn answer(file: &ProjectFile, trusted: bool) -> Trusted {
