@@ -20,7 +20,7 @@ use place::{Place, round_trip, status_field};
 
 fn main() {
     let mut words = std::env::args().skip(1);
-    let usage = "bench HOUSE AGENTMUX SECONDS [cold|warm|rate|crowd|pipe|idle]...";
+    let usage = "bench HOUSE AGENTMUX SECONDS [cold|warm|rate|crowd|pipe|mcp|idle]...";
     let place = Place::of(&mut words, usage, "bench");
     let seconds: u64 = words.next().and_then(|text| text.parse().ok()).expect("seconds of idleness to watch");
     let chosen: Vec<String> = words.collect();
@@ -43,6 +43,9 @@ fn main() {
     }
     if wants("pipe") {
         pipe(&place, 30);
+    }
+    if wants("mcp") {
+        tools(&place, 100);
     }
     if wants("idle") {
         idle(&place, seconds);
@@ -76,6 +79,37 @@ fn cold(place: &Place, count: usize) {
         timed(place.tmux(n).arg("kill-server"));
     }
     row("cold: send s1 | tmux new-session -d", &mut ours, &mut theirs);
+}
+
+/// From the start of an agent's tools to the answer to `initialize`, beside a shell that answers as much without understanding it.
+fn tools(place: &Place, count: usize) {
+    timed(&mut place.send("stopped")); // the relay runs from here on
+    let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+    for _ in 0..count {
+        let mut server = Command::new(&place.agentmux);
+        ours.push(initialized(server.args(["host", "mcp", "--as", "visitor"])));
+        let mut shell = Command::new("sh");
+        theirs.push(initialized(
+            shell.args(["-c", "read -r line; echo '{\"id\":1,\"result\":{}}'; read -r end"]),
+        ));
+    }
+    row("host mcp until initialize | sh: read; echo", &mut ours, &mut theirs);
+}
+
+fn initialized(server: &mut Command) -> Duration {
+    const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}}"#;
+    let began = Instant::now();
+    let mut child =
+        server.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("it starts");
+    let mut stdin = child.stdin.take().expect("piped");
+    writeln!(stdin, "{INITIALIZE}").expect("it reads");
+    let mut answer = String::new();
+    BufReader::new(child.stdout.take().expect("piped")).read_line(&mut answer).expect("it answers");
+    let took = began.elapsed();
+    assert!(answer.contains("\"result\""), "{answer}");
+    drop(stdin);
+    child.wait().expect("it ends");
+    took
 }
 
 /// So many clients at once find nothing running; what counts is when the last of them has been served.

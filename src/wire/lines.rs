@@ -48,7 +48,7 @@ impl Lines {
         if self.dead {
             return None;
         }
-        match self.buffer[self.searched..].iter().position(|byte| *byte == b'\n') {
+        match newline(&self.buffer[self.searched..]) {
             Some(offset) if self.searched + offset - self.start <= self.bytes_max => {
                 let (from, to) = (self.start, self.searched + offset);
                 self.start = to + 1;
@@ -82,6 +82,13 @@ impl Lines {
     pub fn held(&self) -> usize {
         self.buffer.len() - self.start
     }
+}
+
+/// Where the first newline stands. Pieces without one are passed over by `contains`, which looks at many bytes at once.
+fn newline(bytes: &[u8]) -> Option<usize> {
+    const PIECE: usize = 1024;
+    let piece = bytes.chunks(PIECE).position(|piece| piece.contains(&b'\n'))? * PIECE;
+    bytes[piece..].iter().position(|byte| *byte == b'\n').map(|at| piece + at)
 }
 
 /// A buffer that has grown past this is given back when it is empty.

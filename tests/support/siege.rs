@@ -29,6 +29,8 @@ pub struct Siege {
     pub rss_kib: (u64, u64, u64),
     /// The healthy client's times, sorted: undisturbed, under siege.
     pub times: (Vec<Duration>, Vec<Duration>),
+    /// Those of a client of something that echoes and is not besieged, so that the machine's share in the above can be seen.
+    pub echoes: (Vec<Duration>, Vec<Duration>),
     /// How long it all took.
     pub took: Duration,
 }
@@ -46,33 +48,30 @@ impl Siege {
         let pid = healthy.relay_pid;
         // What the relay needs for its first answers and its first thousand is no growth.
         let undisturbed = (0..UNDISTURBED).map(|_| healthy.ask()).collect::<Vec<Duration>>();
+        let mut echo = Echo::start();
+        let unheard = (0..UNDISTURBED).map(|_| echo.ask()).collect::<Vec<Duration>>();
         let before = memory(pid, "VmRSS:");
         let over = AtomicBool::new(false);
         let mut besieger = Besieger::new(socket, seed);
-        let disturbed = std::thread::scope(|scope| {
-            let asking = scope.spawn(|| {
-                let mut times = Vec::new();
-                while !over.load(Ordering::Relaxed) {
-                    times.push(healthy.ask());
-                }
-                times
-            });
+        let (disturbed, heard) = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| times_until(&over, || healthy.ask()));
+            let echoing = scope.spawn(|| times_until(&over, || echo.ask()));
             // The healthy client stops, too, when an input panics.
             let _over = Raised(&over);
             (Inputs::of(seed).take(inputs).enumerate())
                 .for_each(|(number, input)| besieger.play(number, &input));
             over.store(true, Ordering::Relaxed);
-            asking.join().expect("the healthy client was served")
+            let asked = asking.join().expect("the healthy client was served");
+            (asked, echoing.join().expect("the echo was heard"))
         });
         let refusals = besieger.leave();
         let mut last = Healthy::connect(socket);
         assert_eq!(last.relay_pid, pid, "the relay is another one");
         last.wait_until_alone_but_for(1);
         let rss_kib = (before, memory(pid, "VmRSS:"), memory(pid, "VmHWM:"));
-        let mut times = (undisturbed, disturbed);
-        times.0.sort();
-        times.1.sort();
-        Siege { inputs, refusals, rss_kib, times, took: began.elapsed() }
+        let (mut times, mut echoes) = ((undisturbed, disturbed), (unheard, heard));
+        [&mut times.0, &mut times.1, &mut echoes.0, &mut echoes.1].into_iter().for_each(|times| times.sort());
+        Siege { inputs, refusals, rss_kib, times, echoes, took: began.elapsed() }
     }
 
     /// What the relay has grown by.
@@ -82,10 +81,10 @@ impl Siege {
 
     /// The healthy client's 99th percentile under siege by the undisturbed one.
     pub fn ratio(&self) -> f64 {
-        percentile(&self.times.1, 99).as_secs_f64() / percentile(&self.times.0, 99).as_secs_f64()
+        ratio(&self.times)
     }
 
-    /// The counts, in two lines.
+    /// The counts, in three lines.
     pub fn text(&self) -> String {
         let words: Vec<String> =
             self.refusals.iter().map(|(word, count)| format!("{count} {word}")).collect();
@@ -95,7 +94,8 @@ impl Siege {
         };
         format!(
             "{} hostile inputs in {:.1} s: no crash, refusals: {}\n\
-             relay grew by {} KiB (from {}, at most to {}); a healthy client's median / p99: undisturbed {}, besieged {}, ratio of p99 {:.2}",
+             relay grew by {} KiB (from {}, at most to {}); a healthy client's median / p99: undisturbed {}, besieged {}, ratio of p99 {:.2}\n\
+             beside it an echo that nobody besieges: {}, then {}, ratio of p99 {:.2}",
             self.inputs,
             self.took.as_secs_f64(),
             words.join(", "),
@@ -104,8 +104,52 @@ impl Siege {
             self.rss_kib.2,
             shown(&self.times.0),
             shown(&self.times.1),
-            self.ratio()
+            self.ratio(),
+            shown(&self.echoes.0),
+            shown(&self.echoes.1),
+            ratio(&self.echoes)
         )
+    }
+}
+
+fn times_until(over: &AtomicBool, mut ask: impl FnMut() -> Duration) -> Vec<Duration> {
+    let mut times = Vec::new();
+    while !over.load(Ordering::Relaxed) {
+        times.push(ask());
+    }
+    times
+}
+
+/// The 99th percentile of the second by that of the first.
+fn ratio(times: &(Vec<Duration>, Vec<Duration>)) -> f64 {
+    percentile(&times.1, 99).as_secs_f64() / percentile(&times.0, 99).as_secs_f64()
+}
+
+/// A thread that sends back what it gets, and a client of it.
+struct Echo(BufReader<UnixStream>);
+
+impl Echo {
+    fn start() -> Echo {
+        let (ours, theirs) = UnixStream::pair().expect("descriptors are left");
+        std::thread::spawn(move || {
+            let mut peer = BufReader::new(theirs);
+            let mut line = String::new();
+            // Ends when the client is dropped.
+            while peer.read_line(&mut line).is_ok_and(|count| count > 0) {
+                let _ = peer.get_mut().write_all(line.as_bytes());
+                line.clear();
+            }
+        });
+        Echo(BufReader::new(ours))
+    }
+
+    fn ask(&mut self) -> Duration {
+        std::thread::sleep(Duration::from_millis(1));
+        let began = Instant::now();
+        self.0.get_mut().write_all(b"a line\n").expect("the echo reads");
+        let mut line = String::new();
+        self.0.read_line(&mut line).expect("the echo answers");
+        began.elapsed()
     }
 }
 
