@@ -41,24 +41,40 @@ pub fn descends_from(pid: u32, agents: &[u32], is_persons: impl Fn(u32) -> bool)
 
 /// Every living process below `pid`, each with its parent, but for those that are left out and what is below them.
 pub fn offspring(pid: u32, is_left_out: impl Fn(u32) -> bool) -> Vec<(u32, u32)> {
-    let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
-    for pid in all_pids() {
-        if let Some(parent) = parent_of(pid) {
-            children.entry(parent).or_default().push(pid);
+    Families::now().offspring(pid, is_left_out)
+}
+
+/// Which processes every process has started, at one moment.
+#[derive(Debug)]
+pub struct Families(BTreeMap<u32, Vec<u32>>);
+
+impl Families {
+    /// Looks at every process once.
+    pub fn now() -> Families {
+        let mut children: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for pid in all_pids() {
+            if let Some(parent) = parent_of(pid) {
+                children.entry(parent).or_default().push(pid);
+            }
         }
+        Families(children)
     }
-    let (mut found, mut open) = (Vec::new(), vec![pid]);
-    while let Some(parent) = open.pop() {
-        for child in children.remove(&parent).unwrap_or_default() {
-            if !is_left_out(child) {
-                open.push(child);
-                if !is_zombie(child) {
-                    found.push((child, parent));
+
+    /// As [`offspring`], at that moment.
+    pub fn offspring(&self, pid: u32, is_left_out: impl Fn(u32) -> bool) -> Vec<(u32, u32)> {
+        let (mut found, mut open) = (Vec::new(), vec![pid]);
+        while let Some(parent) = open.pop() {
+            for child in self.0.get(&parent).into_iter().flatten().copied() {
+                if !is_left_out(child) {
+                    open.push(child);
+                    if !is_zombie(child) {
+                        found.push((child, parent));
+                    }
                 }
             }
         }
+        found
     }
-    found
 }
 
 /// Whether the process is a relay, or a keeper of another child than that of `nonce`: an agent's command may have started it, or it

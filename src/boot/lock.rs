@@ -4,8 +4,8 @@
 //! holders in (BS-14). A lock's text is for people and is truncated before the lock is released (BS-7). **Invariant:** nothing
 //! here unlocks: a lock goes when the last descriptor of it is closed, so that a process that inherits one holds it, too.
 //!
-//! Deliberately absent: any way to ask whether a lock is held. Asking by taking is how relays refuse each other (BS-3). Who
-//! holds one is told to people when waiting for it was in vain ([`holders`]), and decides nothing.
+//! Deliberately absent: asking by taking whether a lock is held, which is how relays refuse each other (BS-3). Who holds one is told
+//! to people when waiting for it was in vain ([`holders`], [`is_held_by`]), and decides nothing of what is done.
 
 use std::fs::{File, TryLockError};
 use std::io::{Seek, Write};
@@ -111,7 +111,8 @@ impl AsFd for Lock {
     }
 }
 
-/// Whether this process holds a lock at this moment, as far as `/proc` shows; told to people, and decides nothing.
+/// Whether this process holds a lock at this moment, as far as `/proc` shows. Decides only what a command that starts nothing tells, and
+/// whether it waits; who may serve is decided by taking the lock.
 pub fn is_held_by(dir: &StateDir, name: &str, pid: u32) -> bool {
     dir.stat(name)
         .is_ok_and(|stat| stat.is_some_and(|stat| process::has_locked(pid, stat.st_dev, stat.st_ino)))

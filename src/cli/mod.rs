@@ -109,7 +109,7 @@ fn hint_for(code: Code) -> &'static str {
         Code::Timeout => "nothing is lost; `agentmux status` shows how things stand",
         Code::Conflict => "`agentmux status` shows who is there",
         Code::Io => "`agentmux doctor` looks at everything that agentmux stands on",
-        Code::Busy => "nothing was changed; try again in a moment",
+        Code::Busy => "try again in a moment; `agentmux status` shows how things stand",
         Code::Interrupted => "what was accepted goes on; `agentmux list` shows it",
         Code::NoRelay => "any command without --no-start starts one",
         Code::Sandbox => "run it outside the sandbox, or use the agentmux tools",

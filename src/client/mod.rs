@@ -15,5 +15,5 @@ pub mod tmux;
 mod writer;
 
 pub use connection::{CallError, Connection, Sender, Speaker};
-pub use start::{Claimed, Reached, Target, catch_interrupt, forget_interrupt, params};
+pub use start::{Claimed, Reached, Target, catch_interrupt, forget_interrupt, let_go_on, params};
 pub use writer::naming_the_writer;

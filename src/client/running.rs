@@ -1,7 +1,7 @@
 //! Reaching a relay that runs, for commands that start none.
 //!
 //! **Invariant:** nobody is told that no relay runs while one holds its lock: one that is on its way is waited for, one that leaves is
-//! seen off, and one that is neither is busy.
+//! seen off, and one that is neither is busy. All of that takes no longer than an answer to hello may.
 
 use std::time::Instant;
 
@@ -21,24 +21,32 @@ impl Target {
     /// # Errors
     /// As [`Target::reach`]; `busy` when a relay holds its lock and does not come to be reached within its deadline.
     pub fn reach_running(&self) -> Result<Reached, Fault> {
-        let reached = self.reach()?;
-        let dir = match (&reached, StateDir::open(&self.state_root, &self.bundle.name)?) {
-            (Reached::Nobody, Some(dir)) => dir,
-            _ => return Ok(reached),
-        };
-        let holder = |dir: &StateDir| holder_of(dir).filter(Holder::is_alive_here)?.pid;
-        let Some(pid) = holder(&dir).filter(|pid| lock::is_held_by(&dir, RELAY_LOCK, *pid)) else {
-            return Ok(Reached::Nobody);
-        };
-        let patience = self.answer_patience();
-        let ends = process::pidfd(pid);
-        // One that is being started shares the spawn lock until it serves.
-        drop(Lock::take(&dir, SPAWN_LOCK, patience));
-        if let Reached::Relay(connection) = self.reach_in(&dir)? {
-            return Ok(Reached::Relay(connection));
+        let deadline = Instant::now() + self.answer_patience();
+        let left = || deadline.saturating_duration_since(Instant::now());
+        loop {
+            if let Reached::Relay(connection) = self.reach()? {
+                return Ok(Reached::Relay(connection));
+            }
+            let Some(dir) = StateDir::open(&self.state_root, &self.bundle.name)? else {
+                return Ok(Reached::Nobody);
+            };
+            // One that is being started shares the spawn lock until it serves, or holds it itself.
+            if dir.stat(SPAWN_LOCK)?.is_some() {
+                drop(Lock::take(&dir, SPAWN_LOCK, left()));
+            }
+            if let Reached::Relay(connection) = self.reach_in(&dir)? {
+                return Ok(Reached::Relay(connection));
+            }
+            let holder = holder_of(&dir).filter(Holder::is_alive_here).and_then(|holder| holder.pid);
+            let Some(pid) = holder.filter(|pid| lock::is_held_by(&dir, RELAY_LOCK, *pid)) else {
+                return Ok(Reached::Nobody);
+            };
+            // It may be leaving; then another one may follow.
+            let has_ended = process::pidfd(pid).map_or(true, |ends| process::wait_for_end(&ends, left()));
+            if !has_ended {
+                return Err(self.busy(&dir));
+            }
         }
-        let is_leaving = ends.is_ok_and(|ends| process::wait_for_end(&ends, patience));
-        if is_leaving { Ok(Reached::Nobody) } else { Err(self.busy(&dir)) }
     }
 
     /// Asks the relay, if one runs, for what it can tell at once; `None` when none does. When it leaves meanwhile the next one is asked.

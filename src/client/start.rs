@@ -160,7 +160,9 @@ impl Target {
             let replaced: Result<serde_json::Value, CallError> =
                 connection.call_until("relay/replace", &serde_json::json!({}), deadline);
             replaced.map_err(|error| match error {
-                CallError::TimedOut => self.busy(&dir),
+                CallError::TimedOut => {
+                    self.busy(&dir).hint("it was asked and may still leave; `agentmux status` says so")
+                }
                 error => Fault::from(error),
             })?;
         }
@@ -437,7 +439,7 @@ fn read_word(pipe: &OwnedFd, deadline: Instant) -> Word {
 const STOPPED: &str = " (stopped)";
 
 /// What to do about one.
-fn let_go_on(pid: Option<u32>) -> String {
+pub fn let_go_on(pid: Option<u32>) -> String {
     let pid = pid.map_or("PID".to_owned(), |pid| pid.to_string());
     format!("let it go on with `kill -CONT {pid}` or end it with `kill -KILL {pid}`; nothing was changed")
 }

@@ -21,7 +21,6 @@ use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::id::MailId;
 use crate::model::limits;
-use crate::model::mail::DeliveryState;
 use crate::model::mail::FromKind;
 use crate::model::name::Name;
 
@@ -116,15 +115,6 @@ impl Core {
             Fault::busy(format!("{what} refused: mail {mail} is held by the loop brake"))
                 .hint("agents answer each other without end; your user decides how it goes on")
         })
-    }
-
-    /// How many deliveries to a name the brake holds back. Looks no further than to the last one that is not simply queued.
-    pub(super) fn braked_count(&self, name: &Name) -> u32 {
-        let Some(queue) = self.ledger.queue(name) else { return 0 };
-        let open = queue.open.iter().filter_map(|id| self.ledger.deliveries.get(id));
-        let others = open.filter(|delivery| delivery.braked || delivery.state != DeliveryState::Queued);
-        let braked = others.take(queue.open.len() - queue.queued.len()).filter(|delivery| delivery.braked);
-        braked.count() as u32
     }
 
     /// Deliveries to a session that the brake holds back, oldest first.

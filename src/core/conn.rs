@@ -221,7 +221,7 @@ impl Core {
             let fault = Fault::new(
                 Code::Version,
                 format!(
-                    "hello refused: the relay (pid {}, version {VERSION}, {up} sessions up) speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, the client (version {}) speaks {} to {}",
+                    "hello refused: the relay (pid {}, version {VERSION}, sessions up: {up}) speaks protocol {PROTOCOL_MIN} to {PROTOCOL_MAX}, the client (version {}) speaks {} to {}",
                     self.settings.pid, hello.version, hello.protocol_min, hello.protocol_max
                 ),
             );

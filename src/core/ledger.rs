@@ -100,6 +100,8 @@ pub struct Queue {
     pub pressing: BTreeSet<DeliveryId>,
     /// Everything open, queued or not, oldest first.
     pub open: BTreeSet<DeliveryId>,
+    /// How many of those the loop brake holds back.
+    pub braked: u32,
     /// Body bytes of everything open.
     pub bytes: u64,
 }
@@ -280,8 +282,9 @@ impl Ledger {
         queue.bytes += u64::from(delivery.bytes);
         self.bytes += u64::from(delivery.bytes);
         if delivery.state == DeliveryState::Queued {
-            if !delivery.braked {
-                queue.enqueue(id, &delivery);
+            match delivery.braked {
+                true => queue.braked += 1,
+                false => queue.enqueue(id, &delivery),
             }
             self.expiring.extend(delivery.expires_at.map(|at| (at, id)));
         }
@@ -307,8 +310,9 @@ impl Ledger {
 
     fn brake(&mut self, id: DeliveryId, braked: bool) {
         let delivery = self.deliveries.get_mut(&id).expect("only open mail is braked");
-        delivery.braked = braked;
         let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
+        queue.braked = queue.braked + u32::from(braked) - u32::from(delivery.braked);
+        delivery.braked = braked;
         if braked {
             queue.dequeue(id, delivery.priority);
         } else if delivery.state == DeliveryState::Queued {
@@ -321,9 +325,9 @@ impl Ledger {
         let from = delivery.state;
         assert!(from.may_become(to), "{} may not become {}", from.as_str(), to.as_str());
         delivery.state = to;
-        delivery.braked = false;
         let expires_at = delivery.expires_at;
         let queue = self.queues.get_mut(&delivery.to).expect("an open delivery has a queue");
+        queue.braked -= u32::from(std::mem::take(&mut delivery.braked));
         if to == DeliveryState::Queued {
             queue.enqueue(id, delivery);
             self.expiring.extend(expires_at.map(|at| (at, id)));

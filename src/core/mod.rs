@@ -16,6 +16,7 @@ pub mod policy;
 pub mod record;
 
 mod approval;
+mod block;
 mod brake;
 mod child;
 mod closing;

@@ -31,7 +31,7 @@ impl Core {
             }
             self.doubt_claims(step, &name, "the relay was restarted");
             self.arm_hold(&name);
-            self.arm_block(&name);
+            self.arm_block(step, &name);
             self.touch(&name);
         }
         self.keep_names(step);

@@ -414,38 +414,6 @@ impl Core {
         self.timers.set(Timer::Retry(name.clone()), at);
     }
 
-    /// Until when a session's account cannot run, if it cannot.
-    pub(super) fn blocked_until(&self, name: &Name) -> Option<Millis> {
-        self.ledger.sessions.get(name)?.blocked_until
-    }
-
-    /// The account cannot run now: mail waits, and one is tried when the child has said that it can again, else much later, or when
-    /// somebody says `up`. That is stored, so that a new relay spends no mail on it either.
-    pub(super) fn block(&mut self, step: &mut Step, name: &Name, until: Option<Millis>) {
-        let told = until.filter(|until| *until > step.now && *until < step.now.plus(limits::BLOCKED_MS_MAX));
-        let until = told.unwrap_or(step.now.plus(limits::BLOCKED_MS));
-        self.record(step, Record::SessionBlocked { name: name.clone(), until: Some(until) });
-        self.arm_block(name);
-    }
-
-    /// Sets what ends a block, also one that an earlier relay met.
-    pub(super) fn arm_block(&mut self, name: &Name) {
-        let Some(until) = self.blocked_until(name) else { return };
-        self.timers.set(Timer::Unblock(name.clone()), until);
-        if let Some(running) = self.sessions.get_mut(name) {
-            running.singly = 1;
-        }
-    }
-
-    /// A session's mail goes in again: its time is over, a turn went through, or somebody said `up`.
-    pub(super) fn unblock(&mut self, step: &mut Step, name: &Name) {
-        self.timers.clear(&Timer::Unblock(name.clone()));
-        if self.blocked_until(name).is_some() {
-            self.record(step, Record::SessionBlocked { name: name.clone(), until: None });
-        }
-        self.touch(name);
-    }
-
     /// Whether `up` has done what it could for a session.
     pub(super) fn is_up_or_failed(&self, name: &Name) -> bool {
         let open = self.sessions.get(name).is_none_or(|running| running.phase == Phase::Open);

@@ -319,6 +319,7 @@ const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(ANSWER_MS_MIN < LEASE_MS && LEASE_MS <= SILENT_MS);
 const _: () = assert!(3 * SWEEP_KILL_MS < KEEPER_END_MS, "a keeper asks, kills, and has as long again");
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
+const _: () = assert!(BLOCKED_MS < BLOCKED_MS_MAX, "what is supposed is believed");
 const _: () =
     assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");
 const _: () =

@@ -15,6 +15,7 @@ use crate::model::id::ConnId;
 use crate::model::limits;
 use crate::protocol::request::Request;
 use crate::protocol::verb;
+use crate::wire::call::parse_call;
 use crate::wire::lines::{Lines, TooLong};
 use crate::wire::rpc::{self, Id, RpcError};
 
@@ -341,7 +342,7 @@ enum Heard {
 fn hear(line: Result<&[u8], TooLong>) -> Heard {
     let call = match line {
         Ok(b"") => return Heard::Nothing,
-        Ok(line) => rpc::parse_call(line),
+        Ok(line) => parse_call(line),
         Err(TooLong) => {
             let most = limits::REQUEST_LINE_BYTES_MAX;
             let fault = Fault::usage(format!("request refused: the line is longer than {most} bytes"));

@@ -238,14 +238,10 @@ impl Relay {
             log::error!("reading the history failed: {error}");
             Fault::io(format!("log failed: {error}"))
         })?;
-        // What is about all children says nothing about a name.
-        let is_own = |happening: &Happening| {
-            !matches!(happening.what, What::ChildStarted { .. } | What::ChildExited { .. })
-        };
-        if let Some(name) = session.as_ref().filter(|_| !is_known && !events.iter().any(is_own)) {
-            let fault = Fault::not_found(format!(
-                "session not found: there is no `{name}`, and was none in this time"
-            ));
+        if let Some(name) = session.as_ref().filter(|_| !is_known)
+            && !self.store.has_history(name).unwrap_or(true)
+        {
+            let fault = Fault::not_found(format!("session not found: there is no `{name}`, and was none"));
             return Err(fault.hint("`agentmux list` shows the sessions"));
         }
         if follow {

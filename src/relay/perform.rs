@@ -9,8 +9,9 @@ use super::feed::Fresh;
 use super::lap::Relay;
 use super::resolve::environment_file;
 use super::upkeep::Search;
+use crate::boot::descent::Families;
 use crate::boot::statedir::NotedRoot;
-use crate::boot::{descent, environment, process};
+use crate::boot::{environment, process};
 use crate::core::action::{Action, Deliver, Event, Query};
 use crate::core::envelope;
 use crate::core::input::Input;
@@ -40,7 +41,7 @@ pub struct Facts {
     /// When the relay started.
     pub started_at: Millis,
     /// What tells the settings that it runs with from others.
-    pub settings: String,
+    pub settings_hash: String,
 }
 
 impl Relay {
@@ -156,9 +157,11 @@ impl Relay {
                 clients,
                 open: [queued, claimed, unknown],
             } => {
+                let families = (!children.is_empty()).then(Families::now);
+                let below = |pid: u32| Some(families.as_ref()?.offspring(pid, |_| false).len() as u32);
                 for child in &mut children {
                     child.rss_bytes = child.pid.and_then(process::rss_bytes);
-                    child.descendants = child.pid.map(|pid| descent::offspring(pid, |_| false).len() as u32);
+                    child.descendants = child.pid.and_then(below);
                 }
                 let dead = self.store.dead_count()?;
                 let relay = RelayInfo {
@@ -168,7 +171,7 @@ impl Relay {
                     protocol: Some(PROTOCOL_MAX),
                     started_at: Some(self.facts.started_at),
                     state_dir: self.dir.path().display().to_string(),
-                    settings: Some(self.facts.settings.clone()),
+                    settings_hash: Some(self.facts.settings_hash.clone()),
                 };
                 let root = self.facts.root.as_ref().map(|root| root.path.clone());
                 let bundle = BundleInfo { name: self.facts.bundle.clone(), root, rule: None };

@@ -76,7 +76,9 @@ pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
     Orphans::take_in();
     let mut starter = options.spawned.then(detach);
     let signals = signal_descriptor(&signals)?;
-    let by_hand = (!options.spawned && !options.replace).then(|| lock_start(options)).flatten();
+    // Whoever starts a relay by connecting to systemd's socket, or replaces one, may hold that lock while waiting for this very process.
+    let is_by_hand = !options.spawned && !options.replace && !is_activated();
+    let by_hand = is_by_hand.then(|| lock_start(options)).flatten();
     match start(options, signals) {
         Ok(mut relay) => {
             tell(&mut starter, "ready\n");
@@ -159,7 +161,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
             retention_ms: config.retention_ms()?,
             child_bytes_max: config.child_bytes_max(),
             started_at,
-            settings: config::fingerprint(config_dir.as_deref()),
+            settings_hash: config::fingerprint(config_dir.as_deref()),
         },
         dir,
         store,
@@ -234,7 +236,7 @@ fn detach() -> Starter {
 /// but not for ever: only `relay.lock` decides who serves.
 fn lock_start(options: &Options) -> Option<Lock> {
     let dir = StateDir::create(&options.state_root, &options.bundle).ok()?;
-    // Where the relay will refuse to be, nothing is made.
+    // Where the relay will refuse to be, no file is made.
     if filesystem::of(&dir).is_some_and(|found| found.refusal(dir.path()).is_some()) {
         return None;
     }

@@ -109,6 +109,18 @@ impl Store {
         Ok(found)
     }
 
+    /// Whether anything that is kept concerns this name.
+    ///
+    /// # Errors
+    /// When SQLite fails.
+    pub fn has_history(&self, name: &Name) -> Result<bool, StoreError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM deliveries WHERE recipient = ?1)
+                       OR EXISTS (SELECT 1 FROM mails WHERE sender = ?1)
+                       OR EXISTS (SELECT 1 FROM approvals WHERE session = ?1)
+                       OR EXISTS (SELECT 1 FROM name_claims WHERE name = ?1)";
+        Ok(self.db.prepare_cached(sql)?.query_row([name.as_str()], |row| row.get(0))?)
+    }
+
     /// The last `limit` steps of the mail of one conversation, since a moment; oldest first.
     ///
     /// # Errors

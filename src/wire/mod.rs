@@ -2,5 +2,7 @@
 //!
 //! **Invariant:** pure; bytes in, lines and messages out.
 
+pub mod call;
 pub mod lines;
+mod raw;
 pub mod rpc;

@@ -449,7 +449,12 @@ fn a_store_that_is_none_is_named() {
     let _ = is_ok(&examine(&house), "store");
     let store = house.bundle_dir().join("mail.db");
     fs::write(&store, "not a database, but long enough for a head").expect("ours");
-    let found = sick(&examine(&house), "store", "fail", &format!("mv {0} {0}.damaged", store.display()));
+    let found = sick(
+        &examine(&house),
+        "store",
+        "fail",
+        &format!("mv -n {0} {0}.aside; mv -n {0}-wal {0}-wal.aside", store.display()),
+    );
     assert!(found["summary"].as_str().is_some_and(|text| text.contains("no SQLite file")), "{found:#}");
     let _ = refused(house.run(&["up"]), 74);
 }

@@ -82,7 +82,8 @@ fn a_dry_run_names_the_recipient_and_sends_nothing() {
     let team = Team::asleep(&["reviewer", "tester"]);
     let house = &team.house;
     let own = sent_id(&house.run(&["send", "reviewer", "tester", "first"]).ok());
-    let theirs = sent_id(&agent(house, &["reply", &own, "done"]).run().ok());
+    let theirs = sent_id(&house.run(&["--as", "visitor", "send", "operator", "and mine"]).ok());
+    let nobodys = sent_id(&agent(house, &["reply", &own, "done"]).run().ok());
     let before = counts(house);
     let ran = house.run(&["reply", &own, "--dry-run", "--json"]);
     let said = versioned(&ran, &["replyTo", "to"]);
@@ -91,8 +92,12 @@ fn a_dry_run_names_the_recipient_and_sends_nothing() {
         (&own.as_str().into(), &serde_json::json!(["reviewer", "tester"]))
     );
     let ran = house.run(&["reply", &theirs[theirs.len() - 8..], "--dry-run"]).ok();
-    assert_eq!(ran.stdout, "outside\n");
+    assert_eq!(ran.stdout, "visitor\n");
+    let said = refused(house.run(&["reply", &nobodys, "--dry-run"]), 1);
+    assert!(said.contains("has no mailbox"), "as the answer itself would be: {said}");
     assert_eq!(counts(house), before);
+    let ran = agent(house, &["reply", &own, "--dry-run"]).run().ok();
+    assert_eq!(ran.stdout, "operator\n", "whoever may answer may ask");
     let _ = refused(house.run(&["reply", "ffffffff", "--dry-run"]), 3);
     let _ = refused(house.run(&["reply", &own]), 2);
 }

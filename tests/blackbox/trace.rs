@@ -56,7 +56,7 @@ fn each_recipient_has_a_way_of_its_own() {
     let states: Vec<&Value> =
         traced["deliveries"].as_array().into_iter().flatten().map(|delivery| &delivery["state"]).collect();
     assert_eq!(states, ["consumed", "queued"], "{traced}");
-    assert!(worded(&ran).contains("consumed to lead, queued to reviewer"), "{}", ran.evidence());
+    assert!(worded(&ran).contains("delivered to lead, queued to reviewer"), "{}", ran.evidence());
 }
 
 #[test]

@@ -28,6 +28,7 @@ pub fn load(tables: &Tables) -> Ledger {
         queue.bytes += bytes as u64;
         ledger.bytes += bytes as u64;
         if row.state == DeliveryState::Queued {
+            queue.braked += u32::from(row.braked);
             if !row.braked {
                 queue.queued.insert((mail.priority, *id));
                 queue.pressing.extend((mail.when == Some(When::Now)).then_some(*id));

@@ -94,7 +94,8 @@ impl Siege {
         };
         format!(
             "{} hostile inputs in {:.1} s: no crash, refusals: {}\n\
-             relay grew by {} KiB (from {}, at most to {}); a healthy client's median / p99: undisturbed {}, besieged {}, ratio of p99 {:.2}\n\
+             relay grew by {} KiB (from {}, at most to {}); a healthy client's median / p99: undisturbed {}, besieged {}, \
+             ratio of p99 {:.2}\n\
              beside it an echo that nobody besieges: {}, then {}, ratio of p99 {:.2}",
             self.inputs,
             self.took.as_secs_f64(),
@@ -144,6 +145,7 @@ impl Echo {
     }
 
     fn ask(&mut self) -> Duration {
+        // A pace and no wait, because the healthy client has the same.
         std::thread::sleep(Duration::from_millis(1));
         let began = Instant::now();
         self.0.get_mut().write_all(b"a line\n").expect("the echo reads");

@@ -147,7 +147,7 @@ proptest! {
             Message::Request { id, method, params } => Some((id, method, params)),
             _ => None,
         });
-        let quick = rpc::parse_call(&line).map(|call| {
+        let quick = agentmux::wire::call::parse_call(&line).map(|call| {
             call.map(|call| (call.id, call.method, serde_json::from_str(call.params).expect("it was looked at")))
         });
         prop_assert_eq!(quick.map_err(|bad| bad.number), thorough.map_err(|bad| bad.number));

@@ -36,7 +36,7 @@ use crate::client::tmux::OwnPane;
 use crate::client::{CallError, Connection, Sender, Target};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
-use crate::protocol::answer::{Attached, Sessions, Subscribed};
+use crate::protocol::answer::{Attached, Sessions, Shown, Subscribed};
 use crate::protocol::check::check_name;
 use crate::protocol::request::{Elsewhere, One, PaneReport, Watch};
 
@@ -155,6 +155,7 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
         let fault = Fault::refused("attach refused: a screen needs a terminal on stdin and stdout");
         return Err(fault.hint(format!("without one: agentmux look {0} or: agentmux watch {0}", args.name)));
     }
+    let mut child = child_of(&mut connection, &args.name)?;
     let stage = Arc::new(Stage::default());
     let pane = if args.pane { OwnPane::find(&context.target.dir()) } else { None };
     let watch = Watching {
@@ -197,15 +198,24 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
         if started.elapsed() >= Duration::from_millis(limits::SCREEN_STEADY_MS) {
             relaunches = 0;
         }
-        relaunches += u32::from(!stage.with(|scene| scene.is_bereft));
+        let mut again = context.connect()?;
+        attached = again.call("session/attach", &One { name: args.name.clone() })?;
+        // A screen that went with its child has not crashed; one that lost it although the child lives on has.
+        let child_now = child_of(&mut again, &args.name)?;
+        relaunches += u32::from(child_now == child || !stage.with(|scene| scene.is_bereft));
+        child = child_now;
         if relaunches > RELAUNCHES_MAX {
             let fault =
                 Fault::refused(format!("attach failed: the screen ended {relaunches} times with an error"));
             return Err(fault.hint(format!("try it by hand: {}", words_of(&attached).join(" "))));
         }
-        let mut again = context.connect()?;
-        attached = again.call("session/attach", &One { name: args.name.clone() })?;
     }
+}
+
+/// The process of a session's child, which tells one child from the next.
+fn child_of(connection: &mut Connection, name: &str) -> Result<Option<u32>, Fault> {
+    let shown: Shown = connection.call("session/show", &One { name: name.to_owned() })?;
+    Ok(shown.session.child_pid)
 }
 
 /// What the thread beside the screen knows.

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::boot::{descent, process};
 use crate::cli::context::Context;
-use crate::client::{CallError, catch_interrupt, tmux};
+use crate::client::{CallError, catch_interrupt, let_go_on, tmux};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::SessionState;
@@ -59,7 +59,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         }
         // A relay whose time is over leaves before the last of its children has ended.
         while let Some(pid) = child_left_behind(context) {
-            if process::pidfd(pid).is_ok_and(|child| !ends(&child)) {
+            if process::pidfd(pid).is_ok_and(|child| !ends(&child)) || Instant::now() >= deadline {
                 let why = format!("down failed: the relay has left, but its child, pid {pid}, has not ended");
                 return Err(Fault::busy(why).hint("run it again: agentmux down"));
             }
@@ -83,11 +83,11 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
 fn still_there(pid: u32, what: &str) -> Fault {
     let stopped = process::is_stopped(pid);
     let state = if stopped { " (stopped)" } else { "" };
-    Fault::busy(format!("down failed: the relay, pid {pid}{state}, {what} in time")).hint(if stopped {
-        "let it go on with `kill -CONT PID` or end it with `kill -KILL PID`, then run `agentmux down` again"
-    } else {
-        "it may still be ending agents; `agentmux status` says so"
-    })
+    let fault = Fault::busy(format!("down failed: the relay, pid {pid}{state}, {what} in time"));
+    match stopped {
+        true => fault.hint(let_go_on(Some(pid))),
+        false => fault.hint("it may still be ending agents; `agentmux status` says so"),
+    }
 }
 
 /// A child of this bundle that runs although no relay does.

@@ -229,7 +229,7 @@ pub fn wait_for(
                 Fault::timeout(format!("not there yet: {}; mail {id} stays; it was {was}", fault.message))
                     .hint(format!("it goes on with the relay, do not send it again; agentmux trace {id}"))
             }
-            Code::NoRelay => {
+            Code::NoRelay | Code::Busy => {
                 Fault::new(fault.code, format!("{}; mail {id} stays; it was {was}", fault.message))
                     .hint(format!("do not send it again; agentmux trace {id}"))
             }

@@ -45,7 +45,7 @@ fn stopped(context: &Context) -> Answer {
             protocol: None,
             started_at: None,
             state_dir: context.target.dir().display().to_string(),
-            settings: None,
+            settings_hash: None,
         },
         children: Vec::new(),
         sessions: None,

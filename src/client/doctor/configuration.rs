@@ -25,7 +25,7 @@ pub fn configuration(patient: &Patient) -> Option<Finding> {
         format!("{} is understood", word(&file))
     });
     let Called::Answered(status) = patient.called() else { return Some(Finding::ok(what)) };
-    Some(match status.relay.settings.as_deref() {
+    Some(match status.relay.settings_hash.as_deref() {
         Some(running) if running != config::fingerprint(dir.as_deref()) => {
             Finding::warning("the relay runs with settings that config.toml no longer says")
                 .detail("settings are read when a relay starts; no agent is ended by replacing it")

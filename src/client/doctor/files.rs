@@ -175,10 +175,12 @@ pub fn store(patient: &Patient) -> Option<Finding> {
         Ok(0) => Finding::ok(format!("{STORE} is empty yet")),
         Ok(_) if head == *MAGIC => Finding::ok(format!("{STORE} is a SQLite file")),
         Ok(_) => {
-            let path = word(&dir.path().join(STORE));
+            let of = |name: &str| aside(&dir.path().join(name));
             Finding::fail(format!("{STORE} is no SQLite file: something else has written to it"))
-                .detail("no relay can start on it; its mail is lost unless you have a copy of the file")
-                .fix(format!("mv {path} {path}.damaged"))
+                .detail(
+                    "no relay can start on it; keep what is moved aside, the last mails may be in its -wal",
+                )
+                .fix(format!("{}; {}", of(STORE), of(&format!("{STORE}-wal"))))
         }
         Err(error) => Finding::fail(format!("{STORE} cannot be read: {error}")),
     })

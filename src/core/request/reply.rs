@@ -7,6 +7,7 @@ use super::send::{Parent, answer_repeated, lookup_fault};
 use crate::model::fault::Fault;
 use crate::model::mail::FromKind;
 use crate::model::name::Name;
+use crate::protocol::answer::{Addressed, Answer};
 use crate::protocol::request::{Reply, Send};
 
 impl Core {
@@ -33,6 +34,9 @@ impl Core {
                 mail.from_kind.as_str()
             ));
             return step.refuse(ask, fault.hint("write to somebody who has one: agentmux send NAME -"));
+        }
+        if reply.dry_run {
+            return step.reply(ask, Answer::Addressed(Addressed { reply_to: mail.id, to }));
         }
         let send = Send {
             to: to.iter().map(Name::to_string).collect(),

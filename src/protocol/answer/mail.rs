@@ -20,6 +20,16 @@ pub struct Sent {
     pub deliveries: Vec<Delivery>,
 }
 
+/// The answer to `mail/reply` with `dryRun`: to whom it would go.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Addressed {
+    /// The mail that would be answered.
+    pub reply_to: MailId,
+    /// To whom.
+    pub to: Vec<Name>,
+}
+
 /// Where one delivery stands.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -13,7 +13,8 @@ use serde::Serialize;
 pub use self::approval::{ApprovalInfo, ApprovalSettled, Approvals};
 pub use self::events::{History, Nothing, Subscribed};
 pub use self::mail::{
-    Delivery, Discarded, MailInfo, Mails, OneMail, Sent, Settled, Trace, TracedDelivery, Transition, Waited,
+    Addressed, Delivery, Discarded, MailInfo, Mails, OneMail, Sent, Settled, Trace, TracedDelivery,
+    Transition, Waited,
 };
 pub use self::relay::{BundleInfo, ChildInfo, MailCounts, RelayInfo, Status, Welcome};
 pub use self::session::{
@@ -34,6 +35,7 @@ pub enum Answer {
     States(States),
     Status(Box<Status>),
     Sent(Sent),
+    Addressed(Addressed),
     Waited(Waited),
     Interrupted(Interrupted),
     Closed(Closed),

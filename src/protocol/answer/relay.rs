@@ -86,7 +86,7 @@ pub struct RelayInfo {
     pub state_dir: String,
     /// What tells the settings that it runs with from others.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub settings: Option<String>,
+    pub settings_hash: Option<String>,
 }
 
 /// One child process.

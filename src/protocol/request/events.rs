@@ -61,6 +61,19 @@ pub struct Log {
     pub follow: bool,
 }
 
+impl Log {
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        self.name.iter().try_for_each(|name| check_name(name))?;
+        match &self.thread {
+            Some(_) if self.follow || self.name.is_some() => {
+                Err(Fault::usage("log refused: a conversation is neither a session's nor followed")
+                    .hint("leave `name` and `follow` away"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// `pane/report`: what the pane of this connection shows.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct PaneReport {

@@ -59,7 +59,11 @@ pub struct Reply {
     /// The mail that it answers.
     pub id: String,
     /// The text.
+    #[serde(default)]
     pub body: String,
+    /// Only say to whom it would go; nothing is sent.
+    #[serde(default, rename = "dryRun", skip_serializing_if = "std::ops::Not::not")]
+    pub dry_run: bool,
     /// The subject.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subject: Option<String>,
@@ -73,6 +77,9 @@ pub struct Reply {
 
 impl Reply {
     pub(super) fn check(&self) -> Result<(), Fault> {
+        if self.dry_run {
+            return Ok(());
+        }
         check_mail(&self.body, self.subject.as_deref(), self.key.as_deref())?;
         check_priority(self.priority)
     }

@@ -195,7 +195,7 @@ impl Request {
             Request::Remove(one) | Request::Attach(one) | Request::Show(one) => check_name(&one.name)?,
             Request::Look(look) => check_name(&look.name)?,
             Request::Watch(watch) => watch.check()?,
-            Request::Log(Log { name: Some(name), .. }) => check_name(name)?,
+            Request::Log(log) => log.check()?,
             Request::PaneReport(PaneReport { elsewhere: Some(elsewhere) }) => check_elsewhere(elsewhere)?,
             Request::SettleApproval(settle) => check_reason(settle.reason.as_deref())?,
             Request::Hold(hold) => check_name(&hold.name)?,
