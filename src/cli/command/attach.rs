@@ -7,7 +7,7 @@
 //! | The screen | Then |
 //! | --- | --- |
 //! | ends well | so does this command |
-//! | ends with an error after its child or the relay has gone | it is started again when the session is up, as often as that happens |
+//! | ends with an error, and its child has gone | it is started again when the session has its next child, as often as that happens |
 //! | ends with an error otherwise | it is started again, at most three times in a row; then the command is printed for the person to run |
 //! | has been without its child for too long (`client/absence.rs`) | it is ended and started again when the session is up again |
 //! | asks for another thread (`client/peek.rs`) | the relay is told, the pane's border says so, and so does this command at its end |
