@@ -14,6 +14,7 @@
 //! | `close` | once: a close frame in place of that answer | RFC 6455 |
 //! | `noise` | once: bytes that are no frame in place of that answer | a broken peer |
 //! | `garbage` | once: a text that is not JSON in place of that answer | a broken peer |
+//! | `forget` | once: a turn whose `turn/completed` never comes | a notification that got lost, as on a link that broke |
 //! | `drop` | ends every connection after `initialize` | a crash loop inside the server |
 //! | `mute` | answers nothing | a hung start |
 //! | `stamp` | writes when it reads `turn/start` (monotonic ns) to `$CODEX_HOME/stamps` | for `scripts/bench` |
@@ -127,6 +128,7 @@ impl Server {
                 threads.entry(thread.to_owned()).or_default();
                 json!({"thread": {"id": thread, "status": {"type": "idle"}}})
             }
+            "thread/read" => json!({"thread": {"id": thread, "status": {"type": "idle"}}}),
             "thread/items/list" => {
                 let rows = threads.get(thread).into_iter().flatten().rev();
                 let rows: Vec<Value> = rows
@@ -182,6 +184,9 @@ impl Server {
         self.say(&json!({"method": "turn/started", "params": {"threadId": thread, "turn": {"id": turn}}}))?;
         self.say(&json!({"method": "item/started", "params": of_item}))?;
         self.say(&json!({"method": "item/completed", "params": of_item}))?;
+        if is_told_once("forget") {
+            return Ok(());
+        }
         let ended = json!({"id": turn, "status": "completed", "error": null});
         self.say(&json!({"method": "turn/completed", "params": {"threadId": thread, "turn": ended}}))
     }

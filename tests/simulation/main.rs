@@ -15,6 +15,7 @@ mod disk;
 mod guarantee;
 mod loader;
 mod orders;
+mod pauses;
 mod phases;
 mod plain;
 mod planted;
