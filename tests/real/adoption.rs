@@ -166,14 +166,21 @@ fn what_down_prints_takes_the_thread_out_and_up_takes_it_back() {
         state if state == "idle" => Ok(()),
         state => Err(state),
     });
+    let by_hand = |thread: &str| {
+        let mut codex = house.command(codex_program());
+        codex.args(["exec", "--skip-git-repo-check", "resume", thread, "which word was it?"]);
+        house.call_of(codex).run()
+    };
+    let own = house.run(&["list", "--json"]).ok().json()["sessions"][0]["threadId"].clone();
+    let refused = by_hand(own.as_str().expect("a thread")).fails(1);
+    assert!(refused.stderr.contains("active writer"), "while the session is up: {}", refused.evidence());
     let said = house.run(&["down", "reviewer"]).ok().stdout;
     let (_, thread) = said.trim_end().split_once("codex resume ").unwrap_or_else(|| panic!("{said}"));
     // The child lets go of the thread at its end, which is what `down` without a name is.
     let _ = house.run(&["down"]).ok();
     house.wait_until_empty(DEADLINE);
-    let mut by_hand = house.command(codex_program());
-    by_hand.args(["exec", "--skip-git-repo-check", "resume", thread, "which word was it?"]);
-    let _ = house.call_of(by_hand).run().ok();
+    assert_eq!(own, thread);
+    let _ = by_hand(thread).ok();
     model.wait_until_read("which word was it?", DEADLINE);
     let newest = |needle: &str| {
         let requests = model.requests();
