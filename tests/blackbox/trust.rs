@@ -89,6 +89,7 @@ fn a_program_that_an_untrusted_file_names_is_never_run() {
     let is_unknown = |name: &str| {
         let ran = run(&["spawn", name, "--coder", "nightly"]).fails(2);
         let says = |text: &str| assert!(ran.stderr.contains(text), "{}", ran.evidence());
+        says("the sessions and coders of ");
         says("is not trusted as it is");
         says("error: spawn refused: there is no coder `nightly`");
     };
