@@ -260,6 +260,40 @@ fn outside_agents_that_write_without_end_are_braked_over_their_tools() {
     assert_eq!(read["mail"]["body"], "one too many");
 }
 
+/// Issue 6: who writes to a queue that is full is told so by its tool, as something that passes, with how full it is; nothing that was
+/// accepted makes room for it, and mail goes on when some of it was taken.
+#[test]
+fn a_full_queue_is_told_by_the_tool_and_goes_on_when_mail_was_taken() {
+    use agentmux::model::limits::{BODY_BYTES_MAX, QUEUED_BYTES_PER_SESSION_MAX};
+    let house = House::new();
+    std::fs::write(
+        house.config_dir().join("config.toml"),
+        "brake_pair_per_minute = 1000\nbrake_thread_per_minute = 1000\n",
+    )
+    .expect("writable");
+    let (mut ann, mut bob) = (tools(&house, "ann"), tools(&house, "bob"));
+    let _ = (ann.does("whoami", json!({})), bob.does("whoami", json!({})));
+    let fits = QUEUED_BYTES_PER_SESSION_MAX as usize / BODY_BYTES_MAX;
+    let large = json!({"to": "bob", "body": "x".repeat(BODY_BYTES_MAX)});
+    let first = ann.does("send", large.clone())["id"].clone();
+    for _ in 1..fits {
+        let _ = ann.does("send", large.clone());
+    }
+    let error = ann.fails("send", large.clone());
+    assert_eq!((&error["code"], &error["exit"]), (&"busy".into(), &75.into()), "{error}");
+    let message = error["message"].as_str().unwrap_or_default();
+    assert!(message.contains(&format!("bob has {fits} mails of ")), "{message}");
+    assert_eq!(error["hint"], "wait until some are delivered");
+    let _ = ann.does("send", json!({"to": "operator", "body": "others are not full"}));
+    assert_eq!(
+        bob.does("wait", json!({"timeoutMs": 30_000}))["mail"]["id"],
+        first,
+        "the oldest is still there"
+    );
+    let _ = bob.does("inbox", json!({"ack": [first], "limit": 1}));
+    let _ = ann.does("send", large);
+}
+
 /// users 21: one conversation is braked by its own rate, whoever writes in it; another one of the same two goes on.
 #[test]
 fn a_conversation_that_goes_too_fast_is_braked_and_another_of_the_same_two_is_not() {
