@@ -19,6 +19,8 @@ mod floors;
 mod headers;
 #[path = "tidy/hygiene.rs"]
 mod hygiene;
+#[path = "tidy/keys.rs"]
+mod keys;
 #[path = "tidy/leftovers.rs"]
 mod leftovers;
 #[path = "tidy/markdown.rs"]
@@ -92,6 +94,12 @@ fn every_method_is_documented() {
 #[test]
 fn scripts_run_and_the_readme_names_them() {
     hold(scripts::check(&TREE));
+}
+
+/// Users 2: what a person types in a pane is the person's alone.
+#[test]
+fn nothing_types_into_a_terminal() {
+    hold(keys::check(&TREE));
 }
 
 fn hold(violations: Vec<Violation>) {

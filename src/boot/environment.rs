@@ -104,20 +104,34 @@ pub fn redacted(environment: &[(String, String)]) -> BTreeMap<String, String> {
 
 /// The first mark of an agent in this process's environment.
 pub fn agent_mark() -> Option<String> {
-    let is_mark =
-        |key: &str| MARKS.contains(&key) || MARK_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-    std::env::vars_os().filter_map(|(key, _)| key.into_string().ok()).find(|key| is_mark(key))
+    agent_mark_of(&names())
+}
+
+fn agent_mark_of(names: &[String]) -> Option<String> {
+    let is_mark = |key: &&String| {
+        MARKS.contains(&key.as_str()) || MARK_PREFIXES.iter().any(|prefix| key.starts_with(prefix))
+    };
+    names.iter().find(is_mark).cloned()
 }
 
 /// What tells that this process is in a sandbox: the variable of its agent, else the filter of system calls that it runs under.
 pub fn sandbox_mark() -> Option<String> {
-    let is_mark = |key: &String| MARK_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
-    let variable = std::env::vars_os().filter_map(|(key, _)| key.into_string().ok()).find(is_mark);
     let is_filtered = || {
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
         status.lines().any(|line| line.starts_with("Seccomp:") && line.ends_with('2'))
     };
-    variable.or_else(agent_mark).or_else(|| is_filtered().then(|| "a filter of system calls".to_owned()))
+    sandbox_mark_of(&names()).or_else(|| is_filtered().then(|| "a filter of system calls".to_owned()))
+}
+
+/// The variable among these that tells of a sandbox: its own, else that of an agent, whose commands may run in one.
+pub fn sandbox_mark_of(names: &[String]) -> Option<String> {
+    let is_mark = |key: &&String| MARK_PREFIXES.iter().any(|prefix| key.starts_with(prefix));
+    names.iter().find(is_mark).cloned().or_else(|| agent_mark_of(names))
+}
+
+/// The names of this process's variables.
+fn names() -> Vec<String> {
+    std::env::vars_os().filter_map(|(key, _)| key.into_string().ok()).collect()
 }
 
 /// The environment that a relay runs with: enough to find programs, its home and the time zone.

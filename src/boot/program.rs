@@ -14,19 +14,20 @@ use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::version::{self, CODEX_MIN};
 
-/// Finds the launcher: what `named` says, else `codex` on PATH.
+/// Finds the launcher: what `named` says, which is a program and who names it, else `codex` on PATH.
 ///
 /// # Errors
 /// `refused` when there is none.
-pub fn find(named: Option<&str>) -> Result<PathBuf, Fault> {
-    let wanted = named.unwrap_or("codex");
+pub fn find(named: Option<(&str, &str)>) -> Result<PathBuf, Fault> {
+    let wanted = named.map_or("codex", |(program, _)| program);
     let found = if wanted.contains('/') {
         Some(PathBuf::from(wanted)).filter(|path| is_executable(path))
     } else {
         on_path(wanted)
     };
     let missing = || {
-        let where_to = if named.is_some() { "AGENTMUX_CODEX names it" } else { "it is not on PATH" };
+        let where_to =
+            named.map_or_else(|| "it is not on PATH".to_owned(), |(_, by)| format!("{by} names it"));
         Fault::refused(format!("codex not found: there is no program `{wanted}` ({where_to})"))
             .hint(format!("install Codex {CODEX_MIN} or newer: npm install -g @openai/codex"))
     };

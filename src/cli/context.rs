@@ -149,7 +149,7 @@ impl Context {
             return Ok(Some(file));
         }
         let path = file.path.display();
-        self.tell(&format!("note: the sessions of {path} are left out, because it is not trusted as it is\nhint: read it, then: agentmux trust"));
+        self.tell(&format!("note: the sessions and coders of {path} are left out, because it is not trusted as it is\nhint: read it, then: agentmux trust"));
         Ok(None)
     }
 

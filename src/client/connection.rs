@@ -349,8 +349,12 @@ fn check_peer(stream: &UnixStream) -> Result<(), Fault> {
 
 /// The sentence for a socket that a sandbox forbids; `None` when there is no sign of a sandbox.
 fn sandboxed(path: &Path, error: nix::Error) -> Option<Fault> {
+    sandboxed_by(environment::sandbox_mark(), path, error)
+}
+
+fn sandboxed_by(mark: Option<String>, path: &Path, error: nix::Error) -> Option<Fault> {
     let forbidden = matches!(error, nix::Error::EPERM | nix::Error::EACCES);
-    let mark = environment::sandbox_mark().filter(|_| forbidden)?;
+    let mark = mark.filter(|_| forbidden)?;
     let fault = Fault::new(
         Code::Sandbox,
         format!("connecting to {} failed: the sandbox ({mark}) forbids it: {error}", path.display()),
@@ -366,4 +370,40 @@ pub(super) fn check_for_sandbox(path: &Path) -> Result<(), Fault> {
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None);
     let limited = fd.and_then(|fd| setsockopt(&fd, sockopt::SendTimeout, &TimeVal::new(1, 0)));
     limited.map_or_else(|error| sandboxed(path, error).map_or(Ok(()), Err), Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(names: &[&str]) -> Option<String> {
+        environment::sandbox_mark_of(&names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>())
+    }
+
+    /// Users 7: an agent whose sandbox forbids the socket is told so, and that its tools reach further, by whatever variable it is known.
+    #[test]
+    fn a_socket_that_an_agents_sandbox_forbids_is_told_as_that() {
+        let path = Path::new("/state/relay.sock");
+        for (names, told) in [
+            (&["PATH", "CLAUDECODE"][..], "CLAUDECODE"),
+            (&["CODEX_THREAD_ID"], "CODEX_THREAD_ID"),
+            (&["CLAUDECODE", "CODEX_SANDBOX_NETWORK_DISABLED"], "CODEX_SANDBOX_NETWORK_DISABLED"),
+        ] {
+            for error in [nix::Error::EPERM, nix::Error::EACCES] {
+                let fault = sandboxed_by(mark(names), path, error).expect("a sandbox");
+                assert_eq!(fault.code, Code::Sandbox);
+                assert!(
+                    fault.message.contains(&format!("/state/relay.sock failed: the sandbox ({told})")),
+                    "{fault:?}"
+                );
+                assert!(
+                    fault.hint.as_deref().is_some_and(|hint| hint.contains("the agentmux tools")),
+                    "{fault:?}"
+                );
+            }
+            // What is no refusal of the kernel's is no sandbox, and its own cause is told.
+            assert!(sandboxed_by(mark(names), path, nix::Error::ECONNREFUSED).is_none());
+        }
+        assert!(sandboxed_by(mark(&["PATH", "HOME"]), path, nix::Error::EPERM).is_none(), "no sign of one");
+    }
 }

@@ -191,3 +191,98 @@ fn plain(text: &str) -> String {
     let line = text.lines().next().unwrap_or_default();
     line.chars().filter(|c| !c.is_control()).take(limits::HOOK_REASON_CHARS_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll};
+
+    use super::*;
+
+    /// Hooks that run this, and what their ends are heard by.
+    fn hooks(words: &[&str]) -> (Hooks, Poll) {
+        let arguments = words[1..].iter().map(|&word| word.to_owned()).collect();
+        let on = vec![SessionState::Waiting, SessionState::Blocked];
+        let hook = Hook { program: PathBuf::from(words[0]), arguments, on };
+        (Hooks::new(Some(hook), Vec::new(), Outer::default()), Poll::new().expect("a poll"))
+    }
+
+    impl Hooks {
+        /// A session comes into a state; whether a run was started for it.
+        fn starts(&mut self, poll: &Poll, session: &str, state: SessionState, at_ms: i64) -> bool {
+            let session = Name::parse(session).expect("a name");
+            let what = What::State { session, from: SessionState::Busy, state, reason: None, pending: 0 };
+            let (before, left_out) = (self.count(), self.left_out);
+            self.hear(poll.registry(), &Happening { at: Millis(at_ms), what }, Millis(at_ms));
+            assert_eq!(
+                self.left_out - left_out,
+                u64::from(self.count() == before),
+                "run, or left out and counted"
+            );
+            self.count() > before
+        }
+
+        fn count(&self) -> usize {
+            self.running.iter().flatten().count()
+        }
+
+        /// Waits until all runs have ended, and reaps them.
+        fn wait(&mut self, poll: &mut Poll) {
+            let mut events = Events::with_capacity(8);
+            while self.count() > 0 {
+                poll.poll(&mut events, Some(Duration::from_secs(20))).expect("readiness");
+                assert!(!events.is_empty(), "a run does not end");
+                events.iter().for_each(|event| self.on_exit(poll.registry(), event.token()));
+            }
+        }
+    }
+
+    /// Users 24: a session that goes to and fro tells once in five seconds, each state by itself; others are told meanwhile.
+    #[test]
+    fn the_same_is_told_again_only_after_a_while() {
+        let (mut hooks, mut poll) = hooks(&["/bin/true"]);
+        let mut at = |session, state, at_ms| {
+            let starts = hooks.starts(&poll, session, state, at_ms);
+            hooks.wait(&mut poll);
+            starts
+        };
+        assert!(at("lead", SessionState::Waiting, 0));
+        assert!(!at("lead", SessionState::Waiting, limits::HOOK_AGAIN_MS - 1));
+        assert!(at("lead", SessionState::Blocked, limits::HOOK_AGAIN_MS - 1));
+        assert!(at("reviewer", SessionState::Waiting, limits::HOOK_AGAIN_MS - 1));
+        assert!(at("lead", SessionState::Waiting, limits::HOOK_AGAIN_MS));
+    }
+
+    /// Users 24: at most so many in a minute, however many sessions there are; then they are told again.
+    #[test]
+    fn no_more_are_run_in_a_minute_than_a_person_can_bear() {
+        let (mut hooks, mut poll) = hooks(&["/bin/true"]);
+        let mut at = |number: usize, at_ms| {
+            let starts = hooks.starts(&poll, &format!("s{number}"), SessionState::Waiting, at_ms);
+            hooks.wait(&mut poll);
+            starts
+        };
+        let many = limits::HOOKS_PER_WINDOW;
+        assert_eq!((0..many * 2).filter(|number| at(*number, 1)).count(), many);
+        assert!(!at(many * 2, limits::HOOK_WINDOW_MS));
+        assert!(at(many * 2, limits::HOOK_WINDOW_MS + 1));
+    }
+
+    /// Users 24: runs that do not end are few; the next one comes when one has ended.
+    #[test]
+    fn few_run_at_once_and_one_that_ends_makes_room() {
+        let (mut hooks, mut poll) = hooks(&["/bin/sleep", "60"]);
+        let waits = SessionState::Waiting;
+        let started = (0..10).filter(|number| hooks.starts(&poll, &format!("s{number}"), waits, 0));
+        assert_eq!(started.count(), limits::HOOKS_AT_ONCE);
+        assert_eq!(hooks.deadline(), Some(Millis(limits::HOOK_MS)));
+        hooks.end_overdue(Millis(limits::HOOK_MS - 1));
+        assert!(hooks.running.iter().flatten().all(|run| !run.is_killed), "their time is not over");
+        hooks.end_overdue(Millis(limits::HOOK_MS));
+        hooks.wait(&mut poll);
+        assert!(hooks.starts(&poll, "s9", waits, limits::HOOK_MS));
+        hooks.end_overdue(Millis(2 * limits::HOOK_MS));
+        hooks.wait(&mut poll);
+    }
+}

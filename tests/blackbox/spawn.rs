@@ -127,6 +127,16 @@ fn a_missing_codex_is_named_before_anything_changes() {
         || house.call(&["spawn", "reviewer"]).without_env("AGENTMUX_CODEX").env("PATH", "/nowhere").run();
     let text = refused(touches_nothing(&house, without), 1);
     assert!(text.contains("no program `codex` (it is not on PATH)"), "{text}");
+    let config = house.config_dir().join("config.toml");
+    std::fs::write(config, "[coders.nightly]\nprogram = \"/nowhere/nightly\"\n")
+        .expect("the house is writable");
+    let nightly = || {
+        let call = house.call(&["spawn", "reviewer", "--coder", "nightly"]).without_env("AGENTMUX_CODEX");
+        call.run()
+    };
+    let text = refused(touches_nothing(&house, nightly), 1);
+    let why = "no program `/nowhere/nightly` (the configuration of its coder names it)";
+    assert!(text.contains(why), "{text}");
 }
 
 #[test]

@@ -53,6 +53,87 @@ fn sessions_of_a_file_are_inert_until_it_is_trusted_as_it_reads() {
     assert!(house.run(&["up"]).ok().stderr.contains("is not trusted"));
 }
 
+/// Programs that leave a mark when they are run, and are the real Codex then.
+fn marking_program(house: &House, name: &str) -> (String, std::path::PathBuf) {
+    let (program, mark) = (house.dir().join(name), house.dir().join(format!("{name}-was-run")));
+    let script =
+        format!("#!/bin/sh\necho \"$@\" >>{}\nexec {} \"$@\"\n", mark.display(), house.codex().display());
+    std::fs::write(&program, script).expect("the house is writable");
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    (program.to_str().expect("UTF-8").to_owned(), mark)
+}
+
+/// The direnv rule, for programs: those that a cloned repository names are run by no command before its file was trusted as it reads,
+/// neither by their own name nor in the place of Codex; afterwards they are, and what is put in their place later is not.
+#[test]
+fn a_program_that_an_untrusted_file_names_is_never_run() {
+    let team = Team::nobody();
+    let house = &team.house;
+    let (program, mark) = marking_program(house, "nightly");
+    let write_programs = |program: &str| {
+        write(
+            house,
+            &format!(
+                "bundle = \"test\"\n[coders.nightly]\nprogram = {program:?}\n[coders.codex]\nprogram = {program:?}\n\
+                 [sessions.reviewer]\ncoder = \"nightly\"\n"
+            ),
+        );
+    };
+    // The person's own Codex is the one on PATH.
+    let bin = house.codex().parent().expect("a directory").display().to_string();
+    let path = format!("{bin}:{}", std::env::var("PATH").expect("a PATH"));
+    let run = |words: &[&str]| house.call(words).without_env("AGENTMUX_CODEX").env("PATH", &path).run();
+    let child_of = |name: &str| run(&["show", name, "--json"]).ok().json()["session"].clone();
+
+    write_programs(&program);
+    let is_unknown = |name: &str| {
+        let ran = run(&["spawn", name, "--coder", "nightly"]).fails(2);
+        let says = |text: &str| assert!(ran.stderr.contains(text), "{}", ran.evidence());
+        says("the sessions and coders of ");
+        says("is not trusted as it is");
+        says("error: spawn refused: there is no coder `nightly`");
+    };
+    is_unknown("one");
+    let _ = run(&["spawn", "plain"]).ok();
+    for words in [
+        &["up"][..],
+        &["send", "plain", "hello", "--wait"],
+        &["list"],
+        &["status"],
+        &["config", "show"],
+        &["doctor"],
+        &["down", "--now"],
+        &["up"],
+    ] {
+        let ran = run(words);
+        assert!(ran.code == 0 || words == ["doctor"], "{}", ran.evidence());
+    }
+    let _ = refused(run(&["send", "reviewer", "hello"]), 3);
+    assert_eq!(names(house), ["plain"]);
+    assert_eq!(child_of("plain")["program"], format!("{bin}/codex"), "the person's own");
+    assert!(!mark.exists(), "{}", std::fs::read_to_string(&mark).unwrap_or_default());
+
+    let _ = run(&["trust"]).ok();
+    let _ = run(&["spawn", "one", "--coder", "nightly"]).ok();
+    let _ = run(&["up", "reviewer"]).ok();
+    for name in ["one", "reviewer"] {
+        assert_eq!(child_of(name)["program"], program, "{name}");
+    }
+    let _ = run(&["send", "one", "hello", "--wait"]).ok();
+    let told = std::fs::read_to_string(&mark).expect("it was run");
+    assert!(told.lines().any(|line| line.starts_with("app-server ")), "the child is that program: {told}");
+
+    let (other, mark) = marking_program(house, "other");
+    write_programs(&other);
+    is_unknown("two");
+    let _ = run(&["spawn", "two"]).ok();
+    let _ = run(&["down", "--now"]).ok();
+    let _ = run(&["up"]).ok();
+    assert_eq!(child_of("one")["program"], program, "what was trusted when it was spawned");
+    assert_eq!(child_of("two")["program"], format!("{bin}/codex"));
+    assert!(!mark.exists(), "{}", std::fs::read_to_string(&mark).unwrap_or_default());
+}
+
 /// A changed file never stops a running session; it gets its settings when it is next brought up.
 #[test]
 fn changed_settings_wait_until_the_session_is_down() {

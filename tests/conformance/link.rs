@@ -121,6 +121,28 @@ fn garbage_is_skipped_and_costs_no_mail() {
     });
 }
 
+/// Users 3: a lost notification strands nobody: a turn whose end was never told is asked about, is over when its child says so, and the
+/// mail behind it goes in.
+#[test]
+fn a_turn_whose_end_was_never_told_is_asked_about_and_mail_goes_on() {
+    let house = house("");
+    std::fs::write(house.config_dir().join("config.toml"), "silent_after = \"200ms\"\n").expect("writable");
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    tell(&house, "forget");
+    let sent = deliver(&house);
+    let turn = sent["deliveries"][0]["turnId"].clone();
+    let behind = house.call(&["send", "reviewer", "behind it", "--wait", "--timeout", "20s", "--json"]);
+    let behind = behind.deadline(DEADLINE).run().ok().json();
+    assert_eq!(behind["deliveries"][0]["state"], "consumed", "{behind}");
+    assert_ne!(behind["deliveries"][0]["turnId"], turn, "in a turn of its own");
+    assert!(heard(&house).iter().any(|line| line.contains("\"thread/read\"")), "its child was asked");
+    assert_eq!(claims_heard(&house), 2, "no mail went in twice");
+    let trace = house.run(&["trace", sent["id"].as_str().expect("an id"), "--json"]).ok().json();
+    assert!(trace.to_string().contains("its child says that it is over"), "{trace}");
+    assert_eq!(trace["deliveries"][0]["state"], "consumed", "{trace}");
+    wait_for_state(&house, "idle");
+}
+
 /// What a newer version asks is refused at once, and the turn goes on.
 #[test]
 fn an_unknown_question_is_answered_on_the_wire() {

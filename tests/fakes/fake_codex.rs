@@ -15,6 +15,7 @@
 //! | `close` | once: a close frame in place of that answer | RFC 6455 |
 //! | `noise` | once: bytes that are no frame in place of that answer | a broken peer |
 //! | `garbage` | once: a text that is not JSON in place of that answer | a broken peer |
+//! | `forget` | once: a turn whose `turn/completed` never comes | a notification that got lost, as on a link that broke |
 //! | `drop` | ends every connection after `initialize` | a crash loop inside the server |
 //! | `mute` | answers nothing | a hung start |
 //! | `hang` | once: takes a turn's input, and then says nothing more, on any connection | 0.169.0 under SIGSTOP |
@@ -133,6 +134,7 @@ impl Server {
                 threads.entry(thread.to_owned()).or_default();
                 json!({"thread": {"id": thread, "status": {"type": "idle"}}})
             }
+            "thread/read" => json!({"thread": {"id": thread, "status": {"type": "idle"}}}),
             "thread/items/list" => {
                 let rows = threads.get(thread).into_iter().flatten().rev();
                 let rows: Vec<Value> = rows
@@ -197,6 +199,9 @@ impl Server {
         self.say(&json!({"method": "item/completed", "params": of_item}))?;
         if is_told_once("hang") {
             HANGS.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        if is_told_once("forget") {
             return Ok(());
         }
         let ended = json!({"id": turn, "status": "completed", "error": null});

@@ -53,6 +53,33 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
     );
 }
 
+/// users 26: a question that waits is on the screen of a person who attaches later, with what is asked, and is answered there.
+#[test]
+fn an_approval_that_waits_is_shown_to_who_attaches_after_it() {
+    let (model, house) = house_with_reviewer();
+    let asks = json!({"cmd": "touch approved-file", "sandbox_permissions": "require_escalated", "justification": "a test"});
+    model.script([Rule::user("ask me").call("exec_command", asks).reply("went on")]);
+    let _ = house.run(&["send", "reviewer", "ask me", "--wait"]).ok();
+    house.poll("the approval", DEADLINE, || match state_of(&house, "reviewer") {
+        state if state == "waiting" => Ok(()),
+        state => Err(state),
+    });
+    let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
+    let screen = pane.wait_for("Would you like to run", DEADLINE);
+    assert!(screen.contains("touch approved-file"), "{screen}");
+    assert_eq!(state_of(&house, "reviewer"), "waiting", "to look is to answer nothing");
+    assert!(!house.project().join("approved-file").exists());
+    pane.press_until("y", "the dialog to close", DEADLINE, |screen| {
+        !screen.contains("Would you like to run")
+    });
+    house.poll("the turn to end", DEADLINE, || match state_of(&house, "reviewer") {
+        state if state == "idle" => Ok(()),
+        state => Err(state),
+    });
+    assert!(house.project().join("approved-file").exists(), "the person said yes");
+    assert_eq!(house.run(&["approvals", "--json"]).ok().json()["approvals"], json!([]));
+}
+
 /// A change of files is asked with the files that it changes, and is made when it is approved by verb.
 #[test]
 fn a_change_of_files_is_approved_by_verb() {

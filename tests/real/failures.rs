@@ -102,7 +102,8 @@ fn mail_goes_in_when_the_account_has_reset() {
     }
 }
 
-/// Users 24: overload is tried again by itself, later each time, and loses nothing.
+/// Users 24: what follows a turn that failed of overload waits, is told until when, goes in by itself and once. That the pauses grow is a
+/// story of `tests/simulation`.
 #[test]
 fn an_overloaded_model_is_left_alone_for_a_while() {
     let (model, house) = house_with_reviewer();
@@ -113,7 +114,7 @@ fn an_overloaded_model_is_left_alone_for_a_while() {
         let trace = traced(&house, &id).to_string();
         if trace.contains("the turn failed") { Ok(()) } else { Err(trace) }
     });
-    // What comes next waits, and is told until when; the pause after a second failure is a longer one.
+    // What comes next waits, and is told until when.
     let pause_after = |text: &str| {
         let sent = house.run(&["send", "reviewer", text, "--json"]).ok().json();
         let reason = text_of(&sent["deliveries"][0]["reason"]);
@@ -201,6 +202,58 @@ fn a_silent_turn_is_asked_about_and_goes_on() {
         "idle" => Ok(()),
         state => Err(state.to_owned()),
     });
+}
+
+/// users 6: time at an approval is the person's, and no turn is called silent for it, though a turn beside it that says nothing is.
+#[test]
+fn a_turn_that_waits_for_a_person_is_never_called_silent() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    std::fs::write(house.config_dir().join("config.toml"), "silent_after = \"200ms\"\n").expect("writable");
+    for name in ["reviewer", "control"] {
+        let _ = house.run(&["spawn", name]).ok();
+    }
+    let asks =
+        json!({"cmd": "touch wanted", "sandbox_permissions": "require_escalated", "justification": "a test"});
+    model.script([
+        Rule::user("ask me").call("exec_command", asks).reply("went on"),
+        Rule::user("think long").reply("at last").held_by("thinking"),
+    ]);
+    let _ = deliver(&house, "ask me");
+    house.poll("the approval", DEADLINE, || match state_of(&house, "reviewer").as_str() {
+        "waiting" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+    let reason = |name: &str| {
+        let listed = house.run(&["list", "--json"]).ok().json();
+        let sessions = listed["sessions"].as_array().into_iter().flatten();
+        let own = sessions.into_iter().find(|session| session["name"] == name).expect("it is listed");
+        own["reason"].as_str().unwrap_or_default().to_owned()
+    };
+    // Whoever is silent as long as `reviewer` waits, and more, is called so: three times, each one a silence later.
+    let mut seen = std::collections::BTreeSet::new();
+    for round in 0..3 {
+        model.hold("thinking");
+        let _ = house.run(&["send", "control", &format!("think long {round}"), "--wait"]).ok();
+        seen.insert(house.poll("the silence beside it", DEADLINE, || match reason("control") {
+            why if why.contains("silent since") => Ok(why),
+            why => Err(why),
+        }));
+        let why = reason("reviewer");
+        assert!(!why.contains("silent") && state_of(&house, "reviewer") == "waiting", "{why}");
+        model.release("thinking");
+        house.poll("the end of the turn", DEADLINE, || match state_of(&house, "control").as_str() {
+            "idle" => Ok(()),
+            state => Err(state.to_owned()),
+        });
+    }
+    let approvals = house.run(&["approvals", "--json"]).ok().json();
+    let _ = house.run(&["approve", &text_of(&approvals["approvals"][0]["id"])]).ok();
+    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
+        "idle" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+    assert!(house.project().join("wanted").exists(), "its turn went on to its end");
 }
 
 /// A full context is summed up once, and the session goes on; full again at once, it fails and says so, and its mail waits.

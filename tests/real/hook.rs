@@ -53,6 +53,40 @@ fn the_hook_is_run_when_a_session_waits_and_no_shell_reads_its_words() {
     assert!(!house.dir().join("injected").exists() && !house.project().join("injected").exists());
 }
 
+/// users 24: who is blocked by its account, or has failed, says so by the hook, too, with the reason; nobody else does.
+#[test]
+fn the_hook_is_run_when_a_session_is_blocked_and_when_it_fails() {
+    let script = "cd \"$(dirname \"$0\")\"\n\
+                  { env | grep ^AGENTMUX_HOOK | sort; echo end; } > new.$$; mv new.$$ \"on-$AGENTMUX_HOOK_STATE\"";
+    let (model, house) = house_with_hook(script, "on = [\"blocked\", \"failed\"]");
+    model.script([
+        Rule::user("the last straw").times(1).fail("insufficient_quota", "no more today"),
+        asks(),
+        Rule::user("too much").fail("context_length_exceeded", "too long"),
+        Rule::user("far too much").fail("context_length_exceeded", "too long"),
+    ]);
+    deliver(&house, "the last straw");
+    let told = house.poll("the hook", DEADLINE, || read(&house, "on-blocked"));
+    assert!(told.contains("AGENTMUX_HOOK_SESSION=reviewer\n"), "{told}");
+    assert!(told.contains("usageLimitExceeded"), "the reason: {told}");
+    let _ = house.run(&["up", "reviewer"]).ok();
+    deliver(&house, "too much");
+    deliver(&house, "far too much");
+    let told = house.poll("the hook", DEADLINE, || read(&house, "on-failed"));
+    assert!(told.contains("AGENTMUX_HOOK_SESSION=reviewer\n"), "{told}");
+    assert!(told.contains("also after it was summed up"), "the reason: {told}");
+    // What was not asked for is not run.
+    let _ = house.run(&["up", "reviewer"]).ok();
+    deliver(&house, "ask me");
+    house.poll("the question", DEADLINE, || match super::state_of(&house, "reviewer").as_str() {
+        "waiting" => Ok(()),
+        state => Err(state.to_owned()),
+    });
+    let names = std::fs::read_dir(house.dir()).expect("the house").flatten();
+    let names: Vec<String> = names.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    assert!(!names.iter().any(|name| name == "on-waiting" || name.starts_with("new.")), "{names:?}");
+}
+
 /// NB-5: a hook that never ends is killed with its children after its time; the relay serves meanwhile, and nothing is left of it.
 #[test]
 fn a_hook_that_hangs_is_ended_and_holds_nobody_up() {

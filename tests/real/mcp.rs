@@ -134,6 +134,41 @@ fn a_team_of_three_broadcasts_and_asks() {
     assert_eq!(model.times_read("the answer to lead"), 0, "no turn of its own");
 }
 
+/// users 8: what a model says at the end of a turn is for who looks on; only what it sends is mail: no sender, be it the person or an
+/// agent, finds an answer that nobody sent.
+#[test]
+fn an_ordinary_answer_of_the_model_is_never_forwarded_as_a_reply() {
+    let (house, model) = team(
+        [
+            Rule::user("ask the reviewer")
+                .call_mcp("agentmux", "send", send("reviewer", "is it good?"))
+                .reply("I have asked"),
+            Rule::user("is it good?").reply("Yes, lead, it is very good."),
+            Rule::user("and what do you say?").reply("To the operator: all is well."),
+        ],
+        &[("lead", "read-only"), ("reviewer", "read-only")],
+    );
+    let _ = house.run(&["send", "lead", "ask the reviewer", "--wait"]).ok();
+    model.wait_until_read("is it good?", DEADLINE);
+    let _ = house.run(&["send", "reviewer", "and what do you say?", "--wait"]).ok();
+    wait_until_idle(&house, &["lead", "reviewer"]);
+    // Answered in full, and nothing was made of it: the mails are the three that were sent.
+    let looked = house.run(&["look", "reviewer"]).ok().stdout;
+    assert!(looked.contains("it is very good") && looked.contains("all is well"), "{looked}");
+    let mails = |name: &str| {
+        let inbox = house.run(&["inbox", name, "--json"]).ok().json();
+        inbox["mails"].as_array().map_or(0, Vec::len)
+    };
+    assert_eq!((mails("operator"), mails("lead"), mails("reviewer")), (0, 1, 2));
+    let _ = house.run(&["down"]).ok();
+    let store = rusqlite::Connection::open(house.bundle_dir().join("mail.db")).expect("the store");
+    let count: i64 = store.query_row("SELECT count(*) FROM mails", [], |row| row.get(0)).expect("a count");
+    assert_eq!(count, 3, "no mail but what was sent");
+    for text in ["it is very good", "all is well"] {
+        assert_eq!(model.times_read(text), 0, "no model was told it\n{}", model.transcript());
+    }
+}
+
 /// After kill -9 of the relay, and of the child, an agent still writes by its tools: the running server's token stays good for the
 /// relay that adopts its child, and a new child's server gets a new one.
 #[test]

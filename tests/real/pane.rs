@@ -123,6 +123,35 @@ fn a_draft_in_the_pane_survives_mail() {
     assert!(screen.contains("mail beside the draft"), "{screen}");
 }
 
+/// users 5: mail comes before, between and after the keys of a person who types; what the model then reads as the person's words is what
+/// was typed, byte for byte, and nothing of the mail.
+#[test]
+fn a_draft_is_sent_byte_for_byte_as_it_was_typed_while_mail_came() {
+    const DRAFT: [&str; 3] = [
+        "half a thou",
+        "ght:  two blanks, \\n, \"quo'tes\" & <tags> ",
+        "\u{e4}\u{df}\u{20ac} \u{65e5}\u{672c} 100% #1;|end.",
+    ];
+    let (model, house) = house_with_reviewer();
+    let pane = Pane::start(&house, (160, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
+    pane.wait_for("Ask Codex", DEADLINE);
+    for (number, part) in DRAFT.iter().enumerate() {
+        pane.type_text(part);
+        pane.wait_for(part.trim_end(), DEADLINE);
+        let mail = format!("mail beside part {number}");
+        deliver(&house, &mail);
+        pane.wait_for(&mail, DEADLINE);
+        model.wait_until_read(&mail, DEADLINE);
+    }
+    let draft = DRAFT.concat();
+    pane.wait_for(&draft, DEADLINE);
+    pane.send_keys(&["Enter"]);
+    model.wait_until_read("half a thou", DEADLINE);
+    let texts = model.user_texts();
+    let about: Vec<&String> = texts.iter().filter(|text| text.contains("half a thou")).collect();
+    assert_eq!(about, [&draft], "{texts:?}");
+}
+
 /// The child dies under the pane: the screen comes back by itself and shows the next mail, and the relay's configuration won.
 #[test]
 fn a_pane_comes_back_when_its_child_does() {

@@ -17,6 +17,7 @@ mod hangs;
 mod loader;
 mod names;
 mod orders;
+mod pauses;
 mod phases;
 mod plain;
 mod planted;

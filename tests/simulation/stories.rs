@@ -158,33 +158,6 @@ fn each_session_gets_its_own_mail() {
     });
 }
 
-/// A fast refusal is an answer like any other (NB-3): the mail goes back, and is tried again.
-#[test]
-fn a_refusal_at_once_only_delays() {
-    tell(|story| {
-        story.world.shape.refuses_for_now = 1_000;
-        let mail = story.sends("lead");
-        story.for_ms(2_000);
-        assert!(matches!(story.state(mail), DeliveryState::Queued | DeliveryState::Claimed));
-        story.world.shape.refuses_for_now = 0;
-        story.until_state(mail, DeliveryState::Consumed);
-        assert_eq!(story.told(mail), 1);
-    });
-}
-
-/// A child that stays silent keeps nobody busy for ever (NB-4, NB-5).
-#[test]
-fn a_silent_child_loses_its_lease() {
-    tell(|story| {
-        story.world.shape.says_nothing = 1_000;
-        let mail = story.sends("lead");
-        story.for_ms(60_000);
-        story.world.shape.says_nothing = 0;
-        story.until_state(mail, DeliveryState::Consumed);
-        assert_eq!(story.told(mail), 1);
-    });
-}
-
 /// Two who stop the same session both get an answer (TQ-3), and the turn that ran is over, not left running (NB-9).
 #[test]
 fn the_second_down_joins_the_first() {

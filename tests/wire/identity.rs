@@ -109,6 +109,49 @@ fn nobody_speaks_as_a_session_without_its_token_and_an_old_one_is_over() {
     }
 }
 
+/// users 16: mail of a session goes into its turns, so that its own tools can take none of it beforehand: what waits is told by its headers
+/// alone, and stays where it is.
+#[test]
+fn mail_that_waits_for_a_turn_cannot_be_taken_by_the_sessions_own_tools() {
+    let model = ScriptedModel::start();
+    let house = House::real(&model);
+    let name = format!("reader-{}", std::process::id());
+    let _ = house.run(&["spawn", &name]).ok();
+    let token = house.poll("the tools to run", DEADLINE, token_of(&name));
+    let _ = house.run(&["hold", &name]).ok();
+    let mut operator = Socket::hello(&house);
+    let sent =
+        operator.ask("mail/send", json!({"to": [name], "subject": "later", "body": "not before its turn"}));
+    let id = sent["result"]["id"].as_str().unwrap_or_else(|| panic!("{sent}")).to_owned();
+    let mut own = Socket::open(&house);
+    let mut params = hello();
+    (params["identity"], params["token"]) = (name.clone().into(), token.into());
+    assert_eq!(own.ask("hello", params)["result"]["kind"], "agent");
+    for (method, params) in [
+        ("mail/next", json!({"timeoutMs": 1})),
+        ("mail/next", json!({"timeoutMs": 1, "from": "operator"})),
+        ("mail/list", json!({"unread": true})),
+        ("mail/list", json!({"take": true})),
+    ] {
+        let answer = own.ask(method, params);
+        assert!(!answer.to_string().contains("not before its turn"), "{method}: {answer}");
+        if method == "mail/next" {
+            let (code, message) = refusal(&answer);
+            assert!(code == "refused" && message.contains("comes into its turns"), "{code}: {message}");
+        } else {
+            let mail = &answer["result"]["mails"][0];
+            assert_eq!((&mail["id"], &mail["subject"]), (&id.clone().into(), &"later".into()), "{answer}");
+            assert_eq!((&mail["body"], &mail["state"]), (&Value::Null, &"queued".into()), "{answer}");
+        }
+        let traced = operator.ask("mail/trace", json!({"id": id}));
+        assert_eq!(traced["result"]["deliveries"][0]["state"], "queued", "{method}: {traced}");
+    }
+    assert_eq!(model.times_read("not before its turn"), 0);
+    let _ = house.run(&["release", &name]).ok();
+    model.wait_until_read("not before its turn", DEADLINE);
+    assert_eq!(model.times_read("not before its turn"), 1, "by its turn, once");
+}
+
 /// LK-4, LK-13: a process of another user is turned away by the relay itself, should it ever get as far as the socket.
 #[test]
 #[allow(unsafe_code, reason = "one thread takes another user for the length of one connection")]

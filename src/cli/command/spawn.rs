@@ -137,7 +137,9 @@ fn request(
         .ok_or_else(|| Fault::usage("spawn refused: the directory's path is not UTF-8"))?
         .to_owned();
     let named = std::env::var("AGENTMUX_CODEX").ok().filter(|named| !named.is_empty());
-    let launcher = program::find(named.or(coder.program).as_deref())?;
+    let named = named.as_deref().map(|named| (named, "AGENTMUX_CODEX"));
+    let of_coder = coder.program.as_deref().map(|program| (program, "the configuration of its coder"));
+    let launcher = program::find(named.or(of_coder))?;
     program::check_version(&launcher)?;
     let launcher = launcher
         .to_str()

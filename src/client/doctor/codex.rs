@@ -13,7 +13,7 @@ const INSTALL: &str = "npm install -g @openai/codex@latest";
 pub fn codex(patient: &Patient) -> Option<Finding> {
     let named = std::env::var("AGENTMUX_CODEX").ok().filter(|named| !named.is_empty());
     let origin = if named.is_some() { "AGENTMUX_CODEX" } else { "PATH" };
-    let finding = match program::find(named.as_deref()) {
+    let finding = match program::find(named.as_deref().map(|named| (named, "AGENTMUX_CODEX"))) {
         Err(fault) if named.is_some() => {
             Finding::fail(fault.message).fix("unset AGENTMUX_CODEX").fix(INSTALL)
         }

@@ -93,6 +93,32 @@ fn one_bundle_is_one_relay_from_everywhere() {
     assert_eq!(checkout.house.processes(), Vec::<i32>::new());
 }
 
+/// Users 18: a worktree that is removed takes nothing along: no process is left in it, and the relay that was even started from it is the
+/// one of the repository, and goes on.
+#[test]
+fn removing_a_worktree_leaves_no_process_and_the_relay_of_the_repository_goes_on() {
+    let checkout = Checkout::new();
+    let (home, main) = (checkout.home(), checkout.main.clone());
+    let home = [("HOME", home.as_str())];
+    let tree = checkout.house.dir().join("tree");
+    checkout.git(&["worktree", "add", "--quiet", "--detach", &tree.display().to_string()], &main);
+    let _ = checkout.bare(&home, &tree, &["up"]).ok();
+    let pid = checkout.met(&home, &tree, &[]).expect("a relay runs");
+    let agent = [home[0], ("CODEX_THREAD_ID", "0199a213-81c0-7800-8aa1-bbab2a035a53")];
+    let sent = checkout.bare(&agent, &tree, &["send", "operator", "from the tree"]).ok();
+    checkout.git(&["worktree", "remove", &tree.display().to_string()], &main);
+    assert!(!tree.exists());
+    assert_eq!(checkout.met(&home, &main, &[]), Some(pid), "the same one");
+    let read = checkout.bare(&home, &main, &["read", &sent_id(&sent)]).ok().stdout;
+    assert!(read.contains("from the tree"), "{read}");
+    let left = checkout.house.processes();
+    assert_eq!(left, [i32::try_from(pid).expect("a pid")], "and nothing else runs");
+    let cwd = fs::read_link(format!("/proc/{pid}/cwd")).expect("it runs");
+    assert_eq!(cwd, Path::new("/"), "which nobody removes");
+    let _ = checkout.bare(&home, &main, &["down"]).ok();
+    assert_eq!(checkout.house.processes(), Vec::<i32>::new());
+}
+
 /// Users 18: a directory's name is not its identity.
 #[test]
 fn two_checkouts_of_one_name_do_not_meet() {

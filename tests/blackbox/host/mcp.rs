@@ -135,6 +135,23 @@ fn the_tools_go_on_through_restarts_of_the_relay_and_keep_their_name() {
     let _ = house.run(&["send", "ann", "after the crash"]).ok();
     let (heard, failed) = ann.called(waiting);
     assert!(!failed && heard["mail"]["body"] == "after the crash", "{heard}");
+    // So does one that an upgrade interrupts.
+    let before = house.relay_pid();
+    let waiting = ann.begin_call("wait", json!({"timeoutMs": 40_000}));
+    let replacing = house.spawn(&["host", "relay", "--replace"]);
+    house.poll("the next relay", SOON, || match house.relay_pid() {
+        pid if pid.is_some() && pid != before => Ok(()),
+        pid => Err(format!("{pid:?}")),
+    });
+    let sent = ann.does("send", json!({"to": "operator", "body": "meanwhile"}));
+    let inbox = house.run(&["inbox", "--json"]).json();
+    let found = inbox["mails"].as_array().into_iter().flatten().find(|mail| mail["id"] == sent["id"]);
+    assert!(found.is_some_and(|mail| mail["from"] == "ann"), "{inbox}");
+    let _ = house.run(&["send", "ann", "after the upgrade"]).ok();
+    let (heard, failed) = ann.called(waiting);
+    assert!(!failed && heard["mail"]["body"] == "after the upgrade", "{heard}");
+    let _ = house.run(&["down"]).ok();
+    let _ = replacing.finish(SOON).ok();
 }
 
 /// An idle relay leaves although tools are connected; they start the next one when they are used.
@@ -241,6 +258,68 @@ fn outside_agents_that_write_without_end_are_braked_over_their_tools() {
     assert_eq!(released["mails"][0], id, "{released}");
     let read = house.run(&["--as", "bob", "wait", "--json"]).ok().json();
     assert_eq!(read["mail"]["body"], "one too many");
+}
+
+/// Issue 6: who writes to a queue that is full is told so by its tool, as something that passes, with how full it is; nothing that was
+/// accepted makes room for it, and mail goes on when some of it was taken.
+#[test]
+fn a_full_queue_is_told_by_the_tool_and_goes_on_when_mail_was_taken() {
+    use agentmux::model::limits::{BODY_BYTES_MAX, QUEUED_BYTES_PER_SESSION_MAX};
+    let house = House::new();
+    std::fs::write(
+        house.config_dir().join("config.toml"),
+        "brake_pair_per_minute = 1000\nbrake_thread_per_minute = 1000\n",
+    )
+    .expect("writable");
+    let (mut ann, mut bob) = (tools(&house, "ann"), tools(&house, "bob"));
+    let _ = (ann.does("whoami", json!({})), bob.does("whoami", json!({})));
+    let fits = QUEUED_BYTES_PER_SESSION_MAX as usize / BODY_BYTES_MAX;
+    let large = json!({"to": "bob", "body": "x".repeat(BODY_BYTES_MAX)});
+    let first = ann.does("send", large.clone())["id"].clone();
+    for _ in 1..fits {
+        let _ = ann.does("send", large.clone());
+    }
+    let error = ann.fails("send", large.clone());
+    assert_eq!((&error["code"], &error["exit"]), (&"busy".into(), &75.into()), "{error}");
+    let message = error["message"].as_str().unwrap_or_default();
+    assert!(message.contains(&format!("bob has {fits} mails of ")), "{message}");
+    assert_eq!(error["hint"], "wait until some are delivered");
+    let _ = ann.does("send", json!({"to": "operator", "body": "others are not full"}));
+    assert_eq!(
+        bob.does("wait", json!({"timeoutMs": 30_000}))["mail"]["id"],
+        first,
+        "the oldest is still there"
+    );
+    let _ = bob.does("inbox", json!({"ack": [first], "limit": 1}));
+    let _ = ann.does("send", large);
+}
+
+/// users 21: one conversation is braked by its own rate, whoever writes in it; another one of the same two goes on.
+#[test]
+fn a_conversation_that_goes_too_fast_is_braked_and_another_of_the_same_two_is_not() {
+    let house = House::new();
+    std::fs::write(house.config_dir().join("config.toml"), "brake_thread_per_minute = 2\n")
+        .expect("writable");
+    let (mut ann, mut bob) = (tools(&house, "ann"), tools(&house, "bob"));
+    let _ = (ann.does("whoami", json!({})), bob.does("whoami", json!({})));
+    let held = |sent: &Value| sent["deliveries"][0]["reason"] == "held by the loop brake";
+    let first = ann.does("send", json!({"to": "bob", "body": "one"}));
+    let _ = bob.does("wait", json!({"timeoutMs": 30_000}));
+    let second = bob.does("send", json!({"to": "ann", "body": "two", "replyTo": first["id"]}));
+    let _ = ann.does("wait", json!({"timeoutMs": 30_000}));
+    let third = ann.does("send", json!({"to": "bob", "body": "three", "replyTo": second["id"]}));
+    assert_eq!((&second["thread"], &third["thread"]), (&first["thread"], &first["thread"]));
+    assert!(!held(&first) && !held(&second) && held(&third), "{first} {second} {third}");
+    let traced = trace(&house, third["id"].as_str().expect("an id"));
+    assert!(traced.to_string().contains("more than 2 mails a minute in one conversation"), "{traced}");
+    let other = ann.does("send", json!({"to": "bob", "body": "something else"}));
+    assert!(!held(&other), "a conversation of its own: {other}");
+    let heard = bob.does("wait", json!({"timeoutMs": 30_000}));
+    assert_eq!(heard["mail"]["body"], "something else");
+    assert_eq!(bob.does("wait", json!({"timeoutMs": 1}))["timedOut"], true, "the third does not come");
+    let released = house.run(&["release", "bob", "--json"]).ok().json();
+    assert_eq!(released["mails"][0], third["id"], "{released}");
+    assert_eq!(bob.does("wait", json!({"timeoutMs": 30_000}))["mail"]["body"], "three");
 }
 
 /// users 21: who asks one that waits for an answer of the asker is told so at once, by the tools of agents with names of their own, too.
