@@ -7,7 +7,7 @@
 //! | a turn was completed | earlier exits no longer count |
 //! | its connection broke, its process lives | the shell connects again |
 //! | it can never serve (its version, its protocol) | ended, and given up at once |
-//! | it has grown too big, no longer answers, or never did | killed, and told with that reason; the next one goes on with its threads |
+//! | it has grown too big, never stops talking, no longer answers, or never did | killed, and told with that reason; the next one goes on with its threads |
 //!
 //! **Invariant:** mail waits while a child is backed off or given up; nothing here fails it.
 
@@ -30,6 +30,12 @@ impl Core {
         let mib = |bytes: u64| bytes / 1024 / 1024;
         let why = format!("it had {} MiB, more than {}, and was ended", mib(bytes), mib(most));
         self.kill_child(step, key, why);
+    }
+
+    /// A child that never stops talking is ended, however harmless the flood is to others.
+    pub(super) fn handle_child_flooded(&mut self, step: &mut Step, nonce: Nonce, what: &str) {
+        let Some(key) = self.key_of(nonce) else { return };
+        self.kill_child(step, key, format!("it said {what}, and was killed"));
     }
 
     /// A child that was asked twice and did not answer is hung; the next one settles what is in doubt.

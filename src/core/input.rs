@@ -85,6 +85,13 @@ pub enum Input {
         /// Why.
         why: String,
     },
+    /// A child says more than anybody can have to say.
+    ChildFlooded {
+        /// The child.
+        nonce: Nonce,
+        /// What it has said, for a sentence.
+        what: String,
+    },
     /// A child has more memory than it may have.
     ChildGrew {
         /// The child.

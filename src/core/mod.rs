@@ -187,6 +187,7 @@ impl Core {
             Input::ChildNotSpawned { nonce, why } => self.handle_child_not_spawned(&mut step, nonce, &why),
             Input::Child { nonce, event } => self.hear_child(&mut step, nonce, event),
             Input::ChildLost { nonce, why } => self.handle_child_lost(&mut step, nonce, &why),
+            Input::ChildFlooded { nonce, what } => self.handle_child_flooded(&mut step, nonce, &what),
             Input::ChildGrew { nonce, bytes, most } => self.handle_child_grew(&mut step, nonce, bytes, most),
             Input::ChildExited { nonce, why } => self.handle_child_exited(&mut step, nonce, &why),
             Input::Rendered { claim, note } => {

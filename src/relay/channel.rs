@@ -25,13 +25,42 @@ pub struct Channel {
     pause_ms: i64,
     /// When the last connection was made.
     linked_at: Millis,
+    flood: Flood,
+}
+
+/// How much a child says.
+#[derive(Debug, Default)]
+struct Flood {
+    since: Option<Millis>,
+    messages: u64,
+    bytes: u64,
+}
+
+impl Flood {
+    fn hear(&mut self, bytes: usize) {
+        self.messages += 1;
+        self.bytes += bytes as u64;
+    }
+
+    /// What has been said, once it is more than anybody can have to say in that time; then it is counted anew.
+    fn found(&mut self, now: Millis) -> Option<String> {
+        let since = *self.since.get_or_insert(now);
+        let is_flood = self.messages > limits::CHILD_FLOOD_MESSAGES || self.bytes > limits::CHILD_FLOOD_BYTES;
+        if !is_flood && now.since(since) < limits::CHILD_FLOOD_MS {
+            return None;
+        }
+        let said = std::mem::take(self);
+        let mib = said.bytes / 1024 / 1024;
+        is_flood
+            .then(|| format!("{} messages with {mib} MiB in {} s", said.messages, now.since(since) / 1000))
+    }
 }
 
 impl Channel {
     /// Nothing is connected yet.
     pub fn new(transport: Box<dyn Transport>, log: Option<File>) -> Channel {
         let (pause_ms, retry) = (limits::CHILD_CONNECT_MS_MIN, Some(Millis(0)));
-        Channel { transport, retry, log, link: None, pause_ms, linked_at: Millis(0) }
+        Channel { transport, retry, log, link: None, pause_ms, linked_at: Millis(0), flood: Flood::default() }
     }
 
     /// A connection was made.
@@ -74,10 +103,16 @@ impl Channel {
         for _ in 0..limits::CHILD_MESSAGES_PER_LAP {
             let Some(link) = &mut self.link else { return Ok(false) };
             let Some(text) = link.read()? else { return Ok(false) };
+            self.flood.hear(text.len());
             self.transport.on_message(&text);
             self.pump(nonce, inputs)?;
         }
         Ok(true)
+    }
+
+    /// What the child has said, if it is too much.
+    pub fn flood(&mut self, now: Millis) -> Option<String> {
+        self.flood.found(now)
     }
 
     /// Passes on what the transport has to say, in both directions.
@@ -136,7 +171,31 @@ fn without_colours(line: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::without_colours;
+    use super::*;
+
+    #[test]
+    fn a_flood_is_more_than_the_limit_in_one_window() {
+        let most = limits::CHILD_FLOOD_MESSAGES;
+        let at = |ms: i64| Millis(ms);
+        let mut flood = Flood::default();
+        assert_eq!(flood.found(at(0)), None);
+        // As much as is allowed, window after window.
+        for window in 1..4 {
+            (flood.messages, flood.bytes) = (most, limits::CHILD_FLOOD_BYTES);
+            assert_eq!(flood.found(at(window * limits::CHILD_FLOOD_MS)), None);
+            assert_eq!((flood.messages, flood.bytes), (0, 0), "counted anew");
+            assert_eq!(flood.found(at(window * limits::CHILD_FLOOD_MS)), None);
+        }
+        let now = at(4 * limits::CHILD_FLOOD_MS - 1);
+        flood.messages = most;
+        flood.hear(3 * 1024 * 1024);
+        let said = format!("{} messages with 3 MiB in 59 s", most + 1);
+        assert_eq!(flood.found(now), Some(said));
+        assert_eq!(flood.found(now), None, "said once");
+        flood.bytes = limits::CHILD_FLOOD_BYTES;
+        flood.hear(1);
+        assert!(flood.found(now).is_some());
+    }
 
     #[test]
     fn a_line_loses_its_colours_and_nothing_else() {

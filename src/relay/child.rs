@@ -244,7 +244,9 @@ impl Children {
     /// A child's socket is ready: shakes hands, writes, reads.
     pub fn on_socket(&mut self, nonce: Nonce, now: Millis, inputs: &mut Vec<Input>) {
         let Some(child) = self.all.get_mut(&nonce) else { return };
-        match child.channel.exchange(nonce, inputs) {
+        let exchanged = child.channel.exchange(nonce, inputs);
+        inputs.extend(child.channel.flood(now).map(|what| Input::ChildFlooded { nonce, what }));
+        match exchanged {
             Ok(true) => {
                 self.unread.insert(nonce);
             }

@@ -234,6 +234,15 @@ fn a_failed_turn_is_told_in_codex_own_words() {
             of(json!({"responseTooManyFailedAttempts": {"httpStatusCode": 429}})),
             Overloaded("responseTooManyFailedAttempts: no more".to_owned()),
         ),
+        // As 0.157.0 has it.
+        (
+            json!({"message": "unexpected status 503 Service Unavailable: x", "codexErrorInfo": "other"}),
+            Overloaded("unexpected status 503 Service Unavailable: x".to_owned()),
+        ),
+        (
+            json!({"message": "unexpected status 401 Unauthorized: x", "codexErrorInfo": "other"}),
+            Blocked { why: "unexpected status 401 Unauthorized: x".to_owned(), until: None },
+        ),
         (of(http(404)), Failed("httpConnectionFailed: no more".to_owned())),
         (of(json!("contextWindowExceeded")), ContextFull("contextWindowExceeded: no more".to_owned())),
         (of(json!("other")), Failed("no more".to_owned())),

@@ -1,6 +1,8 @@
 //! Turns that fail: the mail was read, the trace says what became of its turn, and the session goes on.
 
-use serde_json::json;
+use agentmux::model::clock::Millis;
+use agentmux::model::limits;
+use serde_json::{Value, json};
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
@@ -58,7 +60,7 @@ fn a_usage_limit_lasts_until_the_account_resets_also_for_the_next_relay() {
         if list["state"] == "blocked" { Ok(text_of(&list["until"])) } else { Err(list.to_string()) }
     };
     let until = house.poll("the block", DEADLINE, blocked);
-    let at = agentmux::model::clock::Millis(resets_at as i64 * 1_000);
+    let at = Millis(resets_at as i64 * 1_000);
     assert_eq!(until, at.rfc3339());
     house.kill_nine(house.relay_pid().expect("a relay runs"));
     let sent = house.run(&["send", "reviewer", "held back", "--json"]).ok().json();
@@ -97,7 +99,7 @@ fn mail_goes_in_when_the_account_has_reset() {
             .as_array()
             .and_then(|steps| steps.last())
             .map(|step| text_of(&step["at"]));
-        let earliest = agentmux::model::clock::Millis(resets_at as i64 * 1_000).rfc3339();
+        let earliest = Millis(resets_at as i64 * 1_000).rfc3339();
         assert!(at.as_ref().is_some_and(|at| *at >= earliest), "not before {earliest}: {consumed}");
     }
 }
@@ -114,18 +116,27 @@ fn an_overloaded_model_is_left_alone_for_a_while() {
         let trace = traced(&house, &id).to_string();
         if trace.contains("the turn failed") { Ok(()) } else { Err(trace) }
     });
-    // What comes next waits, and is told until when.
-    let pause_after = |text: &str| {
-        let sent = house.run(&["send", "reviewer", text, "--json"]).ok().json();
-        let reason = text_of(&sent["deliveries"][0]["reason"]);
-        assert!(reason.contains("tried again at"), "{sent}");
-        text_of(&sent["id"])
-    };
-    let first = pause_after("after the storm");
-    house.poll("its delivery", DEADLINE, || match text_of(&traced(&house, &first)["state"]) {
-        state if state == "consumed" => Ok(()),
-        state => Err(state),
+    // What comes next waits, and is told until when, if the pause is not over by then.
+    let sent = house.run(&["send", "reviewer", "after the storm", "--json"]).ok().json();
+    let reason =
+        sent["deliveries"][0]["reason"].as_str().unwrap_or("tried again at once: the pause was over");
+    assert!(reason.contains("tried again at"), "{sent}");
+    let first = text_of(&sent["id"]);
+    let delivered = house.poll("its delivery", DEADLINE, || {
+        let trace = traced(&house, &first);
+        if trace["state"] == "consumed" { Ok(trace) } else { Err(trace.to_string()) }
     });
+    let moment = |trace: &Value, is_it: &dyn Fn(&Value) -> bool| {
+        let steps = trace["transitions"].as_array().cloned().unwrap_or_default();
+        let step = steps.into_iter().find(|step| is_it(step)).unwrap_or_else(|| panic!("{trace}"));
+        Millis::parse(&text_of(&step["at"])).expect("a time")
+    };
+    let failed = moment(&traced(&house, &id), &|step| {
+        step["note"].as_str().is_some_and(|note| note.contains("the turn failed"))
+    });
+    let tried = moment(&delivered, &|step| step["state"] == "claimed");
+    let pause = tried.since(failed);
+    assert!(pause >= limits::RETRY_MS_MIN / 2, "after {pause} ms already: {delivered}");
     model.wait_until_read("after the storm", DEADLINE);
     assert_eq!(model.times_read("after the storm"), 1);
 }

@@ -150,7 +150,11 @@ fn inside_tmux_it_is_a_window_of_the_persons_own_session() {
     let _ = house.run(&["down"]).ok();
     house.poll("the window to close", DEADLINE, || {
         let windows = tmux(&house, &own, &["list-windows", "-a", "-F", "#{window_name}"]);
-        if windows.lines().any(|name| name == "test") { Err(windows) } else { Ok(()) }
+        if !windows.lines().any(|name| name == "test") {
+            return Ok(());
+        }
+        person.tell_of_ends();
+        Err(windows)
     });
     assert!(!tmux(&house, &own, &["list-windows", "-a"]).is_empty(), "the person's server lives on");
 }

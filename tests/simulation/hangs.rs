@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** only the world's clock moves, so that the limits themselves are tested, and no test waits for them.
 
+use agentmux::core::input::Input;
 use agentmux::core::policy::Policy;
 use agentmux::model::id::Nonce;
 use agentmux::model::limits;
@@ -49,6 +50,23 @@ fn a_child_that_hangs_while_a_turn_runs_is_asked_twice_killed_and_followed_by_an
         story.until("the report", |world| world.codex.processes.len() == 1);
         let (state, reason) = listed(story);
         assert!(reason.contains("no longer answered, and was killed"), "{state}: {reason}");
+        story.until_state(waits, DeliveryState::Consumed);
+        assert_eq!((story.told(waits), story.thread("lead")), (1, thread));
+    });
+}
+
+/// NB-6: a child that never stops talking is ended, that is told as the reason, and the next one goes on with its threads and its mail.
+#[test]
+fn a_child_that_floods_is_killed_told_and_followed_by_another() {
+    tell(|story| {
+        let (child, _) = story.long_turn("lead");
+        let thread = story.thread("lead");
+        let waits = story.sends("lead");
+        story.world.reaches_relay(Input::ChildFlooded { nonce: child, what: "7 messages".to_owned() });
+        story.until("the end of the child", |world| !world.codex.processes.contains_key(&child));
+        story.until("the next one", |world| world.codex.processes.len() == 1);
+        let (state, reason) = listed(story);
+        assert!(reason.contains("it said 7 messages, and was killed"), "{state}: {reason}");
         story.until_state(waits, DeliveryState::Consumed);
         assert_eq!((story.told(waits), story.thread("lead")), (1, thread));
     });

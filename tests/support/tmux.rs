@@ -173,14 +173,18 @@ impl Pane {
         let code = words.next().and_then(|word| word.parse().ok());
         let signal = words.next().and_then(|word| word.parse::<i32>().ok());
         let code = code.or_else(|| Some(128 + signal?));
-        // tmux 3.3a can miss the signal that tells of the end (measured: its program a zombie, its terminal closed, nothing
-        // waited for until the next such signal, often when this test runs alone). It is told once more; no code is made up.
-        if code.is_none()
-            && let Ok(server) = self.format("#{pid}").trim().parse()
-        {
-            let _ = kill(Pid::from_raw(server), Signal::SIGCHLD);
+        if code.is_none() {
+            self.tell_of_ends();
         }
         code
+    }
+
+    /// Tells tmux once more that a program of its own may have ended; no code is made up. tmux 3.3a can miss the signal (measured: the
+    /// program a zombie, its terminal closed, nothing waited for until the next such signal, often when a test runs alone).
+    pub fn tell_of_ends(&self) {
+        if let Ok(server) = self.format("#{pid}").trim().parse() {
+            let _ = kill(Pid::from_raw(server), Signal::SIGCHLD);
+        }
     }
 
     /// The value of a tmux format in the pane, for instance `#{pane_title}` or `#{pane_pid}`.

@@ -220,10 +220,14 @@ pub(super) fn turn_id(value: &Value) -> Option<TurnId> {
     value.as_str().map(Into::into)
 }
 
-/// How a turn failed, by Codex's kinds (measured with 0.169.0).
+/// How a turn failed, by Codex's kinds (measured with 0.157.0, 0.163.0 and 0.169.0).
 fn failed(error: &Value, resets_at: Option<Millis>) -> TurnOutcome {
     let why = failure(error);
     let (kind, status) = match &error["codexErrorInfo"] {
+        // Before 0.163 the status stands in the words only.
+        Value::String(kind) if kind == "other" => {
+            ("other", status_in(error["message"].as_str().unwrap_or_default()))
+        }
         Value::String(kind) => (kind.as_str(), None),
         Value::Object(kinds) => kinds
             .iter()
@@ -249,6 +253,11 @@ fn failed(error: &Value, resets_at: Option<Millis>) -> TurnOutcome {
         ("contextWindowExceeded", _) => TurnOutcome::ContextFull(why),
         _ => TurnOutcome::Failed(why),
     }
+}
+
+/// The status in `unexpected status 503 Service Unavailable: …`.
+fn status_in(message: &str) -> Option<u64> {
+    message.strip_prefix("unexpected status ")?.split(' ').next()?.parse().ok()
 }
 
 /// The words of a failed turn: what kind, then what happened.
