@@ -233,7 +233,7 @@ pub const CHILD_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Messages of one child that are handled in one lap.
 pub const CHILD_MESSAGES_PER_LAP: usize = 256;
-/// A child that says more than this in [`CHILD_FLOOD_MS`] is out of its mind: 20 sessions that stream without a pause say a hundredth of it.
+/// A child that says more than this in [`CHILD_FLOOD_MS`] is out of its mind: 20 sessions that stream without pause say a hundredth of it.
 pub const CHILD_FLOOD_MESSAGES: u64 = 6_000_000;
 /// As [`CHILD_FLOOD_MESSAGES`], in bytes.
 pub const CHILD_FLOOD_BYTES: u64 = 4 * 1024 * 1024 * 1024;
