@@ -7,7 +7,7 @@
 //! | a turn was completed | earlier exits no longer count |
 //! | its connection broke, its process lives | the shell connects again |
 //! | it can never serve (its version, its protocol) | ended, and given up at once |
-//! | it has grown too big, never stops talking, or does not answer | killed, and told with that reason; the next one goes on with it |
+//! | it has grown too big, never stops talking, or does not answer | killed, told with that reason; the next one has its threads |
 //!
 //! **Invariant:** mail waits while a child is backed off or given up; nothing here fails it.
 

@@ -241,8 +241,7 @@ fn a_codex_that_is_missing_old_or_silent_is_named_with_what_is_needed() {
     let house = used();
     let program = house.dir().join("codex-of-this-test");
     let says = |script: &str| {
-        fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("the house is writable");
-        fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("ours");
+        support::write_script(&program, &format!("#!/bin/sh\n{script}\n"));
         report(&house.call(&["doctor", "--json"]).env("AGENTMUX_CODEX", &program.display().to_string()).run())
     };
     let update = "npm install -g @openai/codex@latest";
@@ -354,8 +353,7 @@ fn another_agentmux_that_is_first_on_path_is_named() {
     let house = used();
     let dir = house.dir().join("bin");
     fs::create_dir(&dir).expect("the house is writable");
-    fs::write(dir.join("agentmux"), "#!/bin/sh\n").expect("likewise");
-    fs::set_permissions(dir.join("agentmux"), PermissionsExt::from_mode(0o755)).expect("ours");
+    support::write_script(dir.join("agentmux"), "#!/bin/sh\n");
     let path = format!("{}:{}", dir.display(), std::env::var("PATH").unwrap_or_default());
     let ran = house.call(&["doctor", "--json"]).env("PATH", &path).run();
     let own = Path::new(env!("CARGO_BIN_EXE_agentmux")).parent().expect("a directory").display().to_string();

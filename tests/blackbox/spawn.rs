@@ -148,8 +148,7 @@ fn a_codex_that_is_too_old_or_says_nothing_is_refused_before_anything_changes() 
     ] {
         let house = House::new();
         let fake = house.dir().join("fake-codex");
-        std::fs::write(&fake, format!("#!/bin/sh\necho '{prints}'\n")).expect("the house is writable");
-        std::fs::set_permissions(&fake, PermissionsExt::from_mode(0o755)).expect("the file is ours");
+        support::write_script(&fake, &format!("#!/bin/sh\necho '{prints}'\n"));
         let fake = fake.to_str().expect("UTF-8");
         let spawn = || house.call(&["spawn", "reviewer"]).env("AGENTMUX_CODEX", fake).run();
         let text = refused(touches_nothing(&house, spawn), 1);

@@ -58,8 +58,7 @@ fn marking_program(house: &House, name: &str) -> (String, std::path::PathBuf) {
     let (program, mark) = (house.dir().join(name), house.dir().join(format!("{name}-was-run")));
     let script =
         format!("#!/bin/sh\necho \"$@\" >>{}\nexec {} \"$@\"\n", mark.display(), house.codex().display());
-    std::fs::write(&program, script).expect("the house is writable");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    support::write_script(&program, &script);
     (program.to_str().expect("UTF-8").to_owned(), mark)
 }
 

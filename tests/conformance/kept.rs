@@ -7,6 +7,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::link::{DEADLINE, FAKE, house, spawned, wait_for_state};
+use super::support::copy_program;
 use super::support::house::House;
 
 fn child(house: &House) -> i32 {
@@ -165,7 +166,7 @@ fn a_child_without_a_keeper_is_adopted() {
 fn a_relay_whose_program_is_gone_starts_children() {
     let house = house("");
     let copy = house.dir().join("agentmux-to-be-deleted");
-    std::fs::copy(env!("CARGO_BIN_EXE_agentmux"), &copy).expect("the house is writable");
+    copy_program(env!("CARGO_BIN_EXE_agentmux"), &copy);
     let by = |program: &Path, words: &[&str]| {
         let mut command = house.command(program);
         command.args(words);
@@ -187,7 +188,7 @@ fn a_relay_whose_program_is_gone_starts_children() {
 fn a_child_that_cannot_be_run_says_why() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let program = dir.path().join("codex");
-    std::fs::copy(&*FAKE, &program).expect("it is ours");
+    copy_program(&*FAKE, &program);
     let house = House::with_codex(&program);
     let _ = house.run(&["spawn", "reviewer"]).ok();
     let _ = house.run(&["down"]).ok();

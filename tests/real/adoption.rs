@@ -5,9 +5,9 @@
 use std::collections::BTreeSet;
 
 use super::keeper::parent_of;
-use super::support::codex_program;
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
+use super::support::{codex_program, write_script};
 use super::{DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced};
 
 /// The processes of all children, in ascending order.
@@ -197,7 +197,6 @@ fn what_down_prints_takes_the_thread_out_and_up_takes_it_back() {
 /// Users 13: the programs of an agent are those of the shell that spawned it, whoever started the relay.
 #[test]
 fn an_agents_shell_has_the_path_of_the_shell_that_spawned_it() {
-    use std::os::unix::fs::PermissionsExt;
     let model = ScriptedModel::start();
     let house = House::real(&model);
     let own = std::env::var("PATH").expect("a PATH");
@@ -205,8 +204,7 @@ fn an_agents_shell_has_the_path_of_the_shell_that_spawned_it() {
         let dir = house.dir().join(format!("bin-{shell}"));
         let program = dir.join("which-shell");
         std::fs::create_dir(&dir).expect("the house is writable");
-        std::fs::write(&program, format!("#!/bin/sh\necho it-is-{shell}\n")).expect("likewise");
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+        write_script(&program, &format!("#!/bin/sh\necho it-is-{shell}\n"));
         format!("{}:{own}", dir.display())
     };
     let (first, second) = (path_of("first"), path_of("second"));

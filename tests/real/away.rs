@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::support::house::{House, codex_program};
 use super::support::model::{Rule, ScriptedModel};
 use super::support::tmux::Pane;
+use super::support::write_script;
 use super::{DEADLINE, child_pid, deliver, state_of};
 
 /// A house whose Codex does not start while there is a file `gate` in it.
@@ -19,9 +20,7 @@ pub fn gated_house(model: &ScriptedModel) -> House {
         gate = house.dir().join("gate").display(),
         codex = codex_program().display()
     );
-    std::fs::write(&gated, text).expect("the house is writable");
-    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-    std::fs::set_permissions(&gated, mode).expect("the house is ours");
+    write_script(&gated, &text);
     house.set_env("AGENTMUX_CODEX", gated.to_str().expect("UTF-8"));
     house
 }

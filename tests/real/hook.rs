@@ -2,16 +2,15 @@
 
 use super::support::House;
 use super::support::model::{Rule, ScriptedModel};
+use super::support::write_script;
 use super::{DEADLINE, deliver};
 
 /// A house whose person has this hook, with `reviewer` up. The hook is a script of the house.
 fn house_with_hook(script: &str, on: &str) -> (ScriptedModel, House) {
-    use std::os::unix::fs::PermissionsExt;
     let model = ScriptedModel::start();
     let house = House::real(&model);
     let program = house.dir().join("hook");
-    std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("the house is writable");
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).expect("our own file");
+    write_script(&program, &format!("#!/bin/sh\n{script}\n"));
     let argument = "$(touch injected); `touch injected`";
     let config = format!("[hook]\ncommand = [{:?}, {argument:?}]\n{on}\n", program.display().to_string());
     std::fs::write(house.config_dir().join("config.toml"), config).expect("the house is writable");

@@ -28,7 +28,7 @@ fn a_command_whose_own_program_was_removed_still_starts_a_relay() {
     let team = Team::asleep(&["reviewer"]);
     let house = &team.house;
     let copy = house.dir().join("agentmux-to-be-upgraded");
-    fs::copy(env!("CARGO_BIN_EXE_agentmux"), &copy).expect("the house is writable");
+    support::copy_program(env!("CARGO_BIN_EXE_agentmux"), &copy);
     let mut command = house.command(&copy);
     command.args(["send", "reviewer", "hello", "--wait", "--json"]);
     let waiting = house.call_of(command).spawn();

@@ -4,7 +4,6 @@ use crate::*;
 use serde_json::json;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 /// A command of `agentmux` under these limits of descriptors, as the shell sets them.
@@ -33,9 +32,7 @@ fn the_soft_limit_is_raised_for_the_relay_and_not_for_its_children() {
     let team = Team::nobody();
     let (house, model) = (&team.house, &team.model);
     let (hook, heard) = (house.dir().join("hook"), house.dir().join("heard"));
-    fs::write(&hook, format!("#!/bin/sh\nulimit -Sn >>{}\n", heard.display()))
-        .expect("the house is writable");
-    fs::set_permissions(&hook, fs::Permissions::from_mode(0o755)).expect("ours");
+    support::write_script(&hook, &format!("#!/bin/sh\nulimit -Sn >>{}\n", heard.display()));
     let hook = format!("[hook]\ncommand = [{:?}]\n", hook.display().to_string());
     fs::write(house.config_dir().join("config.toml"), hook).expect("the house is writable");
     let _ = limited(house, "-Sn 250", "spawn reviewer").ok();

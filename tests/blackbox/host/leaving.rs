@@ -6,7 +6,7 @@ use crate::support::rounds::{Draws, rounds};
 use crate::*;
 use nix::sys::signal::Signal;
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 /// What asks a relay to leave.
 const LEAVE: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
@@ -161,8 +161,7 @@ fn a_relay_stays_while_there_is_mail_that_could_move_and_leaves_when_it_cannot()
     let _ = house.run(&["spawn", "reviewer", "--wake-on-mail"]).ok();
     let _ = house.run(&["down"]).ok();
     fs::remove_file(&program).expect("ours");
-    fs::write(&program, "#!/bin/sh\nexit 1\n").expect("ours");
-    fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("ours");
+    support::write_script(&program, "#!/bin/sh\nexit 1\n");
     let id = sent_id(&house.run(&["send", "reviewer", "wake up"]).ok());
     let pid = house.relay_pid().expect("a relay runs");
     house.wait_until_empty(SOON);

@@ -7,7 +7,7 @@ use std::fs;
 /// A house with a copy of the program, and a command that waits, run from it.
 fn waiting_from_a_copy(house: &House) -> (std::path::PathBuf, support::Spawned, i32) {
     let copy = house.dir().join("agentmux-to-be-upgraded");
-    fs::copy(env!("CARGO_BIN_EXE_agentmux"), &copy).expect("the house is writable");
+    support::copy_program(env!("CARGO_BIN_EXE_agentmux"), &copy);
     let mut command = house.command(&copy);
     command.args(["wait", "--timeout", "1h"]);
     let waiting = house.call_of(command).spawn();
@@ -22,7 +22,7 @@ fn a_relay_that_is_started_after_an_upgrade_is_the_new_one_and_gives_agents_thei
     let (house, model) = (&team.house, &team.model);
     let (copy, _waiting, pid) = waiting_from_a_copy(house);
     let newer = house.dir().join("agentmux-newer");
-    fs::copy(&copy, &newer).expect("the house is writable");
+    support::copy_program(&copy, &newer);
     fs::rename(&newer, &copy).expect("ours");
     house.kill_nine(pid);
     let again = house.poll("another relay", SOON, || match house.relay_pid() {
