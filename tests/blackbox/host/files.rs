@@ -148,8 +148,10 @@ fn what_is_not_its_socket_is_left_by_a_relay_that_leaves() {
     let _ = house.run(&["up"]).ok();
     let pid = house.relay_pid().expect("a relay runs");
     let socket = house.bundle_dir().join("relay.sock");
-    fs::remove_file(&socket).expect("ours");
-    fs::write(&socket, "theirs").expect("ours");
+    // In one step, because a name that is free for a moment is bound again.
+    let theirs = house.dir().join("theirs");
+    fs::write(&theirs, "theirs").expect("the house is writable");
+    fs::rename(&theirs, &socket).expect("ours");
     house.poll("the relay to say so", SOON, || match house.relay_log() {
         text if text.contains("relay.sock was removed or replaced and cannot be bound again") => Ok(()),
         text => Err(text),
