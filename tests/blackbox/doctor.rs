@@ -103,10 +103,10 @@ fn a_healthy_bundle_is_ok_with_a_relay_and_without() {
 fn people_get_a_line_a_check_and_what_mends_it() {
     let house = used();
     let ran = house.run(&["doctor"]).fails(1);
-    let line = ran.stdout.lines().find(|line| line.starts_with("fail     codex       codex not found: "));
+    let line = ran.stdout.lines().find(|line| line.starts_with("fail     codex         codex not found: "));
     assert!(line.is_some() && ran.stderr.is_empty(), "{}", ran.evidence());
     assert!(
-        ran.stdout.contains("\n                     fix: npm install -g @openai/codex@latest\n"),
+        ran.stdout.contains("\n                       fix: npm install -g @openai/codex@latest\n"),
         "{}",
         ran.evidence()
     );

@@ -26,10 +26,10 @@ fn words(report: &Report, context: &Context) -> String {
     let mut text = String::new();
     for check in &report.checks {
         let status = print::padded(&status_word(check.status, context.color), 9);
-        text.push_str(&format!("{status}{:<12}{}\n", check.id, print::safe(&check.summary)));
+        text.push_str(&format!("{status}{:<14}{}\n", check.id, print::safe(&check.summary)));
         let is_whole = context.verbose || check.status != Status::Ok;
         for line in rest(check, is_whole) {
-            text.push_str(&format!("{:21}{}\n", "", print::safe(&line)));
+            text.push_str(&format!("{:23}{}\n", "", print::safe(&line)));
         }
     }
     text
