@@ -32,11 +32,7 @@ impl Codex {
             let why = "the thread is not open".to_owned();
             return self.events.push_back(ChildEvent::HistoryUnread { session: find.session, why });
         };
-        let mut params =
-            json!({"threadId": &*thread.id, "limit": limits::HISTORY_PAGE_ITEMS, "sortDirection": "desc"});
-        if let Some(cursor) = cursor {
-            params["cursor"] = json!(cursor);
-        }
+        let params = page(&thread.id, limits::HISTORY_PAGE_ITEMS as usize, cursor);
         self.call("thread/items/list", params, Call::Find(find));
     }
 
@@ -85,11 +81,7 @@ impl Codex {
             let items = Err("the thread is not open".to_owned());
             return self.events.push_back(ChildEvent::ItemsRead { token: look.token, items });
         };
-        let left = look.limit - look.found.len();
-        let mut params = json!({"threadId": &*thread.id, "limit": left, "sortDirection": "desc"});
-        if let Some(cursor) = cursor {
-            params["cursor"] = json!(cursor);
-        }
+        let params = page(&thread.id, look.limit - look.found.len(), cursor);
         self.call("thread/items/list", params, Call::Look(look));
     }
 
@@ -115,6 +107,15 @@ impl Codex {
             }
         }
     }
+}
+
+/// What asks for a page of a thread's items, newest first.
+fn page(thread: &str, limit: usize, cursor: Option<&str>) -> Value {
+    let mut params = json!({"threadId": thread, "limit": limit, "sortDirection": "desc"});
+    if let Some(cursor) = cursor {
+        params["cursor"] = json!(cursor);
+    }
+    params
 }
 
 /// A look at the last items of a thread.
