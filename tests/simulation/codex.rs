@@ -321,6 +321,11 @@ impl World {
             None => TurnOutcome::Completed,
             Some(0 | 1) => TurnOutcome::ContextFull("context window exceeded".to_owned()),
             Some(2) => TurnOutcome::Overloaded("server overloaded".to_owned()),
+            // As short as the world's other times; a relay that is killed meanwhile finds it in the store.
+            Some(3) => {
+                let until = self.now.plus(self.random.below(2_000) as i64);
+                TurnOutcome::Blocked { why: "usage limit exceeded".to_owned(), until: Some(until) }
+            }
             Some(_) => TurnOutcome::Failed("stream disconnected".to_owned()),
         };
         let sums_up = self.codex.turn(nonce, thread).is_some_and(|turn| turn.sums_up);
