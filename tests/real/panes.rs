@@ -3,6 +3,7 @@
 use super::support::House;
 use super::support::model::{Rule, ScriptedModel};
 use super::support::tmux::Pane;
+use super::support::{codex_program, write_script};
 use super::{DEADLINE, deliver};
 use std::path::Path;
 
@@ -179,6 +180,32 @@ fn a_screen_that_crashes_comes_back_three_times_then_names_its_command() {
     assert!(words.contains("the screen ended 4 times") && words.contains("--remote unix://"), "{words}");
     let _ = house.run(&["panes", "reviewer"]).ok();
     wait_for_panes(&house, &socket, &["reviewer idle 0"]);
+}
+
+/// SQ-15: so is one that its child turns away, as one of a version that the child does not understand would be: the child lives, and
+/// nothing would be gained by starting it for ever.
+#[test]
+fn a_screen_that_its_living_child_turns_away_is_started_three_times_again_and_no_more() {
+    let model = ScriptedModel::start();
+    let mut house = House::real(&model);
+    let (program, starts) = (house.dir().join("codex-with-another-screen"), house.dir().join("starts"));
+    let screen = "const end = () => process.exit(1); \
+                  const peer = require(\"net\").connect(process.argv[1].slice(7), () => peer.write(\"GET nothing\\r\\n\\r\\n\")); \
+                  peer.on(\"error\", end).on(\"close\", end).resume()";
+    let script = format!(
+        "#!/bin/sh\nif [ \"$1\" = --remote ]; then echo start >>'{}'; exec node -e '{screen}' \"$2\"; fi\nexec '{}' \"$@\"\n",
+        starts.display(),
+        codex_program().display()
+    );
+    write_script(&program, &script);
+    house.set_env("AGENTMUX_CODEX", program.to_str().expect("UTF-8"));
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    let pane = Pane::start(&house, (120, 40), &[AGENTMUX, "attach", "reviewer"]);
+    let code = house
+        .poll("the end of its tries", DEADLINE, || pane.exit_code().ok_or_else(|| "it tries".to_owned()));
+    assert_eq!(code, 1);
+    let count = std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
+    assert_eq!(count, 4, "once, and three times again");
 }
 
 /// Whether a process is Codex's screen.
