@@ -91,7 +91,7 @@ fn words(answer: &Answer, color: bool) -> String {
             "mail    {queued} queued, {claimed} on its way, {unknown} unknown, {dead} dead\n"
         ));
         text.push_str(&format!(
-            "waits   {} approvals; {} clients connected\n",
+            "waits   {} approvals to settle; clients: {}\n",
             answer.approvals, answer.clients
         ));
     }
