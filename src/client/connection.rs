@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::start::interrupted;
+use super::interrupt::interrupted;
 use crate::boot::environment;
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;

@@ -7,6 +7,7 @@ pub mod absence;
 mod connection;
 pub mod doctor;
 pub mod install;
+mod interrupt;
 pub mod peek;
 mod running;
 pub mod selftest;
@@ -15,5 +16,6 @@ pub mod tmux;
 mod writer;
 
 pub use connection::{CallError, Connection, Sender, Speaker};
-pub use start::{Claimed, Reached, Target, catch_interrupt, forget_interrupt, let_go_on, params};
+pub use interrupt::{catch_interrupt, forget_interrupt};
+pub use start::{Claimed, Reached, Target, let_go_on, params};
 pub use writer::naming_the_writer;

@@ -8,7 +8,6 @@ use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -455,32 +454,6 @@ fn shown(time: Duration) -> String {
 fn last_log_line(dir: &StateDir) -> String {
     let text = dir.read_tail(LOG).ok().flatten().unwrap_or_default();
     text.lines().next_back().map(|line| format!("; its log ends with: {line}")).unwrap_or_default()
-}
-
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
-
-/// Whether the person has pressed ^C since [`catch_interrupt`].
-pub(super) fn interrupted() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
-}
-
-/// Turns the first ^C into [`CallError::Interrupted`]; the second one ends the process.
-#[allow(unsafe_code, reason = "sigaction; the handler only stores to an atomic")]
-pub fn catch_interrupt() {
-    use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-    extern "C" fn handler(_: i32) {
-        INTERRUPTED.store(true, Ordering::Relaxed);
-    }
-    let action = SigAction::new(SigHandler::Handler(handler), SaFlags::SA_RESETHAND, SigSet::empty());
-    // SAFETY: storing to an atomic is async-signal-safe.
-    if let Err(error) = unsafe { sigaction(Signal::SIGINT, &action) } {
-        log::debug!("catching ^C failed: {error}");
-    }
-}
-
-/// The ^C that was caught has been answered; what is asked after it is not cut short by it. A second one ends the process.
-pub fn forget_interrupt() {
-    INTERRUPTED.store(false, Ordering::Relaxed);
 }
 
 /// Parameters for a call, as JSON.

@@ -116,6 +116,26 @@ fn an_interrupted_wait_says_that_the_mail_goes_on() {
     assert!(worded(&ran).contains(&format!("mail {found} goes on its way")), "{}", ran.evidence());
 }
 
+/// A command in a script's background has nothing to do with the ^C that ends what is in its foreground.
+#[test]
+fn a_wait_that_ignores_interrupts_goes_on_after_one() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let mut shell = house.command("sh");
+    let script = "trap '' INT; exec \"$0\" send reviewer patience --wait --timeout 10m";
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_agentmux")]);
+    let waiting = house.call_of(shell).spawn();
+    waiting.wait_for_stdout("\n", SOON);
+    // Sent from now on at any moment it is ignored; what tells that the command lives on is that it ends well.
+    for _ in 0..3 {
+        waiting.signal(nix::sys::signal::Signal::SIGINT);
+        let _ = house.run(&["status"]).ok();
+    }
+    let _ = house.run(&["up", "reviewer"]).ok();
+    let ran = waiting.finish(SOON).ok();
+    assert!(ran.stderr.contains("delivered: reviewer"), "{}", ran.evidence());
+}
+
 /// A process that sleeps and catches ^C, as the kernel tells it.
 fn waits_with_a_handler(pid: i32) -> Result<(), String> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
