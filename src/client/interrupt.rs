@@ -13,8 +13,8 @@ pub(super) fn interrupted() -> bool {
     INTERRUPTED.load(Ordering::Relaxed)
 }
 
-/// Turns the first ^C into [`super::CallError::Interrupted`]; the second one ends the process. Where ^C is ignored, as in a script's background,
-/// it stays so.
+/// Turns the first ^C into [`super::CallError::Interrupted`]; the second one ends the process. Where ^C is ignored, as in a script's
+/// background, it stays so.
 #[allow(unsafe_code, reason = "sigaction; the handler only stores to an atomic")]
 pub fn catch_interrupt() {
     extern "C" fn handler(_: i32) {
