@@ -1,6 +1,8 @@
 //! One connection to the relay: hello, then requests and their answers, one at a time.
 //!
 //! **Invariant:** connecting and hello have a deadline; a relay that accepts and does not answer is "busy", never "gone" (BS-4).
+//! **Invariant:** an answer is waited for while the relay can give it, which it does within deadlines of its own; one that is
+//! stopped cannot.
 
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -15,7 +17,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::interrupt::interrupted;
-use crate::boot::environment;
+use crate::boot::{environment, process};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::protocol::answer::Welcome;
@@ -49,6 +51,8 @@ pub struct Connection {
     stream: UnixStream,
     lines: Lines,
     last_id: i64,
+    /// After how long without an answer the relay's process is looked at.
+    patience: Duration,
     /// For how long an answer is waited for when the person has pressed ^C: mail may have been accepted, and its id is wanted.
     last_word: Duration,
     interrupted_at: Option<Instant>,
@@ -175,6 +179,7 @@ impl Connection {
             stream,
             lines,
             last_id: 0,
+            patience,
             last_word: Duration::ZERO,
             interrupted_at: None,
             relay_pid: 0,
@@ -198,10 +203,10 @@ impl Connection {
         Ok(connection)
     }
 
-    /// Asks the relay for something and waits for the answer.
+    /// Asks the relay for something and waits for the answer, which every request gets within a deadline of the relay's.
     ///
     /// # Errors
-    /// What the relay refuses; `Lost` when it goes away.
+    /// What the relay refuses; `Lost` when it goes away, `busy` when its process is stopped.
     pub fn call<T: DeserializeOwned>(
         &mut self,
         method: &str,
@@ -230,7 +235,14 @@ impl Connection {
             log::debug!("the relay no longer reads");
         }
         loop {
-            match self.next_message(deadline)? {
+            let message = match self.next_message(deadline.or_else(|| Some(Instant::now() + self.patience))) {
+                Err(CallError::TimedOut) if deadline.is_none() => match process::is_stopped(self.relay_pid) {
+                    true => return Err(CallError::Refused(stopped(self.relay_pid))),
+                    false => continue,
+                },
+                message => message?,
+            };
+            match message {
                 Message::Response { id: answered, result } if answered == id => {
                     let value = result.map_err(|error| CallError::Refused(error.fault()))?;
                     return read_answer(method, value);
@@ -315,6 +327,13 @@ impl Connection {
             }
         }
     }
+}
+
+/// The refusal for a relay that was stopped before it answered: what was asked of it may still be done.
+fn stopped(pid: u32) -> Fault {
+    Fault::busy(format!("the relay is busy: pid {pid} (stopped) has not answered")).hint(format!(
+        "let it go on with `kill -CONT {pid}`; what was asked may be done then, `agentmux log` shows it"
+    ))
 }
 
 fn read_answer<T: DeserializeOwned>(method: &str, value: Value) -> Result<T, CallError> {

@@ -123,6 +123,48 @@ fn a_relay_that_falls_silent_after_hello_is_called_busy() {
     assert_eq!(house.processes(), Vec::<i32>::new());
 }
 
+/// BS-4: one that is stopped when it has said hello is waited for by nobody; each is told which process to let go on, and that what it
+/// asked may still be done. The stopped relay is played by a process that sleeps.
+#[test]
+fn a_relay_that_is_stopped_after_hello_keeps_no_command_waiting() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    fs::write(house.config_dir().join("config.toml"), "start_timeout = \"300ms\"\n")
+        .expect("the house is writable");
+    let asleep = asleep(&house);
+    let stopped = Stopped::process(&house, asleep.id());
+    let commands: [&[&str]; 6] = [
+        &["send", "operator", "hello"],
+        &["inbox"],
+        &["trace", "123456"],
+        &["look", "reviewer"],
+        &["watch"],
+        &["remove", "reviewer"],
+    ];
+    let playing = play(&house, asleep.id().cast_unsigned(), commands.len(), &[], true);
+    for command in commands {
+        let text = refused(house.call(command).deadline(BOUNDED).run(), 75);
+        let pid = asleep.id();
+        assert!(
+            text.contains(&format!("error: the relay is busy: pid {pid} (stopped) has not answered"))
+                && text.contains(&format!(
+                    "hint: let it go on with `kill -CONT {pid}`; what was asked may be done"
+                )),
+            "{command:?}: {text}"
+        );
+    }
+    playing.join().expect("the relay of the test");
+    drop(stopped);
+}
+
+/// A process of this house that does nothing.
+fn asleep(house: &House) -> support::Spawned {
+    let mut sleep = house.command("sleep");
+    sleep.arg("1000");
+    house.call_of(sleep).spawn()
+}
+
 /// PX-8: a relay that was asked to stop and cannot go on is not down, and nobody says so.
 #[test]
 fn down_does_not_claim_that_a_relay_is_down_that_has_not_ended() {
@@ -156,12 +198,7 @@ fn down_does_not_claim_that_a_relay_is_down_whose_process_goes_on() {
     let house = House::new();
     let _ = house.run(&["up"]).ok();
     let _ = house.run(&["down"]).ok();
-    let asleep = house.call_of({
-        let mut sleep = house.command("sleep");
-        sleep.arg("1000");
-        sleep
-    });
-    let asleep = asleep.spawn();
+    let asleep = asleep(&house);
     let down = ("session/down", json!({"sessions": []}));
     let playing = play(&house, asleep.id().cast_unsigned(), 1, &[down], false);
     let error = refused_json(house.run(&["down", "--now", "--json"]), 75, "busy");
