@@ -35,9 +35,9 @@ fn the_last_items_are_shown_oldest_first() {
     assert_eq!(team.model.requests().len(), 2, "looking starts no turn");
 
     let _ = house.run(&["down", "reviewer"]).ok();
-    let text = refused(house.run(&["look", "reviewer"]), 75);
+    let text = refused(house.run(&["look", "reviewer"]), 1);
     assert!(
-        text.contains("reviewer is stopped") && text.contains("hint: bring it up: agentmux up reviewer"),
+        text.contains("reviewer is stopped") && text.contains("hint: start it: agentmux up reviewer"),
         "{text}"
     );
 }
@@ -49,5 +49,7 @@ fn an_unknown_session_is_refused_and_an_agent_may_not() {
     let _ = refused(agent(&house, &["look", "reviewer"]).run(), 1);
     let nowhere = House::new();
     let _ = refused_json(touches_nothing(&nowhere, || nowhere.run(&["look", "..", "--json"])), 2, "usage");
-    let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["look", "a", "-n", "many"])), 2);
+    for count in ["many", "0"] {
+        let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["look", "a", "-n", count])), 2);
+    }
 }

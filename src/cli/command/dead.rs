@@ -14,7 +14,7 @@ use crate::protocol::request::{Dead as Request, Discard};
 #[derive(Debug, Args)]
 pub struct Dead {
     /// How many, newest first
-    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "discard")]
+    #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "discard", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
     /// List these no longer; the mail itself is kept
     #[arg(long)]

@@ -26,7 +26,7 @@ pub struct Inbox {
     #[arg(long, value_name = "DUR", value_parser = duration)]
     since: Option<u64>,
     /// How many, newest first
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
 

@@ -26,7 +26,7 @@ pub struct Log {
     #[arg(short, long)]
     follow: bool,
     /// How many lines at most, the last ones
-    #[arg(short = 'n', value_name = "COUNT")]
+    #[arg(short = 'n', value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
     /// Only what happened in this time
     #[arg(long, value_name = "DUR", value_parser = duration)]

@@ -15,7 +15,7 @@ pub struct Look {
     /// The session
     name: String,
     /// How many items
-    #[arg(short = 'n', value_name = "ITEMS", default_value_t = 20)]
+    #[arg(short = 'n', value_name = "ITEMS", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..))]
     items: u32,
 }
 

@@ -17,7 +17,7 @@ pub struct Search {
     #[arg(required = true)]
     words: Vec<String>,
     /// How many, newest first
-    #[arg(short = 'n', long, value_name = "COUNT")]
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
 }
 

@@ -15,6 +15,10 @@ impl Core {
             Ok(name) => name,
             Err(fault) => return step.refuse(ask, fault),
         };
+        if !self.should_run(&name) {
+            let fault = Fault::refused(format!("look refused: {name} is stopped"));
+            return step.refuse(ask, fault.hint(format!("start it: agentmux up {name}")));
+        }
         let state = self.shown_state(&name);
         let Some(nonce) = self.ready_child_of(&name).filter(|_| self.is_open(&name)) else {
             let fault = Fault::busy(format!("look refused: {name} is {}", state.as_str()));
