@@ -23,7 +23,7 @@ start one; 6 blocked by a sandbox; 7 conflict; 8 version mismatch; 70 a bug; 74 
 /// The whole command line.
 #[derive(Debug, Parser)]
 #[command(name = "agentmux", version, about = "Durable mail between coding agents, delivered with proof",
-          long_about = LONG_ABOUT, after_help = EXIT_CODES, disable_help_subcommand = true)]
+          long_about = LONG_ABOUT, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     pub globals: Globals,

@@ -44,6 +44,7 @@ fn help_lists_every_verb_on_stdout_and_an_unknown_verb_is_usage() {
         assert!(ran.stdout.contains(verb.help), "{}\n{}", verb.name, ran.evidence());
         let own = house.run(&[verb.name, "--help"]).ok();
         assert!(own.stdout.contains(verb.help) && own.stderr.is_empty(), "{}", own.evidence());
+        assert_eq!(house.run(&["help", verb.name]).ok().stdout, own.stdout);
     }
     let text = refused(touches_nothing(&house, || house.run(&["sned", "a", "b"])), 2);
     assert!(text.contains("sned") && text.contains("hint: "), "{text}");
