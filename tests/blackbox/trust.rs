@@ -51,6 +51,9 @@ fn sessions_of_a_file_are_inert_until_it_is_trusted_as_it_reads() {
     assert_eq!(names(house), ["added", "reviewer"]);
     let _ = house.run(&["trust", "--revoke"]).ok();
     assert!(house.run(&["up"]).ok().stderr.contains("is not trusted"));
+    let up = house.run(&["up", "--json"]).ok();
+    let file = house.project().join("agentmux.toml");
+    assert_eq!(up.json()["untrusted"].as_str(), file.to_str(), "scripts are told, too: {}", up.stdout);
 }
 
 /// Programs that leave a mark when they are run, and are the real Codex then.
@@ -155,6 +158,8 @@ fn changed_settings_wait_until_the_session_is_down() {
         "{}",
         up.stderr
     );
+    let up = house.run(&["up", "--json"]).ok().json();
+    assert_eq!(up["outdated"], serde_json::json!(["reviewer"]), "scripts are told, too");
     let now = thread(house);
     assert_eq!((&now["sandbox"], &now["childPid"]), (&before["sandbox"], &before["childPid"]), "as it was");
     let _ = house.run(&["down", "reviewer"]).ok();
