@@ -8,7 +8,9 @@ use super::keeper::parent_of;
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
 use super::support::{codex_program, write_script};
-use super::{DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced};
+use super::{
+    DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced, wait_for_state, wait_for_tool,
+};
 
 /// The processes of all children, in ascending order.
 fn children(house: &House) -> Vec<i32> {
@@ -88,10 +90,7 @@ fn five_children_and_their_keepers_are_the_same_ones_after_kill_nine_of_the_rela
         let work = format!("touch began-{name}; until [ -e go ]; do sleep 0.02; done; echo worked");
         model.prepend(Rule::user(&format!("work {name}")).exec(&work).reply("done: {output}"));
         let _ = house.run(&["send", name, &format!("work {name}"), "--wait"]).ok();
-        let began = house.project().join(format!("began-{name}"));
-        house.poll("the tool to begin", DEADLINE, || {
-            if began.exists() { Ok(()) } else { Err(house.run(&["list"]).ok().stdout) }
-        });
+        wait_for_tool(&house, &format!("began-{name}"));
     }
 
     house.kill_nine(house.relay_pid().expect("a relay runs"));
@@ -122,10 +121,7 @@ fn senders_that_wait_are_told_delivered_through_an_adoption_in_the_middle_of_a_t
         .exec("touch began; until [ -e go ]; do sleep 0.02; done; echo tool-is-done")
         .reply("finished")]);
     let _ = house.run(&["send", "reviewer", "use the tool", "--wait"]).ok();
-    let began = house.project().join("began");
-    house.poll("the tool to begin", DEADLINE, || {
-        if began.exists() { Ok(()) } else { Err("not yet".to_owned()) }
-    });
+    wait_for_tool(&house, "began");
     let before = children(&house);
     let urgent = house.spawn(&["send", "reviewer", "join the turn", "--priority", "urgent", "--wait"]);
     let normal = house.spawn(&["send", "reviewer", "behind the turn", "--wait"]);
@@ -162,10 +158,7 @@ fn what_down_prints_takes_the_thread_out_and_up_takes_it_back() {
     let (model, house) = house_with_reviewer();
     deliver(&house, "remember the word heron");
     model.wait_until_read("heron", DEADLINE);
-    house.poll("the turn to end", DEADLINE, || match state_of(&house, "reviewer") {
-        state if state == "idle" => Ok(()),
-        state => Err(state),
-    });
+    wait_for_state(&house, "reviewer", "idle");
     let by_hand = |thread: &str| {
         let mut codex = house.command(codex_program());
         codex.args(["exec", "--skip-git-repo-check", "resume", thread, "which word was it?"]);

@@ -6,7 +6,9 @@ use super::support::house::House;
 use super::support::model::Rule;
 use super::support::model::ScriptedModel;
 use super::support::tmux::Pane;
-use super::{DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced};
+use super::{
+    DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced, wait_for_delivery, wait_for_state,
+};
 
 /// NB-5, users 6: a turn that asks is `waiting`; mail sent meanwhile stays queued and says why; the pane's answer lets both go on.
 #[test]
@@ -17,10 +19,7 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
     let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
     pane.wait_for("Ask Codex", DEADLINE);
     let _ = house.run(&["send", "reviewer", "ask me", "--wait"]).ok();
-    house.poll("the approval", DEADLINE, || match state_of(&house, "reviewer") {
-        state if state == "waiting" => Ok(()),
-        state => Err(state),
-    });
+    wait_for_state(&house, "reviewer", "waiting");
     let status = house.run(&["status", "--json"]).ok().json();
     assert_eq!(status["approvals"], 1, "{status}");
     let listed = house.run(&["approvals", "--json"]).ok().json();
@@ -38,10 +37,7 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
         !screen.contains("Would you like to run")
     });
     model.wait_until_read("behind it", DEADLINE);
-    house.poll("the mail to be consumed", DEADLINE, || match traced(&house, &id)["state"].as_str() {
-        Some("consumed") => Ok(()),
-        other => Err(format!("{other:?}")),
-    });
+    wait_for_delivery(&house, &id, "consumed");
     assert!(house.project().join("approved-file").exists(), "the person said yes");
     let left = house.run(&["approvals", "--json"]).ok().json();
     assert_eq!(left["approvals"], json!([]), "what the pane settled is settled");
@@ -60,10 +56,7 @@ fn an_approval_that_waits_is_shown_to_who_attaches_after_it() {
     let asks = json!({"cmd": "touch approved-file", "sandbox_permissions": "require_escalated", "justification": "a test"});
     model.script([Rule::user("ask me").call("exec_command", asks).reply("went on")]);
     let _ = house.run(&["send", "reviewer", "ask me", "--wait"]).ok();
-    house.poll("the approval", DEADLINE, || match state_of(&house, "reviewer") {
-        state if state == "waiting" => Ok(()),
-        state => Err(state),
-    });
+    wait_for_state(&house, "reviewer", "waiting");
     let pane = Pane::start(&house, (110, 40), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
     let screen = pane.wait_for("Would you like to run", DEADLINE);
     assert!(screen.contains("touch approved-file"), "{screen}");
@@ -72,10 +65,7 @@ fn an_approval_that_waits_is_shown_to_who_attaches_after_it() {
     pane.press_until("y", "the dialog to close", DEADLINE, |screen| {
         !screen.contains("Would you like to run")
     });
-    house.poll("the turn to end", DEADLINE, || match state_of(&house, "reviewer") {
-        state if state == "idle" => Ok(()),
-        state => Err(state),
-    });
+    wait_for_state(&house, "reviewer", "idle");
     assert!(house.project().join("approved-file").exists(), "the person said yes");
     assert_eq!(house.run(&["approvals", "--json"]).ok().json()["approvals"], json!([]));
 }
@@ -102,10 +92,7 @@ fn a_change_of_files_is_approved_by_verb() {
         let id = text_of(&approval["id"]);
         let _ = house.run(&["approve", &id, "--always", "--yes"]).fails(1);
         let _ = house.run(&[verb, &id]).ok();
-        house.poll("the turn to end", DEADLINE, || match state_of(&house, "reviewer") {
-            state if state == "idle" => Ok(()),
-            state => Err(state),
-        });
+        wait_for_state(&house, "reviewer", "idle");
     }
     assert_eq!(std::fs::read_to_string(made).expect("the approved change"), "hello\n");
 }

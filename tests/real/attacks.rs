@@ -5,7 +5,7 @@ use serde_json::json;
 use super::keeper::parent_of as keeper_of;
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, child_pid, state_of};
+use super::{DEADLINE, child_pid, wait_for_state};
 
 /// LK-8, users 8: an unsandboxed agent's shell that drops or forges every variable still approves nothing, settles nothing, stops
 /// nothing, and speaks as nobody else.
@@ -43,10 +43,7 @@ fn an_unsandboxed_agent_cannot_act_as_the_operator_or_as_another() {
         let marker = format!("attempt {number}");
         model.prepend(Rule::user(&marker).exec(&format!("{attempt}; echo code=$?")).reply("tried"));
         let _ = house.run(&["send", "lead", &marker, "--wait"]).ok();
-        house.poll("lead to be done", DEADLINE, || match state_of(&house, "lead").as_str() {
-            "idle" => Ok(()),
-            other => Err(other.to_owned()),
-        });
+        wait_for_state(&house, "lead", "idle");
         let outputs: Vec<String> = model.histories().iter().flat_map(|history| history.outputs()).collect();
         let output = outputs.iter().filter(|output| output.contains("code=")).nth(number);
         let output = output.unwrap_or_else(|| panic!("no output of {attempt}\n{}", model.transcript()));
@@ -177,10 +174,7 @@ fn a_token_is_nowhere_but_in_the_environment_of_its_tools() {
         .call_mcp("agentmux", "whoami", json!({}))
         .reply("looked")]);
     let sent = house.run(&["send", "lead", "look around", "--wait", "--json"]).ok().json();
-    house.poll("lead to be done", DEADLINE, || match state_of(&house, "lead").as_str() {
-        "idle" => Ok(()),
-        other => Err(other.to_owned()),
-    });
+    wait_for_state(&house, "lead", "idle");
     let token = house.poll("the tools", DEADLINE, || token_of_tools(&house));
     assert_eq!(token.len(), 32);
     let mut files = Vec::new();

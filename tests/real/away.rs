@@ -9,7 +9,7 @@ use super::support::house::{House, codex_program};
 use super::support::model::{Rule, ScriptedModel};
 use super::support::tmux::Pane;
 use super::support::write_script;
-use super::{DEADLINE, child_pid, deliver, state_of};
+use super::{DEADLINE, child_pid, deliver, wait_for_state};
 
 /// A house whose Codex does not start while there is a file `gate` in it.
 pub fn gated_house(model: &ScriptedModel) -> House {
@@ -75,10 +75,7 @@ fn comes_back(dies: Dies) {
     }
     std::fs::remove_file(house.dir().join("gate")).expect("the gate opens");
     let _ = house.run(&["up", "reviewer"]).ok();
-    house.poll("the session to be up", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "idle" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "idle");
     model.prepend(Rule::user("after it came back").reply("seen in the same pane"));
     deliver(&house, "after it came back");
     pane.wait_for("seen in the same pane", DEADLINE);

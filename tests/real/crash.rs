@@ -6,7 +6,10 @@ use std::time::Duration;
 use super::support::house::House;
 use super::support::model::{Outcome, Request, Rule, ScriptedModel};
 use super::support::rounds::{Draws, rounds};
-use super::{DEADLINE, child_pid, deliver, house_with_reviewer, state_of, states, text_of, traced};
+use super::{
+    DEADLINE, child_pid, deliver, house_with_reviewer, state_of, states, text_of, traced, wait_for_delivery,
+    wait_for_tool,
+};
 
 fn kill_relay(house: &House) {
     house.kill_nine(house.relay_pid().expect("a relay runs"));
@@ -21,10 +24,7 @@ fn a_turn_with_a_tool_running_survives_the_relay() {
         .reply("finished: {output}")]);
     let child = child_pid(&house);
     let sent = house.run(&["send", "reviewer", "use the tool", "--wait", "--json"]).ok().json();
-    let began = house.project().join("began");
-    house.poll("the tool to begin", DEADLINE, || {
-        if began.exists() { Ok(()) } else { Err("not yet".to_owned()) }
-    });
+    wait_for_tool(&house, "began");
     kill_relay(&house);
     assert_eq!(child_pid_after_restart(&house), child, "the child was adopted, not replaced");
     std::fs::write(house.project().join("go"), "").expect("the project is writable");
@@ -108,10 +108,7 @@ fn mail_in_flight_when_the_child_dies_is_not_lost() {
     model.wait_until_read("after the deaths", DEADLINE);
     let mut twice = 0;
     for (round, id) in ids.iter().enumerate() {
-        house.poll("the mail to be consumed", DEADLINE, || match text_of(&traced(&house, id)["state"]) {
-            state if state == "consumed" => Ok(()),
-            state => Err(state),
-        });
+        wait_for_delivery(&house, id, "consumed");
         let needle = format!("round {round} for a mortal");
         model.wait_until_read(&needle, DEADLINE);
         let times = model.times_read(&needle);
@@ -148,10 +145,7 @@ fn down_leaves_nothing_behind() {
         .reply("never said")]);
     let sent = house.run(&["send", "reviewer", "start something"]).ok();
     assert!(sent.stdout.len() > 30);
-    let began = house.project().join("began");
-    house.poll("the tool to begin", DEADLINE, || {
-        if began.exists() { Ok(()) } else { Err("not yet".to_owned()) }
-    });
+    wait_for_tool(&house, "began");
     let _ = house.run(&["down", "--now"]).ok();
     house.wait_until_empty(DEADLINE);
 }
@@ -257,10 +251,7 @@ fn a_close_that_the_death_of_the_relay_interrupts_leaves_no_turn_behind() {
         wait_until_ended(&model, round);
         let _ = house.run(&["up"]).ok();
         let id = text_of(&behind["id"]);
-        house.poll("the mail", DEADLINE, || match text_of(&traced(&house, &id)["state"]) {
-            state if state == "consumed" => Ok(()),
-            state => Err(state),
-        });
+        wait_for_delivery(&house, &id, "consumed");
         model.wait_until_read(&format!("<behind {round}>"), DEADLINE);
         assert_eq!(model.times_read(&format!("<behind {round}>")), 1);
     }

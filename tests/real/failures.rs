@@ -4,9 +4,11 @@ use agentmux::model::clock::Millis;
 use agentmux::model::limits;
 use serde_json::{Value, json};
 
-use super::support::house::House;
-use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, deliver, house_with_reviewer, state_of, states, text_of, traced};
+use super::support::model::Rule;
+use super::{
+    DEADLINE, deliver, house_with_reviewer, house_with_reviewer_and, state_of, states, text_of, traced,
+    wait_for_state,
+};
 
 /// Users 24: a usage limit is a state, not an attempt: mail is held and says why, and goes in when the person says so.
 #[test]
@@ -14,10 +16,7 @@ fn a_usage_limit_blocks_the_session_and_spends_no_mail() {
     let (model, house) = house_with_reviewer();
     model.script([Rule::user("the last straw").fail("insufficient_quota", "no more today")]);
     let _ = deliver(&house, "the last straw");
-    house.poll("the block", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "blocked" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "blocked");
     let sent = house.run(&["send", "reviewer", "held back", "--json"]).ok().json();
     let reason = text_of(&sent["deliveries"][0]["reason"]);
     assert!(reason.contains("is blocked since") && reason.contains("usageLimitExceeded"), "{reason}");
@@ -82,10 +81,7 @@ fn mail_goes_in_when_the_account_has_reset() {
     let resets_at = now_s() + 4;
     model.script([limit_reached("the last straw", resets_at)]);
     let _ = deliver(&house, "the last straw");
-    house.poll("the block", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "blocked" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "blocked");
     let ids = ["one", "two", "three"].map(|text| {
         let sent = house.run(&["send", "reviewer", text, "--json"]).ok().json();
         text_of(&sent["id"])
@@ -156,10 +152,7 @@ fn a_turn_that_does_not_reach_its_model_says_so_and_can_be_interrupted() {
     });
     assert_eq!(listed["state"], "busy", "{listed}");
     let _ = house.run(&["interrupt", "reviewer"]).ok();
-    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "idle" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "idle");
 }
 
 #[test]
@@ -183,19 +176,13 @@ fn a_failed_turn_is_told_and_the_next_one_works() {
     }
     let id = deliver(&house, "and now a good one");
     assert_eq!(traced(&house, &id)["state"], "consumed");
-    house.poll("the session to be idle", DEADLINE, || match state_of(&house, "reviewer") {
-        state if state == "idle" => Ok(()),
-        state => Err(state),
-    });
+    wait_for_state(&house, "reviewer", "idle");
 }
 
 /// A turn that says nothing is not judged before its child was asked: it goes on, and everybody can see since when it is silent.
 #[test]
 fn a_silent_turn_is_asked_about_and_goes_on() {
-    let model = ScriptedModel::start();
-    let house = House::real(&model);
-    std::fs::write(house.config_dir().join("config.toml"), "silent_after = \"200ms\"\n").expect("writable");
-    let _ = house.run(&["spawn", "reviewer"]).ok();
+    let (model, house) = house_with_reviewer_and("silent_after = \"200ms\"\n");
     model.script([Rule::user("think long").reply("at last").held_by("thinking")]);
     let _ = deliver(&house, "think long");
     let listed = house.poll("the silence", DEADLINE, || {
@@ -209,21 +196,14 @@ fn a_silent_turn_is_asked_about_and_goes_on() {
     assert_eq!(listed["state"], "busy", "nobody judges: {listed}");
     assert!(text_of(&listed["reason"]).contains("its child says that it goes on"), "{listed}");
     model.release("thinking");
-    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "idle" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "idle");
 }
 
 /// users 6: time at an approval is the person's, and no turn is called silent for it, though a turn beside it that says nothing is.
 #[test]
 fn a_turn_that_waits_for_a_person_is_never_called_silent() {
-    let model = ScriptedModel::start();
-    let house = House::real(&model);
-    std::fs::write(house.config_dir().join("config.toml"), "silent_after = \"200ms\"\n").expect("writable");
-    for name in ["reviewer", "control"] {
-        let _ = house.run(&["spawn", name]).ok();
-    }
+    let (model, house) = house_with_reviewer_and("silent_after = \"200ms\"\n");
+    let _ = house.run(&["spawn", "control"]).ok();
     let asks =
         json!({"cmd": "touch wanted", "sandbox_permissions": "require_escalated", "justification": "a test"});
     model.script([
@@ -231,10 +211,7 @@ fn a_turn_that_waits_for_a_person_is_never_called_silent() {
         Rule::user("think long").reply("at last").held_by("thinking"),
     ]);
     let _ = deliver(&house, "ask me");
-    house.poll("the approval", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "waiting" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "waiting");
     let reason = |name: &str| {
         let listed = house.run(&["list", "--json"]).ok().json();
         let sessions = listed["sessions"].as_array().into_iter().flatten();
@@ -253,17 +230,11 @@ fn a_turn_that_waits_for_a_person_is_never_called_silent() {
         let why = reason("reviewer");
         assert!(!why.contains("silent") && state_of(&house, "reviewer") == "waiting", "{why}");
         model.release("thinking");
-        house.poll("the end of the turn", DEADLINE, || match state_of(&house, "control").as_str() {
-            "idle" => Ok(()),
-            state => Err(state.to_owned()),
-        });
+        wait_for_state(&house, "control", "idle");
     }
     let approvals = house.run(&["approvals", "--json"]).ok().json();
     let _ = house.run(&["approve", &text_of(&approvals["approvals"][0]["id"])]).ok();
-    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "idle" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "idle");
     assert!(house.project().join("wanted").exists(), "its turn went on to its end");
 }
 
@@ -279,10 +250,7 @@ fn a_full_context_is_summed_up_once() {
     let _ = deliver(&house, "too much");
     let _ = deliver(&house, "a little");
     model.wait_until_read("a little", DEADLINE);
-    house.poll("the end of the turn", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "idle" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "idle");
     let _ = deliver(&house, "still too much");
     let _ = deliver(&house, "far too much");
     let listed = house.poll("the failure", DEADLINE, || {

@@ -3,36 +3,30 @@
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::support::house::House;
-use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, child_pid, states, text_of, traced};
+use super::support::model::Rule;
+use super::{
+    DEADLINE, child_pid, house_with_reviewer_and, states, text_of, traced, wait_for_delivery, wait_for_tool,
+};
 
 /// NB-5, NB-6, SQ-7: what the turn had read is not told again, mail that was on its way into it is looked for and goes in once, as does
 /// what waited behind it; the thread is the same, and the model's shells are gone with the child that ran them.
 #[test]
 fn a_child_that_is_stopped_in_a_turn_is_found_out_and_followed_by_another() {
-    let model = ScriptedModel::start();
-    let house = House::real(&model);
     // The question comes at once, and each of two answers has 5 s.
-    std::fs::write(house.config_dir().join("config.toml"), "silent_after = \"200ms\"\n").expect("writable");
-    let _ = house.run(&["spawn", "reviewer"]).ok();
+    let (model, house) = house_with_reviewer_and("silent_after = \"200ms\"\n");
     let thread = || text_of(&house.run(&["list", "--json"]).ok().json()["sessions"][0]["threadId"]);
     let known = thread();
     model.script([Rule::user("use the tool")
         .exec("touch began; until [ -e go ]; do sleep 0.05; done")
         .reply("never said")]);
     let first = house.run(&["send", "reviewer", "use the tool", "--wait", "--json"]).ok().json();
-    let began = house.project().join("began");
-    house.poll("the tool to begin", DEADLINE, || if began.exists() { Ok(()) } else { Err("no".to_owned()) });
+    wait_for_tool(&house, "began");
     let hung = child_pid(&house);
     let send = |words: &[&str]| {
         text_of(&house.run(&[&["send", "reviewer"], words, &["--json"]].concat()).ok().json()["id"])
     };
     let joins = send(&["into the hung turn", "--priority", "urgent"]);
-    house.poll("the mail to be held for the tool's end", DEADLINE, || match traced(&house, &joins) {
-        delivery if delivery["state"] == "submitted" => Ok(()),
-        delivery => Err(delivery.to_string()),
-    });
+    wait_for_delivery(&house, &joins, "submitted");
     kill(Pid::from_raw(hung), Signal::SIGSTOP).expect("it is ours");
     let waits = send(&["behind the hung turn"]);
     let why = house.poll("the report", DEADLINE, || {
@@ -42,10 +36,7 @@ fn a_child_that_is_stopped_in_a_turn_is_found_out_and_followed_by_another() {
     });
     assert_eq!(why, "it no longer answered, and was killed");
     for id in [&joins, &waits] {
-        house.poll("the mail to be consumed", DEADLINE, || match traced(&house, id) {
-            delivery if delivery["state"] == "consumed" => Ok(()),
-            delivery => Err(delivery.to_string()),
-        });
+        wait_for_delivery(&house, id, "consumed");
     }
     let doubted = states(&traced(&house, &joins));
     assert!(

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, child_pid, deliver, state_of, text_of, traced};
+use super::{DEADLINE, child_pid, deliver, text_of, traced, wait_for_state};
 
 /// A house with a `lead` whose shell is in no sandbox.
 fn house_with_lead() -> (ScriptedModel, House) {
@@ -48,10 +48,7 @@ fn gone(house: &House, pid: i32) {
 fn lead_runs(model: &ScriptedModel, house: &House, marker: &str, command: &str) {
     model.prepend(Rule::user(marker).exec(command).reply("ran"));
     let _ = house.run(&["send", "lead", marker, "--wait"]).ok();
-    house.poll("lead to be done", DEADLINE, || match state_of(house, "lead").as_str() {
-        "idle" => Ok(()),
-        other => Err(other.to_owned()),
-    });
+    wait_for_state(house, "lead", "idle");
 }
 
 /// Has the shell of `lead` leave a process behind that runs this script; returns its pid.
@@ -341,10 +338,7 @@ fn a_relay_that_an_agent_has_started_outlives_that_agents_child() {
         Some(pid) if pid != killed && house.run(&["list", "--no-start"]).code == 0 => Ok(pid),
         pid => Err(format!("{pid:?}")),
     });
-    house.poll("lead to be done", DEADLINE, || match state_of(&house, "lead").as_str() {
-        "idle" => Ok(()),
-        other => Err(other.to_owned()),
-    });
+    wait_for_state(&house, "lead", "idle");
     let (mut ancestor, mut below) = (relay, false);
     while ancestor > 1 {
         ancestor = parent_of(ancestor);

@@ -42,8 +42,14 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A house with a model and one session, `reviewer`.
 pub fn house_with_reviewer() -> (ScriptedModel, House) {
+    house_with_reviewer_and("")
+}
+
+/// The same, with settings of the person.
+pub fn house_with_reviewer_and(settings: &str) -> (ScriptedModel, House) {
     let model = ScriptedModel::start();
     let house = House::real(&model);
+    std::fs::write(house.config_dir().join("config.toml"), settings).expect("the house is writable");
     let _ = house.run(&["spawn", "reviewer"]).ok();
     (model, house)
 }
@@ -80,6 +86,33 @@ pub fn state_of(house: &House, name: &str) -> String {
     let sessions = list["sessions"].as_array().cloned().unwrap_or_default();
     let session = sessions.iter().find(|session| session["name"] == name);
     text_of(&session.unwrap_or_else(|| panic!("{name} is listed: {list}"))["state"])
+}
+
+/// Waits until a session is in this state.
+#[track_caller]
+pub fn wait_for_state(house: &House, name: &str, wanted: &str) {
+    house.poll(&format!("{name} to be {wanted}"), DEADLINE, || match state_of(house, name) {
+        state if state == wanted => Ok(()),
+        state => Err(state),
+    });
+}
+
+/// Waits until the one delivery of a mail is in this state; returns it as `trace` shows it.
+#[track_caller]
+pub fn wait_for_delivery(house: &House, id: &str, wanted: &str) -> Value {
+    house.poll(&format!("mail {id} to be {wanted}"), DEADLINE, || match traced(house, id) {
+        delivery if delivery["state"] == wanted => Ok(delivery),
+        delivery => Err(delivery.to_string()),
+    })
+}
+
+/// Waits until a tool of the model's has written this file in the project, which says that it runs.
+#[track_caller]
+pub fn wait_for_tool(house: &House, mark: &str) {
+    let mark = house.project().join(mark);
+    house.poll("the tool to begin", DEADLINE, || {
+        if mark.exists() { Ok(()) } else { Err(house.run(&["list"]).ok().stdout) }
+    });
 }
 
 pub fn text_of(value: &Value) -> String {

@@ -17,7 +17,7 @@ use super::support::call::Spawned;
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
 use super::support::tmux::Pane;
-use super::{DEADLINE, child_pid, state_of, states, text_of, traced};
+use super::{DEADLINE, child_pid, states, text_of, traced, wait_for_delivery, wait_for_state};
 use Outcome::{Along, Bare, Ends, Joins, JoinsLater, Nothing, Refused, Starts, Summed, Waits};
 
 /// What comes of a cell.
@@ -122,18 +122,12 @@ impl Row {
     }
 
     fn is(&self, name: &str, wanted: &str) {
-        self.house.poll(&format!("{name} to be {wanted}"), DEADLINE, || match state_of(&self.house, name) {
-            state if state == wanted => Ok(()),
-            state => Err(state),
-        });
+        wait_for_state(&self.house, name, wanted);
     }
 
     /// Waits until a mail is consumed, and returns its turn.
     fn consumed(&self, id: &str) -> String {
-        self.house.poll(&format!("{id} to be consumed"), DEADLINE, || match traced(&self.house, id) {
-            delivery if delivery["state"] == "consumed" => Ok(text_of(&delivery["turnId"])),
-            delivery => Err(delivery.to_string()),
-        })
+        text_of(&wait_for_delivery(&self.house, id, "consumed")["turnId"])
     }
 
     /// Waits until the child has a mail that joins a running turn, and has not shown it yet.

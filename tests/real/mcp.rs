@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, child_pid, state_of, text_of, traced};
+use super::{DEADLINE, child_pid, text_of, traced, wait_for_state};
 
 /// A house with a model that answers by these rules, and a session per name and sandbox.
 fn team(rules: impl IntoIterator<Item = Rule>, sessions: &[(&str, &str)]) -> (House, ScriptedModel) {
@@ -23,10 +23,7 @@ fn send(to: &str, body: &str) -> Value {
 
 fn wait_until_idle(house: &House, names: &[&str]) {
     for name in names {
-        house.poll(&format!("{name} to be idle"), DEADLINE, || match state_of(house, name).as_str() {
-            "idle" => Ok(()),
-            other => Err(other.to_owned()),
-        });
+        wait_for_state(house, name, "idle");
     }
 }
 

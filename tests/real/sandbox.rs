@@ -2,7 +2,7 @@
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, state_of};
+use super::wait_for_state;
 
 /// users 7: from inside both sandboxes, with a relay, with one that has left, and with none that ever was.
 #[test]
@@ -28,10 +28,7 @@ fn a_sandboxed_command_says_what_to_do_and_starts_nothing() {
                 );
                 model.prepend(Rule::user(&marker).exec(&command).reply("tried"));
                 let _ = house.run(&["send", name, &marker, "--wait"]).ok();
-                house.poll("the session to be idle", DEADLINE, || match state_of(&house, name).as_str() {
-                    "idle" => Ok(()),
-                    other => Err(other.to_owned()),
-                });
+                wait_for_state(&house, name, "idle");
                 let outputs = model.histories().into_iter().flat_map(|history| history.outputs());
                 let outputs: Vec<String> = outputs.filter(|output| output.contains("code=")).collect();
                 let output =

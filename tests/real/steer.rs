@@ -2,7 +2,10 @@
 
 use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
-use super::{DEADLINE, house_with_reviewer, state_of, text_of, traced};
+use super::{
+    DEADLINE, house_with_reviewer, house_with_reviewer_and, text_of, traced, wait_for_delivery,
+    wait_for_state,
+};
 
 /// A command of the model's that ends when the test says so.
 const WORK: &str = "until [ -e go ]; do sleep 0.02; done; echo worked";
@@ -32,10 +35,7 @@ fn send(house: &House, text: &str, flags: &[&str]) -> String {
 }
 
 fn wait_until_consumed(house: &House, id: &str) -> String {
-    house.poll("the mail", DEADLINE, || match traced(house, id) {
-        delivery if delivery["state"] == "consumed" => Ok(text_of(&delivery["turnId"])),
-        delivery => Err(delivery.to_string()),
-    })
+    text_of(&wait_for_delivery(house, id, "consumed")["turnId"])
 }
 
 /// Users 15: urgent mail joins a running turn while a tool runs, so that no stream of the model is thrown away; normal mail
@@ -75,10 +75,7 @@ fn urgent_mail_joins_the_running_turn_and_normal_mail_waits() {
 /// TQ-7, users 3: a session that is always busy starves nobody: normal mail that has waited long enough joins the turn, too.
 #[test]
 fn normal_mail_joins_a_running_turn_when_its_patience_is_over() {
-    let model = ScriptedModel::start();
-    let house = House::real(&model);
-    std::fs::write(house.config_dir().join("config.toml"), "patience = \"1ms\"\n").expect("writable");
-    let _ = house.run(&["spawn", "reviewer"]).ok();
+    let (model, house) = house_with_reviewer_and("patience = \"1ms\"\n");
     let work = at_work(&model, &house);
     let id = send(&house, "has waited", &[]);
     house.poll("the child to have it", DEADLINE, || match traced(&house, &id)["state"].as_str() {
@@ -119,10 +116,7 @@ fn mail_whose_turn_is_interrupted_before_it_was_taken_comes_in_the_next_one() {
     let (model, house) = house_with_reviewer();
     let _ = at_work(&model, &house);
     let lost = send(&house, "joins the turn", &["--when", "boundary"]);
-    house.poll("the child to have it", DEADLINE, || match traced(&house, &lost)["state"].as_str() {
-        Some("submitted") => Ok(()),
-        state => Err(format!("{state:?}")),
-    });
+    wait_for_delivery(&house, &lost, "submitted");
     let now = send(&house, "interrupts it", &["--when", "now"]);
     let _ = wait_until_consumed(&house, &now);
     let _ = wait_until_consumed(&house, &lost);
@@ -130,10 +124,7 @@ fn mail_whose_turn_is_interrupted_before_it_was_taken_comes_in_the_next_one() {
     assert!(states.windows(2).any(|pair| pair == ["submitted", "queued"]), "{states:?}");
     model.wait_until_read("joins the turn", DEADLINE);
     assert_eq!(model.times_read("joins the turn"), 1);
-    house.poll("the session to be idle", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-        "idle" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(&house, "reviewer", "idle");
 }
 
 /// Stopping a session in the moments before its turn shows its id interrupts that turn all the same.
@@ -148,9 +139,6 @@ fn a_session_that_is_stopped_as_its_turn_begins_leaves_no_turn_behind() {
         let _ = house.run(&["send", "reviewer", &text, "--wait=submitted"]).ok();
         let _ = house.run(&["down", "reviewer"]).ok();
         let _ = house.run(&["up", "reviewer"]).ok();
-        house.poll("no turn of it to run", DEADLINE, || match state_of(&house, "reviewer").as_str() {
-            "idle" => Ok(()),
-            state => Err(state.to_owned()),
-        });
+        wait_for_state(&house, "reviewer", "idle");
     }
 }

@@ -10,7 +10,7 @@ use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
 use super::support::rounds::{Draws, rounds};
 use super::support::tmux::Pane;
-use super::{DEADLINE, house_with_reviewer, state_of, text_of, traced};
+use super::{DEADLINE, house_with_reviewer, text_of, traced, wait_for_state};
 
 /// What stands in the pane, unsent, when the moment comes; with what a terminal or a model might change. No key that means something to
 /// Codex's screen: typed as fast as this, `?` is now and then taken for the key that shows its help (0.169.0).
@@ -100,10 +100,7 @@ fn looked(house: &House, model: &ScriptedModel, rounds: u64) {
 }
 
 fn settle(house: &House) {
-    house.poll("the turn to end", DEADLINE, || match state_of(house, "reviewer").as_str() {
-        "idle" => Ok(()),
-        state => Err(state.to_owned()),
-    });
+    wait_for_state(house, "reviewer", "idle");
 }
 
 /// What those who watch were told of the turns.

@@ -4,6 +4,7 @@
 
 use agentmux::core::input::Input;
 use agentmux::core::policy::Policy;
+use agentmux::core::record::DeliveryId;
 use agentmux::model::id::Nonce;
 use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
@@ -35,6 +36,15 @@ fn hangs_until_killed(story: &mut Story, child: Nonce) -> i64 {
     story.world.now.since(since)
 }
 
+/// The next child goes on in the same thread with the mail that waited, which it reads once; `list` says why the one before was killed.
+fn goes_on(story: &mut Story, thread: &str, waits: DeliveryId, why: &str) {
+    story.until("the next child", |world| world.codex.processes.len() == 1);
+    let (state, reason) = listed(story);
+    assert!(reason.contains(why), "{state}: {reason}");
+    story.until_state(waits, DeliveryState::Consumed);
+    assert_eq!((story.told(waits), &*story.thread("lead")), (1, thread));
+}
+
 /// NB-5, NB-6: a turn that is silent is asked about; who does not answer twice is hung: it is killed, that is told as the reason, and
 /// the next child goes on in the same thread, with the mail that waited, once.
 #[test]
@@ -47,11 +57,7 @@ fn a_child_that_hangs_while_a_turn_runs_is_asked_twice_killed_and_followed_by_an
         let took = hangs_until_killed(story, child);
         let exact = silent_ms + i64::from(limits::UNANSWERED_MAX) * patience;
         assert!((exact - LAPS_MS..exact + LAPS_MS).contains(&took), "{took} ms, not about {exact}");
-        story.until("the report", |world| world.codex.processes.len() == 1);
-        let (state, reason) = listed(story);
-        assert!(reason.contains("no longer answered, and was killed"), "{state}: {reason}");
-        story.until_state(waits, DeliveryState::Consumed);
-        assert_eq!((story.told(waits), story.thread("lead")), (1, thread));
+        goes_on(story, &thread, waits, "no longer answered, and was killed");
     });
 }
 
@@ -64,11 +70,7 @@ fn a_child_that_floods_is_killed_told_and_followed_by_another() {
         let waits = story.sends("lead");
         story.world.reaches_relay(Input::ChildFlooded { nonce: child, what: "7 messages".to_owned() });
         story.until("the end of the child", |world| !world.codex.processes.contains_key(&child));
-        story.until("the next one", |world| world.codex.processes.len() == 1);
-        let (state, reason) = listed(story);
-        assert!(reason.contains("it said 7 messages, and was killed"), "{state}: {reason}");
-        story.until_state(waits, DeliveryState::Consumed);
-        assert_eq!((story.told(waits), story.thread("lead")), (1, thread));
+        goes_on(story, &thread, waits, "it said 7 messages, and was killed");
     });
 }
 
