@@ -11,12 +11,15 @@
 //! | no answer within the lease; child lost, exited, or the relay crashed | → `unknown`, in doubt |
 //! | a reader without a child leaves before its next request, or the relay crashes | → `queued` |
 //! | history has the claim, or an earlier one of the same mail | → `consumed` |
+//! | its recipient says that it has it: by `ack`, or, without a child, by its next request | → `consumed`, that mail alone |
 //! | history lacks it; the child that held it is dead | → `queued` |
 //! | history lacks it; that child lives | believed when still so 2 s later with no turn running, then → `queued` |
 //!
 //! **Invariant:** an answer about a claim that is over moves nothing, because its mails may be in a newer claim; only
 //! evidence still counts then.
-//! **Invariant:** G5: no line of this file writes `consumed` but `on_input_taken` and `on_claims_found`.
+//! **Invariant:** G5: no line of this file writes `consumed` but `consume`, for what a child states, and `confirm`, for what a
+//! recipient does.
+//! **Invariant:** G2: a claim ends when none of its mails is under way any more, and not before.
 
 use super::planted::Planted;
 use super::record::{DeliveryId, Record};
@@ -60,8 +63,8 @@ impl Core {
         why: &str,
     ) {
         self.closing_saw_refusal(step, name, claim);
-        if self.ledger.claims.get(&claim).is_none_or(|known| known.ended) {
-            return;
+        if self.is_over(claim) {
+            return self.forget_flight(name, claim);
         }
         let batch = self.deliveries_held_by(claim).len();
         // One mail that cannot go in must not fail those that shared its batch: they are tried again one by one.
@@ -73,10 +76,8 @@ impl Core {
             self.move_delivery(step, id, to, None, Some(format!("refused by the child: {why}")));
         }
         self.end_claim(step, claim);
+        self.forget_flight(name, claim);
         if let Some(running) = self.sessions.get_mut(name) {
-            if running.drop_flight(claim) {
-                self.timers.clear(&Timer::Lease(name.clone()));
-            }
             running.reason = Some(why.to_owned());
         }
         if temporary {
@@ -113,8 +114,8 @@ impl Core {
 
     /// Input came too late for the turn that it should join; that is nobody's fault, and it goes in with the next one.
     pub(super) fn on_turn_missed(&mut self, step: &mut Step, name: &Name, claim: ClaimId, why: &str) {
-        if self.ledger.claims.get(&claim).is_none_or(|known| known.ended) {
-            return;
+        if self.is_over(claim) {
+            return self.forget_flight(name, claim);
         }
         for id in self.deliveries_held_by(claim) {
             let note = format!("too late for the running turn: {why}");
@@ -123,10 +124,8 @@ impl Core {
         self.end_claim(step, claim);
         if let Some(running) = self.sessions.get_mut(name) {
             running.at_boundary = false;
-            if running.drop_flight(claim) {
-                self.timers.clear(&Timer::Lease(name.clone()));
-            }
         }
+        self.forget_flight(name, claim);
         self.take_prompts_back(step, name);
         self.touch(name);
     }
@@ -376,8 +375,19 @@ impl Core {
 
     /// The mails that a claim still has the right to: none once it is over, because they may be in a newer one by then.
     fn deliveries_held_by(&self, claim: ClaimId) -> Vec<DeliveryId> {
-        let is_over = self.ledger.claims.get(&claim).is_none_or(|known| known.ended);
-        if is_over { Vec::new() } else { self.open_deliveries_of(claim) }
+        if self.is_over(claim) { Vec::new() } else { self.open_deliveries_of(claim) }
+    }
+
+    fn is_over(&self, claim: ClaimId) -> bool {
+        self.ledger.claims.get(&claim).is_none_or(|known| known.ended)
+    }
+
+    /// What the child has not taken is in flight no more, also when its mails have got there in another way.
+    fn forget_flight(&mut self, name: &Name, claim: ClaimId) {
+        if self.sessions.get_mut(name).is_some_and(|running| running.drop_flight(claim)) {
+            self.timers.clear(&Timer::Lease(name.clone()));
+        }
+        self.touch(name);
     }
 
     pub(super) fn state_of(&self, id: DeliveryId) -> Option<DeliveryState> {
@@ -387,8 +397,16 @@ impl Core {
     /// The next request of a reader without a child confirms that it has taken what was handed to it.
     pub(super) fn confirm_handed(&mut self, step: &mut Step, reader: &Name, handed: &[MailId]) {
         for mail in handed {
-            let Some((id, claim)) = self.submitted_to(reader, *mail) else { continue };
-            self.move_delivery(step, id, DeliveryState::Consumed, None, Some("read".to_owned()));
+            let Some((id, _)) = self.submitted_to(reader, *mail) else { continue };
+            self.confirm(step, id, "read");
+        }
+    }
+
+    /// Writes `consumed` for one mail that is under way, by its recipient's own word; the others of its claim stay as they are.
+    pub(super) fn confirm(&mut self, step: &mut Step, id: DeliveryId, note: &str) {
+        let claim = self.ledger.deliveries.get(&id).and_then(|delivery| delivery.claims.last().copied());
+        self.move_delivery(step, id, DeliveryState::Consumed, None, Some(note.to_owned()));
+        if let Some(claim) = claim.filter(|claim| self.open_deliveries_of(*claim).is_empty()) {
             self.end_claim(step, claim);
         }
     }

@@ -2,13 +2,15 @@
 //!
 //! | State | Child may hold it | Sender is told | Leaves by |
 //! | --- | --- | --- | --- |
-//! | `queued` | no | queued | claim, cancel, expire |
-//! | `claimed` | maybe | queued | evidence, refusal, lease over or child gone |
-//! | `submitted` | yes | submitted | evidence, turn ended without it, child gone |
-//! | `unknown` | cannot tell | unknown | reconciliation, or a person: ack (it was taken), requeue (it was not) |
-//! | `consumed` | yes, inside a turn | delivered | ack |
+//! | `queued` | no | queued | claim, cancel, expiry, late evidence of an earlier claim, removal of its recipient |
+//! | `claimed` | maybe | queued | evidence, ack, refusal, lease over or child gone |
+//! | `submitted` | yes | submitted | evidence, ack, turn ended without it, child gone |
+//! | `unknown` | cannot tell | unknown | reconciliation, ack, or a person: ack (it was taken), requeue (it was not) |
+//! | `consumed` | yes, inside a turn | delivered | ack; a reboot soon after, which makes it `unknown` once (`store/reboot.rs`) |
 //! | `expired` `failed` | n/a | itself | requeue by a person |
 //! | `acked` `cancelled` | n/a | itself | n/a |
+//!
+//! An ack of its recipient makes mail that is under way `consumed` first: it is its own word that it has it.
 //!
 //! **Invariant:** `consumed` is only ever reached by evidence.
 

@@ -227,9 +227,11 @@ impl World {
             return 0;
         };
         match command {
-            ChildCommand::OpenThread { session, .. } => {
+            ChildCommand::OpenThread { session, tools, .. } => {
                 open.last_opening += 1;
                 open.openings.insert(session.clone(), open.last_opening);
+                let token = tools.as_ref().map(|tools| (session.clone(), tools.token.clone()));
+                self.clients.tokens.extend(token);
             }
             ChildCommand::CloseThread { session } => {
                 open.openings.remove(session);

@@ -3,7 +3,7 @@
 //! **Invariant:** a client that reads its mail asks for nothing more until the answer is there, as the command line does;
 //! so its next request really means that it has the text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use agentmux::core::input::{Input, Resolved};
 use agentmux::model::fault::Fault;
@@ -11,10 +11,11 @@ use agentmux::model::id::{ConnId, MailId, approval_id};
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::{self, Name};
 use agentmux::model::session::Wanted;
+use agentmux::model::token::Token;
 use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
 use agentmux::protocol::request::{
-    Close, Dead, Decision, Discard, Down, Hold, Inbox, Look, MailRef, Names, Next, One, Prompt, Release,
-    Reply, Request, Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
+    Close, Dead, Decision, Discard, Down, Hello, Hold, Inbox, Look, MailRef, Names, Next, One, Prompt,
+    Release, Reply, Request, Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
 };
 use agentmux::wire::rpc::Id;
 
@@ -28,8 +29,8 @@ use crate::world::{Happening, World};
 pub struct Clients {
     pub all: Vec<Client>,
     last_conn: u64,
-    /// Every connection that was made from inside an agent.
-    outside: BTreeSet<ConnId>,
+    /// Who asks on each connection that was ever made.
+    speakers: BTreeMap<ConnId, Name>,
     /// Mails that some client knows of.
     pub known: Vec<MailId>,
     /// Keyed mail that some client may send again.
@@ -38,6 +39,8 @@ pub struct Clients {
     keyed_prompts: Vec<Prompt>,
     /// What the last `list` showed.
     pub listed: Vec<SessionInfo>,
+    /// The newest token of each session's own tools, as its child was given it.
+    pub tokens: BTreeMap<Name, Token>,
 }
 
 /// One client.
@@ -46,6 +49,8 @@ pub struct Client {
     pub conn: Option<ConnId>,
     /// Whether it runs inside an agent.
     pub outside: bool,
+    /// The session whose tools it is, if it is any's.
+    pub agent: Option<Name>,
     /// Requests that it will still make.
     pub left: u64,
     last_id: i64,
@@ -69,6 +74,7 @@ impl Clients {
         let client = |number| Client {
             conn: None,
             outside: number >= 2,
+            agent: None,
             left: shape.requests,
             last_id: 0,
             asked: BTreeMap::new(),
@@ -78,11 +84,12 @@ impl Clients {
         Clients {
             all,
             last_conn: 0,
-            outside: BTreeSet::new(),
+            speakers: BTreeMap::new(),
             known: Vec::new(),
             keyed: Vec::new(),
             keyed_prompts: Vec::new(),
             listed: Vec::new(),
+            tokens: BTreeMap::new(),
         }
     }
 
@@ -91,9 +98,9 @@ impl Clients {
         self.all.iter_mut().for_each(Client::forget);
     }
 
-    /// Whether the person asks on a connection.
-    pub fn is_operator(&self, conn: ConnId) -> bool {
-        !self.outside.contains(&conn)
+    /// Who asks on a connection.
+    pub fn speaker(&self, conn: ConnId) -> &Name {
+        &self.speakers[&conn]
     }
 
     fn on(&self, conn: ConnId) -> Option<usize> {
@@ -104,8 +111,8 @@ impl Clients {
 impl Client {
     /// Who it speaks as.
     pub fn name(&self) -> Name {
-        Name::parse(if self.outside { name::OUTSIDE } else { name::OPERATOR })
-            .expect("a constant in the grammar")
+        let plain = if self.outside { name::OUTSIDE } else { name::OPERATOR };
+        self.agent.clone().unwrap_or_else(|| Name::parse(plain).expect("a constant in the grammar"))
     }
 
     fn forget(&mut self) {
@@ -137,11 +144,16 @@ impl World {
         }
         if self.clients.all[client].conn.is_none() {
             let says_hello = !self.chance(self.shape.client_closes / 2);
+            if self.clients.all[client].outside {
+                let agents: Vec<Name> = self.clients.tokens.keys().cloned().collect();
+                let is_agent = !agents.is_empty() && self.random.chance(500);
+                self.clients.all[client].agent = is_agent.then(|| self.random.pick(&agents).clone());
+            }
             return self.client_connects(client, says_hello);
         }
         if !self.clients.all[client].is_reading() {
             self.clients.all[client].left -= 1;
-            let request = self.draw_request();
+            let request = self.draw_own_ack(client).unwrap_or_else(|| self.draw_request());
             self.client_asks(client, request);
         }
     }
@@ -154,12 +166,13 @@ impl World {
         twin.conn = Some(conn);
         twin.last_id = 0;
         let descends = twin.outside;
-        if descends {
-            self.clients.outside.insert(conn);
-        }
+        self.clients.speakers.insert(conn, twin.name());
         self.reaches_relay(Input::ConnOpened { conn, descends, pid: None });
         if says_hello {
-            self.client_asks(client, Request::Hello(plain::hello()));
+            let agent = self.clients.all[client].agent.clone();
+            let token = agent.as_ref().map(|name| self.clients.tokens[name].reveal().to_owned());
+            let identity = agent.map(|name| name.to_string());
+            self.client_asks(client, Request::Hello(Hello { identity, token, ..plain::hello() }));
         }
     }
 
@@ -397,6 +410,18 @@ impl World {
             wake: self.chance(self.shape.wakes),
             ..Spawn::default()
         })
+    }
+
+    /// An agent says that it has mail of its own, wherever that is: it may know it from a wait or from another session.
+    fn draw_own_ack(&mut self, client: usize) -> Option<Request> {
+        let agent = self.clients.all[client].agent.clone().filter(|_| self.random.chance(400))?;
+        let rows = self.disk.committed.deliveries.values();
+        let own = rows.filter(|row| row.to == agent && (row.state.is_open() || row.state.is_delivered()));
+        let (open, had): (Vec<_>, Vec<_>) =
+            own.map(|row| (row.mail, row.state)).partition(|(_, state)| state.is_open());
+        let of = if open.is_empty() || self.random.chance(200) { had } else { open };
+        let id = (!of.is_empty()).then(|| self.random.pick(&of).0.to_string())?;
+        Some(Request::Ack(Settle { id, name: None }))
     }
 
     /// What a person does to mail that is under way, done or dead; mostly to mail that it fits.

@@ -10,7 +10,7 @@ use agentmux::core::input::{Input, Lookup, Moment, Resolved};
 use agentmux::core::record::Record;
 use agentmux::core::{Effects, Settings};
 use agentmux::model::child::ChildCommand;
-use agentmux::model::name::BundleName;
+use agentmux::model::name::{BundleName, Name};
 use agentmux::protocol::request::{Discard, Request};
 
 use crate::clients::Body;
@@ -141,11 +141,12 @@ impl World {
         if input != Input::Tick {
             self.note(|| format!("relay reads {}", brief(&input)));
         }
-        let by_operator = match &input {
-            Input::Asked { conn, .. } => self.clients.is_operator(*conn),
-            _ => false,
+        let by = match &input {
+            Input::Asked { conn, .. } => Some(self.clients.speaker(*conn).clone()),
+            _ => None,
         };
-        self.witness.relay_reads(&input, by_operator);
+        let by_operator = by == Some(Name::operator());
+        self.witness.relay_reads(&input, by);
         let asked = Asked::of(&input, by_operator);
         if let Some(asked) = &asked {
             self.orders_read(asked);

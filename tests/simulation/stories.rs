@@ -7,7 +7,7 @@ use agentmux::core::policy::Policy;
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
 use agentmux::protocol::request::{
-    Close, Down, Hold, MailRef, Names, One, Prompt, Request, Send, Settle, Until, Wait,
+    Close, Down, Hold, MailRef, Names, One, Prompt, Release, Request, Send, Settle, Until, Wait,
 };
 
 use crate::plain;
@@ -297,6 +297,39 @@ fn mail_that_expired_cannot_be_acked() {
         story.answered(0);
         assert_eq!(story.state(mail), DeliveryState::Expired);
     });
+}
+
+/// Symptom: mail that had gone in with one that its recipient acked was `submitted` for ever when the child died, and what was acked on
+/// its way was told again. Cause: an ack ended the claim of all of them, and moved none that the child had not answered for. Now: it is
+/// about that one mail, wherever that is (G2, G9).
+#[test]
+fn an_ack_of_mail_on_its_way_is_about_that_mail_alone() {
+    let under_way = std::cell::Cell::new(0);
+    tell(|story| {
+        let hold = Hold { name: "lead".to_owned(), for_ms: None };
+        story.asks(0, Request::Hold(hold));
+        let (acked, other) = (story.sends("lead"), story.sends("lead"));
+        story.world.clients.all[2].agent = Name::parse("lead");
+        story.world.client_connects(2, true);
+        story.answered(2);
+        story.asks(0, Request::Release(Release { target: "lead".to_owned() }));
+        story.until("the claim of both", |world| {
+            let path = |id| &world.disk.committed.deliveries[&id].path;
+            path(acked).contains(&DeliveryState::Claimed) && path(other).contains(&DeliveryState::Claimed)
+        });
+        story.for_a_moment();
+        let id = story.world.disk.committed.deliveries[&acked].mail.to_string();
+        story.asks(2, Request::Ack(Settle { id, name: None }));
+        under_way.set(under_way.get() + u32::from(story.state(acked).is_open()));
+        let child = story.child();
+        story.world.child_dies(child);
+        story.until_state(acked, DeliveryState::Acked);
+        story.until_state(other, DeliveryState::Consumed);
+        assert!(story.told(other) == 1 && story.told(acked) <= 1);
+        story.for_ms(10_000);
+        assert_eq!(story.state(acked), DeliveryState::Acked, "it is not told again");
+    });
+    assert!(under_way.get() > 20, "in {} of 100 worlds only", under_way.get());
 }
 
 /// Mail for now that does not fit one turn does not interrupt its own first half before that was taken (TQ-7).

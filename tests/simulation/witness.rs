@@ -50,6 +50,8 @@ pub struct Witness {
     words: BTreeMap<DeliveryId, u32>,
     /// What the person asked to be settled, in requests of this lap.
     asked: Vec<(Settling, MailId)>,
+    /// What a recipient has said that it has.
+    acked: BTreeSet<(Name, MailId)>,
     /// Whether the person asked, in this lap, to let a session's mail go.
     released: bool,
     /// How often notices told somebody of what became of a mail to somebody.
@@ -72,22 +74,11 @@ impl Witness {
     }
 
     /// A relay reads what a child states, or what a client asks for.
-    pub fn relay_reads(&mut self, input: &Input, by_operator: bool) {
+    pub fn relay_reads(&mut self, input: &Input, by: Option<Name>) {
         match input {
-            Input::Asked { request, resolved, .. } if by_operator => {
-                let settling = match &**request {
-                    Request::Ack(_) => Settling::Ack,
-                    Request::Cancel(_) => Settling::Cancel,
-                    Request::Requeue(_) => Settling::Requeue,
-                    Request::Release(_) => {
-                        self.released = true;
-                        return;
-                    }
-                    _ => return,
-                };
-                if let Lookup::Found(known) = &resolved.mail {
-                    self.asked.push((settling, known.mail.id));
-                }
+            Input::Asked { request, resolved, .. } => {
+                let Some(by) = by else { return };
+                self.client_asked(request, &resolved.mail, &by);
             }
             Input::Child { event: ChildEvent::InputTaken { claim: Some(claim), .. }, .. } => {
                 self.stated.insert(*claim);
@@ -96,6 +87,27 @@ impl Witness {
                 self.stated.extend(present.iter().map(|(claim, _)| *claim));
             }
             _ => {}
+        }
+    }
+
+    /// What somebody asked to be done to mail; refused or not, which the records say.
+    fn client_asked(&mut self, request: &Request, mail: &Lookup, by: &Name) {
+        let is_operator = *by == Name::operator();
+        self.released |= is_operator && matches!(request, Request::Release(_));
+        let Lookup::Found(known) = mail else { return };
+        let id = known.mail.id;
+        let settling = match request {
+            Request::Ack(_) => {
+                self.acked.insert((by.clone(), id));
+                Settling::Ack
+            }
+            Request::Cancel(_) if known.mail.from == *by => return self.asked.push((Settling::Cancel, id)),
+            Request::Cancel(_) => Settling::Cancel,
+            Request::Requeue(_) => Settling::Requeue,
+            _ => return,
+        };
+        if is_operator {
+            self.asked.push((settling, id));
         }
     }
 
@@ -226,6 +238,7 @@ impl World {
         }
         let disk = &self.disk.committed;
         let asked = |settling, mail: MailId| self.witness.asked.contains(&(settling, mail));
+        let has_said = |row: &DeliveryRow| self.witness.acked.contains(&(row.to.clone(), row.mail));
         // A claim is one message: a person's word about one of its mails is about all of them.
         let asked_of_claim = |settling, delivery: &DeliveryId| {
             let mut claims = disk.claims.values().filter(|claim| claim.deliveries.contains(delivery));
@@ -237,7 +250,7 @@ impl World {
                     let row = &disk.deliveries[delivery];
                     let was_consumed = row.path.iter().rev().nth(1) == Some(&DeliveryState::Consumed);
                     self.counts.settled += 1;
-                    if !asked(Settling::Ack, row.mail) || !was_consumed {
+                    if !asked(Settling::Ack, row.mail) && !has_said(row) || !was_consumed {
                         let path = &row.path;
                         breach(Guarantee::EndsByNamedCause, format!("{delivery:?} acked, after {path:?}"));
                     }
@@ -270,8 +283,7 @@ impl World {
                 }
                 DeliveryState::Consumed => {
                     let stated = claims.clone().any(|(id, _)| self.witness.stated.contains(id));
-                    let acked = asked(Settling::Ack, row.mail) && row.to == Name::operator();
-                    let confirmed = acked
+                    let confirmed = has_said(row)
                         || self.witness.confirmed.contains(&row.mail)
                             && claims.any(|(_, claim)| claim.child.is_none());
                     if !stated && !confirmed {
@@ -364,7 +376,9 @@ impl World {
             self.suspicions
                 .push((Guarantee::ConsumedOnEvidence, format!("{id:?} was consumed, and is {to:?}")));
         }
-        if row.braked && to == DeliveryState::Claimed {
+        // A recipient that says that it has it is given nothing.
+        let has_said = self.witness.acked.contains(&(row.to.clone(), row.mail));
+        if row.braked && to == DeliveryState::Claimed && !has_said {
             self.suspicions.push((Guarantee::PersonDecides, format!("{id:?} is braked, and claimed")));
         }
         let requeued = |mail: MailId| self.witness.asked.contains(&(Settling::Requeue, mail));
@@ -409,11 +423,12 @@ impl World {
         self.suspicions.push((Guarantee::PersonDecides, format!("{name} {why}, and gets {action:?}")));
     }
 
-    /// Nothing that counts as delivered was never told, but for what a person said was taken.
+    /// Nothing that counts as delivered was never told, but for what a person, or its recipient, said was taken.
     pub fn check_none_missing(&mut self) {
         let missing = self.disk.committed.deliveries.iter().find(|(id, row)| {
             let was_consumed = row.path.contains(&DeliveryState::Consumed);
-            was_consumed && row.to != Name::operator() && !self.witness.told.contains_key(id)
+            let has_said = self.witness.acked.contains(&(row.to.clone(), row.mail));
+            was_consumed && row.to != Name::operator() && !has_said && !self.witness.told.contains_key(id)
         });
         if let Some((id, row)) = missing {
             let what = format!("{id:?} is {:?}, and no model was told", row.state);

@@ -67,7 +67,8 @@ impl Core {
         Ok(found)
     }
 
-    /// A recipient says that it has its mail, which is evidence enough; unless its sender was told that it never came.
+    /// A recipient says that it has its mail, which is evidence enough wherever the mail is on its way; unless its sender was told that
+    /// it never came.
     fn ack_own(&mut self, step: &mut Step, known: &Mail, delivery: &KnownDelivery) -> Result<(), Fault> {
         let (mail, id, state) = (known.id, delivery.id, delivery.state);
         if !state.is_open() && !state.is_delivered() {
@@ -82,7 +83,10 @@ impl Core {
                 self.move_delivery(step, id, DeliveryState::Consumed, None, note);
                 self.end_claim(step, claim);
             }
-            Some(_) => self.confirm_handed(step, &delivery.to, &[mail]),
+            Some(_) => {
+                self.confirm(step, id, "its recipient says that it has it");
+                self.touch(&delivery.to);
+            }
             None => {}
         }
         if state != DeliveryState::Acked {
