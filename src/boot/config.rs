@@ -82,7 +82,7 @@ pub struct HookConfig {
 /// The hook as it can be run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HookProgram {
-    /// The program, absolute.
+    /// The program, absolute once it is resolved.
     pub program: PathBuf,
     /// Its arguments.
     pub arguments: Vec<String>,
@@ -150,7 +150,7 @@ impl UserConfig {
         self.idle_exit_ms()?;
         self.policy()?;
         self.retention_ms()?;
-        self.hook()?;
+        self.hook_as_written()?;
         self.start_timeout()?;
         Ok(self)
     }
@@ -246,32 +246,40 @@ impl UserConfig {
     /// The person's command for sessions that need the person.
     ///
     /// # Errors
-    /// `usage` when there is no such program, or it shall be run for a state that comes all the time.
+    /// As [`UserConfig::checked`]; `usage` when its program is not found on this process's PATH.
     pub fn hook(&self) -> Result<Option<HookProgram>, Fault> {
+        let Some(hook) = self.hook_as_written()? else { return Ok(None) };
+        let name = hook.program.to_str().filter(|program| !program.contains('/'));
+        let Some(name) = name else { return Ok(Some(hook)) };
+        let found = super::program::on_path(name).filter(|path| path.is_absolute());
+        let program = found.ok_or_else(|| {
+            hook_refused(&format!("there is no program `{name}` on PATH")).hint("name it with its whole path")
+        })?;
+        Ok(Some(HookProgram { program, ..hook }))
+    }
+
+    /// The hook, its program as it is written: one without a path is looked for by whoever runs it, because a command may be run with
+    /// any PATH (cron, a sandbox).
+    fn hook_as_written(&self) -> Result<Option<HookProgram>, Fault> {
         const STATES: [SessionState; 3] =
             [SessionState::Waiting, SessionState::Blocked, SessionState::Failed];
         let Some(hook) = &self.hook else { return Ok(None) };
-        let refused = |why: String| Fault::usage(format!("configuration refused: `hook`: {why}"));
         let Some((program, arguments)) = hook.command.split_first() else {
-            return Err(refused("`command` is empty".to_owned())
-                .hint("write command = [\"notify-send\", \"agentmux\"]"));
+            return Err(
+                hook_refused("`command` is empty").hint("write command = [\"notify-send\", \"agentmux\"]")
+            );
         };
         let on = hook.on.clone().unwrap_or_else(|| STATES.to_vec());
         if let Some(state) = on.iter().find(|state| !STATES.contains(state)) {
-            let fault = refused(format!("it is not run for `{}`", state.as_str()));
+            let fault = hook_refused(&format!("it is not run for `{}`", state.as_str()));
             return Err(fault.hint("there are: waiting, blocked, failed"));
         }
-        let found = if program.contains('/') {
-            Some(PathBuf::from(program))
-        } else {
-            super::program::on_path(program)
-        };
-        let program = found.filter(|path| path.is_absolute() && path.is_file());
-        let Some(program) = program else {
-            return Err(refused("there is no such program".to_owned())
+        let path = Path::new(program);
+        if program.contains('/') && !(path.is_absolute() && path.is_file()) {
+            return Err(hook_refused(&format!("there is no program {program}"))
                 .hint("name it with its whole path, or one that is on PATH"));
-        };
-        Ok(Some(HookProgram { program, arguments: arguments.to_vec(), on }))
+        }
+        Ok(Some(HookProgram { program: path.to_owned(), arguments: arguments.to_vec(), on }))
     }
 
     /// How long a command waits for a relay.
@@ -289,6 +297,10 @@ impl UserConfig {
             .hint("write it as \"10s\"; it is at least 200ms and at most 10m")),
         }
     }
+}
+
+fn hook_refused(why: &str) -> Fault {
+    Fault::usage(format!("configuration refused: `hook`: {why}"))
 }
 
 /// A duration in milliseconds; `None` where a person wrote `0`, for never or for ever.

@@ -18,6 +18,8 @@ use crate::protocol::check::Groups;
 
 /// The file's name.
 pub const PROJECT_FILE: &str = "agentmux.toml";
+/// How the names of the copies begin that say which files a person has trusted.
+pub const TRUSTED: &str = "trusted-";
 
 /// What a new file looks like; it says nothing yet.
 pub const TEMPLATE: &str = r#"# What agentmux knows of this project. Everything here may be left out.
@@ -162,7 +164,7 @@ impl ProjectFile {
     /// The copy's name tells checkouts of one bundle apart; the copy itself has the path and the text, so that nothing rests on
     /// a hash.
     fn copy_name(&self) -> String {
-        format!("trusted-{:016x}", fnv1a(self.path.to_string_lossy().as_bytes()))
+        format!("{TRUSTED}{:016x}", fnv1a(self.path.to_string_lossy().as_bytes()))
     }
 
     fn copy(&self) -> String {

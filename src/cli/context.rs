@@ -22,6 +22,8 @@ use crate::protocol::check::{self, Groups};
 pub struct Context {
     /// The relay that the command means.
     pub target: Target,
+    /// What chose whether it may be started.
+    pub no_start_rule: &'static str,
     /// The rule that chose where state is kept.
     pub state_rule: &'static str,
     /// The directory that the command acts in.
@@ -85,6 +87,11 @@ impl Context {
         groups.extend(project.map(|config| config.groups.clone()).unwrap_or_default());
         let forbidden =
             std::env::var_os("AGENTMUX_NO_START").is_some_and(|value| !value.is_empty() && value != "0");
+        let no_start_rule = match (globals.no_start, forbidden) {
+            (true, _) => "--no-start",
+            (false, true) => "AGENTMUX_NO_START",
+            (false, false) => "default",
+        };
         let color = match globals.color {
             Color::Always => true,
             Color::Never => false,
@@ -109,6 +116,7 @@ impl Context {
                 start_timeout,
                 claimed: Claimed::default(),
             },
+            no_start_rule,
             state_rule: state_root.rule,
             dir,
             json: globals.json,

@@ -94,8 +94,9 @@ pub fn safe(text: &str) -> String {
 /// The first line of a text, cut to `chars`.
 pub fn first_line(text: &str, chars: usize) -> String {
     let line = text.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-    let cut: String = safe(line).chars().take(chars).collect();
-    if cut.chars().count() == chars { format!("{cut}…") } else { cut }
+    let line = safe(line);
+    let cut: String = line.chars().take(chars).collect();
+    if cut.len() < line.len() { format!("{cut}…") } else { cut }
 }
 
 /// A state with its colour.

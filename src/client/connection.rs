@@ -230,9 +230,19 @@ impl Connection {
         self.last_id += 1;
         let id = Id::Number(self.last_id);
         let line = rpc::request(&id, method, params);
-        if self.stream.write_all(line.as_bytes()).is_err() {
+        match self.stream.write_all(line.as_bytes()) {
+            Ok(()) => {}
+            // It has only half a request, which it will never answer.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                let is_stopped = process::is_stopped(self.relay_pid);
+                return Err(if is_stopped {
+                    CallError::Refused(stopped(self.relay_pid))
+                } else {
+                    CallError::TimedOut
+                });
+            }
             // A refusal may have been sent before the relay closed.
-            log::debug!("the relay no longer reads");
+            Err(error) => log::debug!("the relay no longer reads: {error}"),
         }
         loop {
             let message = match self.next_message(deadline.or_else(|| Some(Instant::now() + self.patience))) {

@@ -229,8 +229,9 @@ fn change_toml(tool: Tool, file: &Path, old: &str, entry: Option<&Value>) -> Res
     let _ = parse(old)?;
     let rest = match (old.find(BEGIN), old.find(END)) {
         (Some(begin), Some(end)) if begin < end => {
-            let after = old[end + END.len()..].strip_prefix('\n').unwrap_or_default();
-            format!("{}{after}", &old[..begin])
+            // Of the line of our end mark only what is somebody else's stays, however that line ends.
+            let after = old[end + END.len()..].trim_start_matches([' ', '\t', '\r']);
+            format!("{}{}", &old[..begin], after.strip_prefix('\n').unwrap_or(after))
         }
         _ => old.to_owned(),
     };

@@ -8,6 +8,7 @@
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -25,6 +26,7 @@ use crate::protocol::request::Elsewhere;
 pub struct Door {
     dir: StateDir,
     name: String,
+    listening: UnixListener,
 }
 
 /// What is seen of a screen.
@@ -60,16 +62,18 @@ impl Door {
         let path = dir.socket_path(&name);
         let failed = |error: std::io::Error| Fault::io(format!("attach failed: {}: {error}", path.display()));
         let listener = UnixListener::bind(&path).map_err(failed)?;
+        let listening = listener.try_clone().map_err(failed)?;
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).map_err(failed)?;
         std::thread::spawn(move || {
-            for screen in listener.incoming().flatten() {
+            // Until the door is closed, which ends the listening.
+            while let Ok((screen, _)) = listener.accept() {
                 // No child: the screen's connection closes, and it tries again.
                 let Ok(child) = UnixStream::connect(&target) else { continue };
                 let (thread, told) = (thread.clone(), Arc::clone(&told));
                 std::thread::spawn(move || join(&screen, &child, &thread, &told));
             }
         });
-        Ok(Door { dir, name })
+        Ok(Door { dir, name, listening })
     }
 
     /// Where screens connect to.
@@ -81,6 +85,8 @@ impl Door {
 impl Drop for Door {
     fn drop(&mut self) {
         self.dir.unlink(&self.name);
+        // The thread that accepts, and its socket, go with the door.
+        let _ = nix::sys::socket::shutdown(self.listening.as_raw_fd(), nix::sys::socket::Shutdown::Both);
     }
 }
 

@@ -179,8 +179,14 @@ impl Target {
         deadline: Option<Instant>,
         params: impl Fn() -> serde_json::Value,
     ) -> Result<T, CallError> {
-        loop {
+        for times in 1.. {
             match connection.call_until(method, &params(), deadline) {
+                Err(CallError::Lost { stopping: false }) if times >= limits::CALL_LOST_MAX => {
+                    let fault = Fault::io(format!(
+                        "{method} failed: {times} relays have gone away while it was asked"
+                    ));
+                    return Err(CallError::Refused(fault.hint(self.see_log())));
+                }
                 Err(CallError::Lost { stopping: false }) => {
                     *connection = self.reach_or_start().map_err(CallError::Refused)?;
                 }
@@ -191,6 +197,7 @@ impl Target {
                 other => return other,
             }
         }
+        unreachable!("it is asked again until it is answered, or too often")
     }
 
     pub(super) fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {

@@ -352,6 +352,21 @@ impl Core {
         self.end_claim(step, claim);
     }
 
+    /// All mail to somebody who is no more fails; of what had left its queue nobody can say that it was not read.
+    pub(super) fn fail_mail_to(&mut self, step: &mut Step, name: &Name, why: &str) {
+        let open: Vec<_> =
+            self.ledger.queue(name).into_iter().flat_map(|queue| queue.open.iter().copied()).collect();
+        for id in open {
+            let queued = self.state_of(id) == Some(DeliveryState::Queued);
+            let note = if queued { why.to_owned() } else { format!("{why}; it may have been delivered") };
+            self.move_delivery(step, id, DeliveryState::Failed, None, Some(note));
+        }
+        let claims: Vec<_> = self.ledger.open_claims(name).map(|(id, _)| id).collect();
+        for claim in claims {
+            self.end_claim(step, claim);
+        }
+    }
+
     pub(super) fn end_claim(&mut self, step: &mut Step, claim: ClaimId) {
         let Some(known) = self.ledger.claims.get(&claim).filter(|known| !known.ended) else { return };
         let session = known.session.clone();

@@ -20,7 +20,7 @@ use super::{Core, Step};
 use crate::model::fault::Fault;
 use crate::model::id::{ConnId, Nonce};
 use crate::model::limits;
-use crate::model::mail::{DeliveryState, FromKind};
+use crate::model::mail::FromKind;
 use crate::model::name::{self, Name};
 use crate::model::token::{Token, TokenHash};
 use crate::protocol::request::Hello;
@@ -292,15 +292,7 @@ impl Core {
 
     /// Removes an outside agent's mailbox; its mail ends as failed.
     pub(super) fn remove_outsider(&mut self, step: &mut Step, name: &Name, why: &str) {
-        let open: Vec<_> =
-            self.ledger.queue(name).into_iter().flat_map(|queue| queue.open.iter().copied()).collect();
-        for id in open {
-            self.move_delivery(step, id, DeliveryState::Failed, None, Some(why.to_owned()));
-        }
-        let claims: Vec<_> = self.ledger.open_claims(name).map(|(id, _)| id).collect();
-        for claim in claims {
-            self.end_claim(step, claim);
-        }
+        self.fail_mail_to(step, name, why);
         self.timers.clear(&Timer::Name(name.clone()));
         self.record(step, Record::NameRemoved { name: name.clone() });
         self.fence(step, name);

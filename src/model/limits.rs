@@ -35,6 +35,8 @@ pub const JSON_DEPTH_MAX: usize = 64;
 pub const HELLO_MS: i64 = 2_000;
 /// How long a client waits for the relay's answer to hello before it says "busy".
 pub const HELLO_ANSWER_MS: u64 = 5_000;
+/// How often a call is made that each time loses its relay: one that dies of it would be started for ever.
+pub const CALL_LOST_MAX: u32 = 30;
 /// Default of `start_timeout`: how long a client waits for a relay to come up.
 pub const START_MS: u64 = 10_000;
 /// Bounds of `start_timeout`.

@@ -74,7 +74,7 @@ pub struct Options {
 pub fn run(options: &Options, on_ready: impl FnOnce()) -> Result<(), Fault> {
     let signals = block_signals()?;
     Orphans::take_in();
-    let mut starter = options.spawned.then(detach);
+    let mut starter = if options.spawned { Some(detach()?) } else { None };
     let signals = signal_descriptor(&signals)?;
     // Whoever starts a relay by connecting to systemd's socket, or replaces one, may hold that lock while waiting for this very process.
     let is_by_hand = !options.spawned && !options.replace && !is_activated();
@@ -183,7 +183,7 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
         disk_low: None,
         upkeep: Upkeep::default(),
         feed: Feed::new(std::process::id(), started_at),
-        hooks: Hooks::new(config.hook()?.map(hook_of), hook_environment(&options.bundle), outer),
+        hooks: Hooks::new(hook_of(&config), hook_environment(&options.bundle), outer),
         orphans: Orphans::default(),
         spare: std::fs::File::open("/dev/null").ok(),
     };
@@ -194,9 +194,14 @@ fn start(options: &Options, signals: SignalFd) -> Result<Relay, Fault> {
     Ok(relay)
 }
 
-fn hook_of(configured: config::HookProgram) -> Hook {
-    let config::HookProgram { program, arguments, on } = configured;
-    Hook { program, arguments, on }
+/// The person's hook. One whose program is not on our PATH is left out: whoever started us may have any PATH, and mail matters more.
+fn hook_of(config: &UserConfig) -> Option<Hook> {
+    let found = config.hook().unwrap_or_else(|fault| {
+        log::warn!("no hook is run: {}", fault.message);
+        None
+    });
+    let config::HookProgram { program, arguments, on } = found?;
+    Some(Hook { program, arguments, on })
 }
 
 /// What a run of the hook gets besides: what the relay has, the bundle, and where a desktop listens.
@@ -223,13 +228,20 @@ fn tools(options: &Options, config_dir: Option<&Path>) -> Option<(String, Vec<St
 }
 
 /// Leaves everything of the starter behind but the pipe: directory, descriptors. The session is new already.
-fn detach() -> Starter {
+///
+/// # Errors
+/// `usage` when nobody waits at the pipe.
+fn detach() -> Result<Starter, Fault> {
+    if !is_open(THIRD) {
+        return Err(Fault::usage("start refused: --spawned is what a client starts its relay with")
+            .hint("start one by hand: agentmux host relay"));
+    }
     if let Err(error) = std::env::set_current_dir("/") {
         log::warn!("leaving the directory failed: {error}");
     }
     close_from(THIRD + 2);
     let lock = is_open(THIRD + 1).then(|| given(THIRD + 1));
-    Starter { pipe: std::fs::File::from(given(THIRD)), _lock: lock }
+    Ok(Starter { pipe: std::fs::File::from(given(THIRD)), _lock: lock })
 }
 
 /// A start by hand tells others, too, that it is under way, so that nobody says meanwhile that no relay runs. It waits for another start,

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
+use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify, WatchDescriptor};
 
 use super::lap::Relay;
 use super::start::{bind, lock_text};
@@ -20,8 +20,16 @@ use crate::core::input::Input;
 #[derive(Debug)]
 pub struct Watch {
     inotify: Inotify,
-    /// The project's root, when the bundle is that project's and its root was there at the start.
-    root: Option<PathBuf>,
+    /// The project's root and its watch, when the bundle is that project's and its root was there at the start.
+    root: Option<(PathBuf, WatchDescriptor)>,
+}
+
+/// What has happened since the last look.
+#[derive(Debug, Default)]
+struct Happened {
+    in_directory: bool,
+    /// To the root itself. Only then is it looked at: on a network mount that hangs that look never ends.
+    to_root: bool,
 }
 
 impl Watch {
@@ -39,38 +47,46 @@ impl Watch {
         let names = AddWatchFlags::IN_DELETE | AddWatchFlags::IN_MOVED_FROM | AddWatchFlags::IN_MOVED_TO;
         let itself = AddWatchFlags::IN_DELETE_SELF | AddWatchFlags::IN_MOVE_SELF | AddWatchFlags::IN_ONLYDIR;
         inotify.add_watch(&dir.through_descriptor("."), names | itself)?;
-        let root = root.filter(|root| inotify.add_watch(root, itself).is_ok());
+        let root = root.and_then(|root| inotify.add_watch(&root, itself).ok().map(|watch| (root, watch)));
         registry.register(&mut SourceFd(&inotify.as_fd().as_raw_fd()), token, Interest::READABLE)?;
         Ok(Watch { inotify, root })
     }
 
-    /// Takes what has happened; true when something did.
-    fn drain(&self) -> bool {
-        let mut happened = false;
-        while self.inotify.read_events().is_ok_and(|events| !events.is_empty()) {
-            happened = true;
+    /// Takes what has happened.
+    fn drain(&self) -> Happened {
+        let mut happened = Happened::default();
+        let root = self.root.as_ref().map(|(_, watch)| *watch);
+        while let Ok(events) = self.inotify.read_events()
+            && !events.is_empty()
+        {
+            for event in events {
+                let is_root = root == Some(event.wd);
+                happened.to_root |= is_root;
+                happened.in_directory |= !is_root;
+            }
         }
         happened
     }
 
     fn root_is_gone(&self) -> bool {
-        self.root.as_ref().is_some_and(|root| !root.exists())
+        self.root.as_ref().is_some_and(|(root, _)| !root.exists())
     }
 }
 
 impl Relay {
     /// Something in the directory lost its name.
     pub(super) fn on_directory(&mut self, inputs: &mut Vec<Input>) {
-        if !self.watch.as_ref().is_some_and(Watch::drain) {
+        let happened = self.watch.as_ref().map(Watch::drain).unwrap_or_default();
+        if happened.to_root && self.watch.as_ref().is_some_and(Watch::root_is_gone) {
+            inputs.push(Input::Leave { why: "the project's directory was removed".to_owned() });
+            return;
+        }
+        if !happened.in_directory {
             return;
         }
         let wiped = self.dir.stat(STORE).is_ok_and(|stat| stat.is_none());
         if wiped || self.dir.is_gone() {
             inputs.push(Input::Leave { why: "the bundle's directory or its store was removed".to_owned() });
-            return;
-        }
-        if self.watch.as_ref().is_some_and(Watch::root_is_gone) {
-            inputs.push(Input::Leave { why: "the project's directory was removed".to_owned() });
             return;
         }
         if self.keep_lock_named() {

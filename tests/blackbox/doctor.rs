@@ -424,6 +424,24 @@ fn a_configuration_that_is_refused_is_named_with_its_file() {
     let _ = sick(&examine(&house), "configuration", "fail", &format!("${{EDITOR:-vi}} {}", user.display()));
 }
 
+/// Symptom: with a hook whose program only the person's own shell finds every command failed from cron or a sandbox, also `down`. Now it
+/// is looked for by the relay, and where it is not found no hook is run, which `doctor` says.
+#[test]
+fn a_hook_that_is_not_on_this_path_fails_no_command() {
+    let house = installed(House::new());
+    let config = house.config_dir().join("config.toml");
+    fs::write(config, "[hook]\ncommand = [\"tell-me\"]\n").expect("writable");
+    let _ = house.run(&["up"]).ok();
+    assert!(house.relay_log().contains("no hook is run: "), "{}", house.relay_log());
+    let found = check(&examine(&house), "configuration");
+    assert_eq!(found["status"], "warning", "{found:#}");
+    assert!(
+        found["summary"].as_str().is_some_and(|text| text.contains("no program `tell-me` on PATH")),
+        "{found:#}"
+    );
+    let _ = house.run(&["down"]).ok();
+}
+
 /// users 13: a relay that runs with settings that the file no longer says is told, with what makes it read them.
 #[test]
 fn a_relay_with_settings_of_another_time_is_a_warning() {

@@ -66,6 +66,32 @@ fn our_server_is_added_once_beside_the_persons_own() {
     assert!(house.processes().is_empty(), "no relay was started");
 }
 
+/// users 27. Symptom: what the person wrote below our lines was gone after `install` and `uninstall`, when an editor had ended those lines
+/// in another way. Cause: it was only kept behind a bare line feed. Now: however the line of our mark ends.
+#[test]
+fn what_stands_below_our_lines_stays_however_they_end() {
+    let house = House::new();
+    let file = house.codex_home().join("config.toml");
+    for end in ["\r\n", " \n", "\t\r\n", "\n"] {
+        put(&file, "model = \"m\"\n");
+        let _ = house.run(&["install", "codex"]).ok();
+        let installed = fs::read_to_string(&file).expect("it is there");
+        let below = "[projects.\"/mine\"]\ntrust_level = \"trusted\"\n";
+        let edited = format!("{}{end}{below}", installed.trim_end());
+        put(&file, &edited);
+        let _ = house.run(&["--as", "other", "install", "codex"]).ok();
+        let now = fs::read_to_string(&file).expect("it is there");
+        assert!(now.contains(below) && now.contains("other"), "{end:?}: {now}");
+        put(&file, &edited);
+        let _ = house.run(&["uninstall", "codex"]).ok();
+        assert_eq!(
+            fs::read_to_string(&file).expect("it is there"),
+            format!("model = \"m\"\n{below}"),
+            "{end:?}"
+        );
+    }
+}
+
 /// users 27: a file that does not parse, and an entry of somebody else, are left as they are.
 #[test]
 fn what_does_not_parse_or_is_not_ours_is_left_as_it_is() {

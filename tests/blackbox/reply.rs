@@ -74,6 +74,9 @@ fn unknown_mail_and_bad_bodies_are_refused() {
     let _ = refused(touches_nothing(&house, || house.run(&["reply", "0199", "x", "--no-start"])), 5);
     let error = refused_json(house.run(&["reply", "0199a213", "text", "--json"]), 3, "not_found");
     assert!(error["message"].as_str().is_some_and(|m| m.contains("no `0199a213`")), "{error}");
+    let (one, other) = (mail_to_operator(&house, "one"), mail_to_operator(&house, "other"));
+    let text = refused(house.run(&["reply", &one[..4], "text"]), 3);
+    assert!(text.contains("fits several mails") && text.contains(&one) && text.contains(&other), "{text}");
 }
 
 /// users 8: to whom an answer would go can be seen before it is written.

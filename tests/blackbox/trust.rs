@@ -37,6 +37,8 @@ fn sessions_of_a_file_are_inert_until_it_is_trusted_as_it_reads() {
     assert!(text.contains("only the operator"), "{text}");
     let trusted = versioned(&house.run(&["trust", "--json"]), &["path", "trusted", "sessions", "coders"]);
     assert_eq!((&trusted["trusted"], &trusted["sessions"]), (&true.into(), &serde_json::json!(["reviewer"])));
+    let examined = house.run(&["doctor", "--json"]).stdout;
+    assert!(!examined.contains("trusted-"), "what trust writes is ours: {examined}");
     let up = house.run(&["up"]).ok();
     assert_eq!((up.stdout.as_str(), up.stderr.as_str()), ("reviewer is idle\n", ""));
     let shown = house.run(&["show", "reviewer", "--json"]).ok().json()["session"].clone();

@@ -116,7 +116,8 @@ fn a_hook_that_hangs_is_ended_and_holds_nobody_up() {
 fn a_hook_that_cannot_be_is_refused_at_once() {
     let house = House::new();
     for (hook, why) in [
-        ("command = [\"no-such-program\"]", "there is no such program"),
+        ("command = [\"/no/such/program\"]", "there is no program /no/such/program"),
+        ("command = [\"./program\"]", "there is no program ./program"),
         ("command = []", "`command` is empty"),
         ("command = [\"true\"]\non = [\"busy\"]", "it is not run for `busy`"),
         ("command = \"rm -rf x\"", "line 2"),

@@ -95,12 +95,6 @@ fn settings(context: &Context) -> Result<Vec<Setting>, Fault> {
     if let Some(program) = std::env::var("AGENTMUX_CODEX").ok().filter(|program| !program.is_empty()) {
         say("coders.codex.program", program.into(), "AGENTMUX_CODEX", true);
     }
-    let forbidden = std::env::var_os("AGENTMUX_NO_START").is_some_and(|value| !value.is_empty());
-    let of_start = match (target.no_start, forbidden) {
-        (true, false) => "--no-start",
-        (_, true) => "AGENTMUX_NO_START",
-        (false, false) => "default",
-    };
-    say("no_start", target.no_start.into(), of_start, true);
+    say("no_start", target.no_start.into(), context.no_start_rule, true);
     Ok(known.into_values().collect())
 }

@@ -24,6 +24,14 @@ pub fn configuration(patient: &Patient) -> Option<Finding> {
     let what = file.map_or("no config.toml; the defaults hold".to_owned(), |file| {
         format!("{} is understood", word(&file))
     });
+    let hook = UserConfig::of(dir.as_deref()).and_then(|config| config.hook());
+    if let Some(fault) = hook.err() {
+        return Some(
+            Finding::warning(&fault.message)
+                .detail("a relay that is started from here runs no hook")
+                .details(fault.hint),
+        );
+    }
     let Called::Answered(status) = patient.called() else { return Some(Finding::ok(what)) };
     Some(match status.relay.settings_hash.as_deref() {
         Some(running) if running != config::fingerprint(dir.as_deref()) => {

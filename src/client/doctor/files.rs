@@ -6,6 +6,7 @@ use nix::fcntl::OFlag;
 use nix::sys::stat::{FileStat, SFlag};
 
 use super::{Finding, Patient, word};
+use crate::boot::project::TRUSTED;
 use crate::boot::statedir::{LOG, PANES_LOCK, RELAY_LOCK, ROOT, SOCKET, SPAWN_LOCK, STORE, StateDir, kind};
 use crate::client::{peek, tmux};
 
@@ -71,6 +72,7 @@ pub fn artifacts(dir: &StateDir) -> Vec<(String, Wanted)> {
 fn wanted_at(name: &str) -> Option<Wanted> {
     let is_of = |stem: &str| name == format!("{stem}.sock") || name.starts_with(&format!("{stem}-"));
     let is_file = [RELAY_LOCK, SPAWN_LOCK, PANES_LOCK, ROOT].contains(&name)
+        || name.starts_with(TRUSTED)
         || name.starts_with(STORE)
         || name.starts_with(LOG);
     if name == SOCKET || name.starts_with(peek::PREFIX) {

@@ -19,8 +19,9 @@ impl Core {
         reply: Reply,
         mut resolved: Resolved,
     ) {
-        let Lookup::Found(known) = std::mem::take(&mut resolved.mail) else {
-            return step.refuse(ask, lookup_fault(&reply.id, &resolved.mail));
+        let known = match std::mem::take(&mut resolved.mail) {
+            Lookup::Found(known) => known,
+            not_found => return step.refuse(ask, lookup_fault(&reply.id, &not_found)),
         };
         let mail = known.mail;
         if let Some(fault) = self.foreign_answer_refusal(from, &mail) {

@@ -30,6 +30,15 @@ impl Core {
         let named = |delivery: &&KnownDelivery| {
             settle.name.as_deref().is_none_or(|name| delivery.to.as_str() == name)
         };
+        let dead = known.deliveries.iter().filter(named).filter(|delivery| {
+            matches!(delivery.state, DeliveryState::Expired | DeliveryState::Failed)
+                && self.has_mailbox(&delivery.to)
+        });
+        // All of it or nothing.
+        let dead: Vec<Name> = dead.map(|delivery| delivery.to.clone()).collect();
+        if let Some(fault) = self.admission_refusal("requeue", &dead, u64::from(known.bytes), false) {
+            return step.refuse(ask, fault);
+        }
         let (mut queued, mut gone): (Vec<Name>, Option<Name>) = (Vec::new(), None);
         for delivery in known.deliveries.iter().filter(named) {
             match delivery.state {
@@ -42,13 +51,6 @@ impl Core {
                     continue;
                 }
                 DeliveryState::Expired | DeliveryState::Failed => {
-                    if let Some(fault) = self.admission_refusal(
-                        std::slice::from_ref(&delivery.to),
-                        u64::from(known.bytes),
-                        false,
-                    ) {
-                        return step.refuse(ask, fault);
-                    }
                     self.revive(step, &known, delivery, &resolved.claims);
                 }
                 _ => continue,

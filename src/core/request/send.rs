@@ -74,7 +74,7 @@ impl Core {
         if let Some(fault) = self.settings.policy.mail_refusal(from, &to) {
             return step.refuse(ask, fault);
         }
-        if let Some(fault) = self.admission_refusal(&to, send.body.len() as u64, disk_low) {
+        if let Some(fault) = self.admission_refusal("mail", &to, send.body.len() as u64, disk_low) {
             return step.refuse(ask, fault);
         }
         let (id, sent_at) = (step.mint.mail(), step.now);
@@ -171,23 +171,30 @@ impl Core {
             .ok_or_else(|| self.unknown_name("recipient", text, &[crate::model::name::OPERATOR]))
     }
 
-    pub(super) fn admission_refusal(&self, to: &[Name], bytes: u64, disk_low: bool) -> Option<Fault> {
+    /// Why there is no room for mail of `bytes` to each of these, if there is none; `what` is refused then.
+    pub(super) fn admission_refusal(
+        &self,
+        what: &str,
+        to: &[Name],
+        bytes: u64,
+        disk_low: bool,
+    ) -> Option<Fault> {
         if disk_low {
             let mib = limits::DISK_FREE_BYTES_MIN / 1024 / 1024;
             let fault =
-                Fault::busy(format!("mail refused: less than {mib} MiB are free where the mail is kept"));
+                Fault::busy(format!("{what} refused: less than {mib} MiB are free where the mail is kept"));
             return Some(
                 fault.hint("free some space; mail that was accepted is safe, and is still delivered"),
             );
         }
-        let full = |what: &str, count: usize, bytes: u64| {
+        let full = |who: &str, count: usize, bytes: u64| {
             let fault = Fault::busy(format!(
-                "mail refused: {what} has {count} mails of {bytes} bytes waiting, the limit"
+                "{what} refused: {who} has {count} mails of {bytes} bytes waiting, the limit"
             ));
             Some(fault.hint("wait until some are delivered"))
         };
         if self.ledger.deliveries.len() + to.len() > limits::QUEUED_MAX
-            || self.ledger.bytes + bytes > limits::QUEUED_BYTES_MAX
+            || self.ledger.bytes + bytes * to.len() as u64 > limits::QUEUED_BYTES_MAX
         {
             return full("the bundle", self.ledger.deliveries.len(), self.ledger.bytes);
         }

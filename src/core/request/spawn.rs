@@ -10,7 +10,6 @@ use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::happening::What;
 use crate::model::limits;
-use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
 use crate::model::session::{ChildKey, Coder, Session, ThreadSetup, Wanted};
 use crate::protocol::request::Spawn;
@@ -107,21 +106,7 @@ impl Core {
             return;
         }
         self.thread_left(step, name, why);
-        let open: Vec<_> =
-            self.ledger.queue(name).into_iter().flat_map(|queue| queue.open.iter().copied()).collect();
-        for id in open {
-            let queued = self
-                .ledger
-                .deliveries
-                .get(&id)
-                .is_some_and(|delivery| delivery.state == DeliveryState::Queued);
-            let note = if queued { why.to_owned() } else { format!("{why}; it may have been delivered") };
-            self.move_delivery(step, id, DeliveryState::Failed, None, Some(note));
-        }
-        let claims: Vec<_> = self.ledger.open_claims(name).map(|(id, _)| id).collect();
-        for claim in claims {
-            self.end_claim(step, claim);
-        }
+        self.fail_mail_to(step, name, why);
         self.record(step, Record::SessionRemoved { name: name.clone() });
         self.tell(step, What::SessionRemoved { session: name.clone() });
         self.sessions.remove(name);

@@ -95,6 +95,16 @@ fn the_cause_of_a_failed_start_is_quoted_by_everybody_who_waited_for_it() {
 }
 
 /// BS-4, PX-1: who holds up a start is named, and how long a command waits is the person's to say.
+/// Symptom: a relay that was started by hand as clients start theirs could not be ended by a signal. Cause: it took a descriptor that
+/// nobody had given it, and with it lost the one that signals come by.
+#[test]
+fn a_relay_is_not_started_as_by_a_client_where_no_client_waits() {
+    let house = House::new();
+    let text = refused(house.call(&["host", "relay", "--spawned"]).deadline(SOON).run(), 2);
+    assert!(text.contains("start refused: ") && text.contains("hint: start one by hand"), "{text}");
+    assert_eq!(house.processes(), Vec::<i32>::new());
+}
+
 #[test]
 fn who_holds_up_a_start_is_named() {
     let house = House::new();
