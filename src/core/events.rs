@@ -192,10 +192,12 @@ impl Core {
             }
         }
         let before = self.turn_of(&session);
+        // What was found running tells itself since when.
+        let is_found = matches!(event, ChildEvent::ThreadOpened { .. });
         self.handle_child_event(step, nonce, event);
         let after = self.turn_of(&session);
         if let Some(turn) = after.filter(|turn| Some(turn) != before.as_ref()) {
-            if let Some(running) = self.sessions.get_mut(&session) {
+            if let Some(running) = self.sessions.get_mut(&session).filter(|_| !is_found) {
                 running.turn_since = Some(step.now);
             }
             self.tell(step, What::TurnStarted { session, turn_id: turn.to_string() });

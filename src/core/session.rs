@@ -18,7 +18,7 @@ use super::closing::Closing;
 use super::record::{DeliveryId, Record};
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::{ChildCommand, Tokens, ToolServer, ToolsState};
+use crate::model::child::{ChildCommand, Tokens, ToolServer, ToolsState, Underway};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use crate::model::limits;
@@ -302,7 +302,14 @@ impl Core {
         told.map_or(heard, |state| state == ToolsState::Ready || heard)
     }
 
-    pub(super) fn on_thread_opened(&mut self, step: &mut Step, name: &Name, thread: &ThreadId, busy: bool) {
+    pub(super) fn on_thread_opened(
+        &mut self,
+        step: &mut Step,
+        name: &Name,
+        thread: &ThreadId,
+        busy: bool,
+        turn: Option<Underway>,
+    ) {
         let Some(session) = self.ledger.sessions.get(name) else { return };
         match &session.thread {
             None => self.record(step, Record::ThreadBound { name: name.clone(), thread: thread.clone() }),
@@ -318,6 +325,11 @@ impl Core {
         running.refusals = 0;
         running.retry_at = None;
         running.busy = busy;
+        if let Some(Underway { turn, since, at_boundary }) = turn {
+            running.turn_since = Some(since.map_or(step.now, |since| since.min(step.now)));
+            running.turn = Some(turn);
+            running.at_boundary = at_boundary;
+        }
         let has_summary = self.ledger.sessions.get(name).is_some_and(|session| session.summary.is_some());
         if has_summary && self.should_run(name) {
             self.record(step, Record::SessionSummarised { name: name.clone(), summary: None });
@@ -457,7 +469,11 @@ impl Core {
         let Some(running) = self.sessions.get_mut(name).filter(|running| running.shown.0 != state) else {
             return;
         };
-        let (before, _) = std::mem::replace(&mut running.shown, (state, step.now));
+        // A turn that was found running has been running since it began, whoever looked.
+        let found_since = running.turn.as_ref().and(running.turn_since);
+        let found_since = found_since.filter(|_| running.shown.0 == SessionState::Starting);
+        let since = found_since.filter(|_| state == SessionState::Busy).unwrap_or(step.now);
+        let (before, _) = std::mem::replace(&mut running.shown, (state, since));
         if state == SessionState::Failed && running.woken {
             self.touch_sleepers();
         }

@@ -27,8 +27,8 @@ impl Core {
             }
             ChildEvent::TurnStruggles { session, why } => self.on_turn_struggles(step, &session, &why),
             ChildEvent::ThreadIdle { session } => self.on_thread_idle(&session),
-            ChildEvent::ThreadOpened { session, thread, busy } => {
-                self.on_thread_opened(step, &session, &thread, busy)
+            ChildEvent::ThreadOpened { session, thread, busy, turn } => {
+                self.on_thread_opened(step, &session, &thread, busy, turn)
             }
             ChildEvent::ThreadFailed { session, temporary, why } => {
                 self.on_thread_failed(step, &session, temporary, &why)

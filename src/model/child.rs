@@ -6,7 +6,7 @@ mod told;
 
 use serde::{Deserialize, Serialize};
 
-pub use told::{Always, ApprovalAsked, Item, Tokens, ToolsState, TurnOutcome};
+pub use told::{Always, ApprovalAsked, Item, Tokens, ToolsState, TurnOutcome, Underway};
 
 use super::id::{ClaimId, ThreadId, TurnId};
 use super::name::Name;
@@ -183,6 +183,8 @@ pub enum ChildEvent {
         thread: ThreadId,
         /// Whether a turn is running in it.
         busy: bool,
+        /// That turn, if the child says which; else it shows itself with its next word.
+        turn: Option<Underway>,
     },
     /// A thread could not be opened.
     ThreadFailed {

@@ -129,6 +129,12 @@ impl FakeCodex {
                 return Ok(Value::Null);
             }
             "thread/items/list" => self.page(&thread, params),
+            "thread/turns/list" => {
+                let running = self.threads.get(&thread).and_then(|thread| thread.turn.as_ref());
+                let turn =
+                    |id: &String| json!({"id": id, "status": "inProgress", "startedAt": 1_777_629_600});
+                json!({"data": running.map(turn).into_iter().collect::<Vec<Value>>()})
+            }
             "skills/list" => json!({"data": [{"skills": [{"name": "deploy", "enabled": true}]}]}),
             "thread/unsubscribe" => {
                 if let Some(known) = self.threads.get_mut(&thread) {

@@ -13,7 +13,7 @@ use agentmux::core::ledger::Ledger;
 use agentmux::core::policy::Policy;
 use agentmux::core::record::Record;
 use agentmux::core::{Core, Settings};
-use agentmux::model::child::{ChildCommand, ChildEvent, ToolServer, TurnOutcome};
+use agentmux::model::child::{ChildCommand, ChildEvent, ToolServer, TurnOutcome, Underway};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ConnId, MailId, Nonce, TurnId};
 use agentmux::model::mail::{DeliveryState, Priority};
@@ -390,12 +390,15 @@ impl Shell {
                         self.made += 1;
                         let thread = thread.unwrap_or_else(|| format!("thread-{}", self.made).into());
                         let busy = self.random.chance(200);
+                        let (turn, since) = ("turn-found".into(), None);
+                        let turn = busy.then_some(Underway { turn, since, at_boundary: false });
+                        let turn = turn.filter(|_| self.random.chance(500));
                         match self.random.below(8) {
                             0 => {
                                 ChildEvent::ThreadFailed { session, temporary: true, why: "busy".to_owned() }
                             }
                             1 => ChildEvent::ThreadGone { session },
-                            _ => ChildEvent::ThreadOpened { session, thread, busy },
+                            _ => ChildEvent::ThreadOpened { session, thread, busy, turn },
                         }
                     }
                     ChildCommand::CloseThread { session } => ChildEvent::ThreadGone { session },

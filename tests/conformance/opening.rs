@@ -45,8 +45,16 @@ fn a_known_thread_is_resumed_and_says_whether_it_is_busy() {
             }
             bench.connect();
             bench.command(open("reviewer", Some(&thread)));
-            let opened = ChildEvent::ThreadOpened { session: name("reviewer"), thread: thread.clone(), busy };
-            assert_eq!(bench.take(), [opened]);
+            let events = bench.take();
+            let [ChildEvent::ThreadOpened { session, thread: opened, busy: told, turn }] = &events[..] else {
+                panic!("one opening: {events:?}")
+            };
+            assert_eq!((session, opened, *told), (&name("reviewer"), &thread, busy));
+            assert_eq!(
+                turn.is_some(),
+                busy,
+                "which turn runs is known before anybody can want it interrupted"
+            );
         }
     });
 }
@@ -99,7 +107,8 @@ fn an_opening_that_was_given_up_is_not_reported() {
                 bench.command(open("lead", Some(&thread)));
                 bench.fake.release();
                 bench.run();
-                let opened = ChildEvent::ThreadOpened { session: name("lead"), thread, busy: false };
+                let opened =
+                    ChildEvent::ThreadOpened { session: name("lead"), thread, busy: false, turn: None };
                 assert_eq!(bench.take(), [opened]);
             });
         }

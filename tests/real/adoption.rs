@@ -9,7 +9,8 @@ use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
 use super::support::{codex_program, write_script};
 use super::{
-    DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced, wait_for_state, wait_for_tool,
+    DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced, wait_for_delivery, wait_for_state,
+    wait_for_tool,
 };
 
 /// The processes of all children, in ascending order.
@@ -149,6 +150,69 @@ fn senders_that_wait_are_told_delivered_through_an_adoption_in_the_middle_of_a_t
         assert_eq!(model.times_read(text), 1, "{}", model.transcript());
     }
     assert_eq!(model.times_read("use the tool"), 1, "{}", model.transcript());
+}
+
+/// A turn of two tools that the relay dies under, and its id; the next relay has adopted it while the first tool runs.
+fn adopted_in_its_first_tool(model: &ScriptedModel, house: &House) -> String {
+    let work = |n: u32| format!("touch began-{n}; until [ -e go-{n} ]; do sleep 0.02; done; echo worked");
+    model.script([
+        Rule::user("work").times(1).exec(&work(1)).exec(&work(2)).reply("done with it"),
+        Rule::user("You are about to be closed").reply("I was at work."),
+    ]);
+    let sent = house.run(&["send", "reviewer", "work", "--wait", "--json"]).ok().json();
+    wait_for_tool(house, "began-1");
+    let before = children(house);
+    house.kill_nine(house.relay_pid().expect("a relay runs"));
+    let _ = house.run(&["up"]).ok();
+    wait_for_children(house, &before);
+    text_of(&traced(house, &text_of(&sent["id"]))["turnId"])
+}
+
+/// Symptom: after kill -9 of the relay in the middle of a tool, `list` had no `turnId`, `interrupt` ended with 4 after 10 s, and the turn
+/// ran on. Cause: which turn runs was told before the thread was open, and its opening forgot that. Now: the opening waits for it.
+#[test]
+fn a_turn_that_was_adopted_in_a_tool_is_known_and_can_be_interrupted() {
+    let (model, house) = house_with_reviewer();
+    let turn = adopted_in_its_first_tool(&model, &house);
+    let listed = house.run(&["list", "--json"]).ok().json()["sessions"][0].clone();
+    assert_eq!((&listed["state"], &listed["turnId"]), (&"busy".into(), &turn.clone().into()), "{listed}");
+    // Codex tells the start in whole seconds, so that the age is at least that of the tool.
+    assert!(listed["turnAgeMs"].as_i64().is_some_and(|age| age > 0), "{listed}");
+    let ended = house.run(&["interrupt", "reviewer", "--json"]).ok().json();
+    assert_eq!(text_of(&ended["turnId"]), turn);
+    assert_eq!(state_of(&house, "reviewer"), "idle");
+    assert!(!house.project().join("began-2").exists(), "it did not run on");
+}
+
+/// As above: `close` waited its 10 s, got no summary, and left the turn running.
+#[test]
+fn a_session_that_was_adopted_in_a_tool_is_closed_with_its_summary() {
+    let (model, house) = house_with_reviewer();
+    let _ = adopted_in_its_first_tool(&model, &house);
+    let closed = house.run(&["close", "reviewer", "--json"]).ok().json();
+    assert_eq!(
+        (&closed["sessions"][0]["state"], &closed["summary"]),
+        (&"stopped".into(), &"I was at work.".into()),
+        "{closed}"
+    );
+    assert!(!house.project().join("began-2").exists(), "it did not run on");
+}
+
+/// As above: urgent mail joined none of the turn's later tools. Codex does not say which tools run already when a thread is resumed, so
+/// that the first boundary is the next tool.
+#[test]
+fn urgent_mail_joins_the_next_tool_of_a_turn_that_was_adopted() {
+    let (model, house) = house_with_reviewer();
+    let turn = adopted_in_its_first_tool(&model, &house);
+    let sent = house.run(&["send", "reviewer", "hurry", "--priority", "urgent", "--json"]).ok().json();
+    let id = text_of(&sent["id"]);
+    std::fs::write(house.project().join("go-1"), "").expect("the project is writable");
+    wait_for_tool(&house, "began-2");
+    wait_for_delivery(&house, &id, "submitted");
+    std::fs::write(house.project().join("go-2"), "").expect("the project is writable");
+    assert_eq!(text_of(&wait_for_delivery(&house, &id, "consumed")["turnId"]), turn);
+    model.wait_until_read("hurry", DEADLINE);
+    assert_eq!(model.times_read("hurry"), 1, "{}", model.transcript());
 }
 
 /// PX-1: the thread of a session that is down is the person's own: the line that `down` prints works by hand, with all that was said, and

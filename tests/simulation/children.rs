@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use agentmux::core::input::Input;
-use agentmux::model::child::{ChildCommand, ChildEvent};
+use agentmux::model::child::{ChildCommand, ChildEvent, Underway};
 use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId, approval_id};
 use agentmux::model::name::Name;
 
@@ -380,11 +380,11 @@ impl World {
         if let Some(link) = &mut process.link {
             link.opened.insert(session.clone());
         }
-        let opened = ChildEvent::ThreadOpened { session: session.clone(), thread: thread.clone(), busy };
-        self.child_says(nonce, opened);
-        if let Some(turn) = running.filter(|_| !self.chance(self.shape.says_nothing)) {
-            self.child_says(nonce, ChildEvent::TurnStarted { session, turn });
-        }
+        // Which turn runs is known with the opening, or with the turn's next word.
+        let says_which = !self.chance(self.shape.says_nothing);
+        let turn =
+            running.filter(|_| says_which).map(|turn| Underway { turn, since: None, at_boundary: false });
+        self.child_says(nonce, ChildEvent::ThreadOpened { session, thread: thread.clone(), busy, turn });
         if let Some(key) = approval {
             self.approval_is_asked(nonce, &thread, &key);
         }

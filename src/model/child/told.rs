@@ -5,6 +5,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Millis;
+use crate::model::id::TurnId;
 use crate::model::name::Name;
 
 /// What a thread has cost so far, as its child counts it.
@@ -37,6 +38,17 @@ pub enum ToolsState {
     Ready,
     /// It did not come up; turns go on without them.
     Gone,
+}
+
+/// A turn that ran already when its thread was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Underway {
+    /// The turn.
+    pub turn: TurnId,
+    /// Since when it runs, if the child says.
+    pub since: Option<Millis>,
+    /// Whether it is known to be at a boundary, as [`ToolsRunning`](super::ChildEvent::ToolsRunning) tells it.
+    pub at_boundary: bool,
 }
 
 /// How a turn ended.

@@ -56,6 +56,7 @@ pub(super) enum Call {
     },
     RunningTurn {
         session: Name,
+        opening: Opening,
     },
     Status {
         session: Name,
@@ -138,7 +139,9 @@ impl Codex {
             (Call::Interrupt { session }, Err(error)) => {
                 self.events.push_back(ChildEvent::InterruptRefused { session, why: error.message });
             }
-            (Call::RunningTurn { session }, answer) => self.on_running_turn(session, answer),
+            (Call::RunningTurn { session, opening }, answer) => {
+                self.on_running_turn(session, opening, answer);
+            }
             (Call::Status { session }, Ok(answer)) => {
                 let busy = answer["thread"]["status"]["type"] == "active";
                 self.events.push_back(ChildEvent::StatusTold { session, busy });

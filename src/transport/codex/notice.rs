@@ -106,7 +106,7 @@ impl Codex {
     fn on_turn_completed(&mut self, session: Name, params: &Value) {
         let Some(turn) = turn_id(&params["turn"]["id"]) else { return };
         if let Some(thread) = self.threads.get_mut(&session) {
-            thread.turn = None;
+            (thread.turn, thread.turn_since) = (None, None);
             thread.busy = false;
             thread.expected = false;
             thread.tools.clear();
@@ -187,13 +187,14 @@ impl Codex {
         }
     }
 
-    /// A turn that ran when the thread was resumed shows its id with its next item.
+    /// A turn that ran when the thread was resumed shows its id with its next item, if the child could not tell it before.
     fn learn_turn(&mut self, session: &Name, params: &Value) {
         if let (Some(thread), Some(turn)) = (self.threads.get(session), turn_id(&params["turnId"]))
             && thread.busy
             && thread.turn.is_none()
         {
-            self.turn_is_known(session, turn);
+            self.turn_is_known(session, turn.clone());
+            self.events.push_back(ChildEvent::TurnStarted { session: session.clone(), turn });
         }
     }
 

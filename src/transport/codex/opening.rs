@@ -1,14 +1,16 @@
 //! Opening a session's thread, new or known: with which configuration, what it is told, and when it counts as open.
 //!
-//! **Invariant:** a thread is open only when its skills are known (before, a `$` could pull one in) and the child has repeated what it
-//! asks; what a newer opening or a close has superseded is not reported.
+//! **Invariant:** a thread is open only when its skills are known (before, a `$` could pull one in), the child has repeated what it
+//! asks, and has said which turn runs; what a newer opening or a close has superseded is not reported.
 
 use serde_json::{Value, json};
 
 use super::Codex;
 use super::call::Call;
+use super::notice::turn_id;
 use super::thread::Thread;
-use crate::model::child::{ChildEvent, ToolServer};
+use crate::model::child::{ChildEvent, ToolServer, Underway};
+use crate::model::clock::Millis;
 use crate::model::id::ThreadId;
 use crate::model::name::Name;
 use crate::model::session::ThreadSetup;
@@ -30,8 +32,10 @@ pub(super) struct Attempt {
     dir: String,
     /// The thread that it resumes.
     pub(super) resumes: Option<ThreadId>,
-    /// Whether only questions that the child has yet to repeat are missing.
-    is_ready: bool,
+    /// Whether the skills are known.
+    knows_skills: bool,
+    /// Whether a turn runs whose id was asked for.
+    awaits_turn: bool,
 }
 
 impl Codex {
@@ -46,7 +50,7 @@ impl Codex {
         self.last_opening += 1;
         let opening = self.last_opening;
         let (dir, resumes) = (setup.dir.clone(), thread.clone());
-        let attempt = Attempt { number: opening, dir, resumes, is_ready: false };
+        let attempt = Attempt { number: opening, dir, resumes, knows_skills: false, awaits_turn: false };
         self.openings.insert(session.clone(), attempt);
         match thread {
             Some(thread) => {
@@ -78,7 +82,8 @@ impl Codex {
     }
 
     pub(super) fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
-        let Some(attempt) = self.openings.get(&session).filter(|attempt| attempt.number == opening) else {
+        let Some(attempt) = self.openings.get_mut(&session).filter(|attempt| attempt.number == opening)
+        else {
             // Nobody waits for this thread any more; unless it is the one that is open or being opened, it is left to unload.
             let wanted = self.openings.values().any(|attempt| attempt.resumes.as_ref() == Some(&id));
             if !wanted && self.session_of(&id).is_none() {
@@ -86,11 +91,12 @@ impl Codex {
             }
             return;
         };
+        attempt.awaits_turn = busy;
         let dir = attempt.dir.clone();
         self.threads.insert(session.clone(), Thread::new(id.clone(), dir, busy));
         if busy {
             let params = json!({"threadId": &*id, "limit": 1, "sortDirection": "desc"});
-            self.call("thread/turns/list", params, Call::RunningTurn { session: session.clone() });
+            self.call("thread/turns/list", params, Call::RunningTurn { session: session.clone(), opening });
         }
         self.list_skills(session, Some(opening));
     }
@@ -113,30 +119,70 @@ impl Codex {
                 let names = skill_names(&answer);
                 self.events.push_back(ChildEvent::SkillsListed { session: session.clone(), names });
             }
-            Err(error) if opened && is_temporary(&error) => {
-                self.openings.remove(&session);
-                self.threads.remove(&session);
-                let why = error.message;
-                return self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
-            }
+            Err(error) if opened && is_temporary(&error) => return self.opening_failed(session, error),
             Err(_) => {}
         }
         if let Some(attempt) = self.openings.get_mut(&session).filter(|_| opened) {
-            attempt.is_ready = true;
+            attempt.knows_skills = true;
             self.finish_opening(session);
         }
     }
 
-    /// A thread is open when its skills are known and the child has repeated what it asks: whoever looks then sees it.
+    /// The child has said which turn ran when the thread was resumed. What cannot tell for good shows the id with the turn's next word.
+    pub(super) fn on_running_turn(
+        &mut self,
+        session: Name,
+        opening: Opening,
+        answer: Result<Value, RpcError>,
+    ) {
+        if !self.is_current(&session, opening) {
+            return;
+        }
+        match answer {
+            Ok(answer) => {
+                let last = &answer["data"][0];
+                let id = turn_id(&last["id"]).filter(|_| last["status"] == "inProgress");
+                if let (Some(id), Some(thread)) = (id, self.threads.get_mut(&session))
+                    && thread.busy
+                    && thread.turn.as_ref().is_none_or(|known| *known == id)
+                {
+                    thread.turn_since = last["startedAt"].as_i64().map(|s| Millis(s.saturating_mul(1_000)));
+                    self.turn_is_known(&session, id);
+                }
+            }
+            Err(error) if is_temporary(&error) => return self.opening_failed(session, error),
+            Err(_) => {}
+        }
+        if let Some(attempt) = self.openings.get_mut(&session) {
+            attempt.awaits_turn = false;
+            self.finish_opening(session);
+        }
+    }
+
+    /// What belongs to an opening was refused for now: the whole of it is tried again later.
+    fn opening_failed(&mut self, session: Name, error: RpcError) {
+        self.openings.remove(&session);
+        self.threads.remove(&session);
+        let why = error.message;
+        self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
+    }
+
+    /// A thread is open when all that whoever looks then wants to see of it is known.
     fn finish_opening(&mut self, session: Name) {
-        let is_ready = self.openings.get(&session).is_some_and(|attempt| attempt.is_ready);
+        let ready = |attempt: &Attempt| attempt.knows_skills && !attempt.awaits_turn;
+        let is_ready = self.openings.get(&session).is_some_and(ready);
         let Some(thread) = self.threads.get(&session).filter(|thread| is_ready && !thread.asking) else {
             return;
         };
         let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
+        let turn = thread.turn.clone().map(|turn| Underway {
+            turn,
+            since: thread.turn_since,
+            at_boundary: !thread.tools.is_empty(),
+        });
         let state = self.own_tools.get(&*id).copied();
         self.openings.remove(&session);
-        self.events.push_back(ChildEvent::ThreadOpened { session: session.clone(), thread: id, busy });
+        self.events.push_back(ChildEvent::ThreadOpened { session: session.clone(), thread: id, busy, turn });
         self.events.extend(state.map(|state| ChildEvent::OwnTools { session, state }));
     }
 

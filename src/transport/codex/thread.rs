@@ -10,6 +10,7 @@ use super::Codex;
 use super::call::Call;
 use super::stream::Saying;
 use crate::model::child::ChildEvent;
+use crate::model::clock::Millis;
 use crate::model::id::{ThreadId, TurnId};
 use crate::model::name::Name;
 
@@ -19,6 +20,8 @@ pub(super) struct Thread {
     pub(super) id: ThreadId,
     /// The turn that runs, as far as the child has told.
     pub(super) turn: Option<TurnId>,
+    /// Since when that turn runs, if it ran before the thread was opened and the child has said so.
+    pub(super) turn_since: Option<Millis>,
     /// Whether it was busy when it was resumed, with a turn whose id we have not heard.
     pub(super) busy: bool,
     /// Whether a turn was asked for that has not shown itself yet.
@@ -43,6 +46,7 @@ impl Thread {
         Thread {
             id,
             turn: None,
+            turn_since: None,
             busy,
             expected: false,
             dir,

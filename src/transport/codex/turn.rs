@@ -2,7 +2,7 @@
 //!
 //! **Invariant:** a refusal here means that the child does not hold the input; evidence that it does is only in `notice`.
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Codex;
 use super::call::Call;
@@ -77,20 +77,6 @@ impl Codex {
             return self.events.push_back(ChildEvent::TurnMissed { session, claim, why });
         }
         self.on_turn_refused(session, claim, error);
-    }
-
-    /// The id of the turn that ran when the thread was resumed.
-    pub(super) fn on_running_turn(&mut self, session: Name, answer: Result<Value, RpcError>) {
-        let Ok(answer) = answer else { return };
-        let last = &answer["data"][0];
-        let id = last["id"].as_str().filter(|_| last["status"] == "inProgress").map(TurnId::from);
-        if let (Some(id), Some(thread)) = (id, self.threads.get(&session))
-            && thread.busy
-            && thread.turn.is_none()
-        {
-            self.turn_is_known(&session, id.clone());
-            self.events.push_back(ChildEvent::TurnStarted { session, turn: id });
-        }
     }
 
     /// A thread's running turn is known now; a thread that only waited for that is left.
