@@ -209,6 +209,9 @@ impl Core {
         let heard = self.approvals.remove(key).map(|approval| approval.session);
         let open = self.ledger.approvals.get(key).map(|open| open.session.clone());
         let Some(session) = heard.or(open) else { return };
+        if let Some(running) = self.sessions.get_mut(&session) {
+            running.heard_at = step.now;
+        }
         let record = Record::ApprovalSettled {
             session: session.clone(),
             key: key.to_owned(),

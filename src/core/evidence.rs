@@ -167,6 +167,7 @@ impl Core {
         running.at_boundary = false;
         running.interrupting = None;
         running.interrupt_wanted = false;
+        running.ask_not_before = None;
         // Absence counts from the end of a turn at the earliest.
         running.missing.values_mut().for_each(|since| *since = at);
         running.ended_turn = Some(turn.clone());

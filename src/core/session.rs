@@ -57,8 +57,10 @@ pub(super) struct Running {
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
     pub interrupting: Option<TurnId>,
-    /// When its child last told anything of it.
+    /// When its child last told anything of it, or an approval that its turn waited for was settled: until then it could say nothing.
     pub heard_at: Millis,
+    /// Until when a silent turn is not asked about again, because its child has just called it running.
+    pub ask_not_before: Option<Millis>,
     /// Since when it was asked, without an answer, whether a silent turn still runs; and how often.
     pub asked: Option<(Millis, u32)>,
     /// Whether its context was summed up because it was full, and no turn has gone through since.
@@ -128,6 +130,7 @@ impl Running {
             at_boundary: false,
             interrupting: None,
             heard_at: now,
+            ask_not_before: None,
             asked: None,
             compacted: false,
             interrupt_wanted: false,
@@ -173,6 +176,7 @@ impl Running {
         self.at_boundary = false;
         self.interrupting = None;
         self.asked = None;
+        self.ask_not_before = None;
         self.closing = None;
         self.ended_turn = None;
         self.claim = None;

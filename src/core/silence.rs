@@ -3,7 +3,7 @@
 //! | Turn | Then |
 //! | --- | --- |
 //! | silent for `silent_after` | the child is asked whether it runs; nobody judges before |
-//! | it runs, says the child | it goes on, and the session says since when it is silent |
+//! | it runs, says the child | it goes on, and the session says since when it is silent; it is asked about again after as long |
 //! | it does not | it is over; what it had not shown to have taken is looked for in the history |
 //! | no answer, twice in a row | the child is hung, and is killed; the next one settles what is in doubt |
 //! | its model is not reached, and the child tries on | the session says so, until the child says more; it is left alone |
@@ -28,7 +28,8 @@ impl Core {
             Some(running) if running.phase == Phase::Open && running.has_turn() && !waits => {
                 let silent_ms = self.settings.policy.silent_ms;
                 if running.asked.is_none() {
-                    self.timers.set(timer, running.heard_at.plus(silent_ms));
+                    let silent_at = running.heard_at.plus(silent_ms);
+                    self.timers.set(timer, running.ask_not_before.map_or(silent_at, |at| at.max(silent_at)));
                 }
             }
             _ => self.timers.clear(&timer),
@@ -62,8 +63,8 @@ impl Core {
             let since = running.heard_at.rfc3339_seconds();
             running.reason =
                 Some(format!("its turn is silent since {since}; its child says that it goes on"));
-            let next = step.now.plus(self.settings.policy.silent_ms);
-            self.timers.set(Timer::Silence(name.clone()), next);
+            running.ask_not_before = Some(step.now.plus(self.settings.policy.silent_ms));
+            self.watch_silence(name);
             self.note_shown_state(step, name);
             return;
         }

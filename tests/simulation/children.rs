@@ -115,6 +115,14 @@ impl World {
     pub fn child_reads(&mut self, nonce: Nonce, link: u64, command: ChildCommand) {
         let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
         let lives = process.link.as_ref().is_some_and(|open| open.number == link);
+        let what = match command {
+            ChildCommand::AskStatus { .. } => Some("status"),
+            ChildCommand::InterruptTurn { .. } => Some("interrupt"),
+            ChildCommand::Compact { .. } => Some("compact"),
+            ChildCommand::CloseThread { .. } => Some("close"),
+            _ => None,
+        };
+        self.codex.asked.extend(what.map(|what| (self.now, what)));
         match command {
             ChildCommand::StartTurn { session, claim, text } => {
                 if lives || self.random.chance(130) {

@@ -25,6 +25,8 @@ pub struct Codex {
     pub threads: BTreeMap<ThreadId, Vec<Input>>,
     pub processes: BTreeMap<Nonce, Process>,
     pub last: u64,
+    /// When turns were asked about, interrupted, summed up and left, in order.
+    pub asked: Vec<(Millis, &'static str)>,
 }
 
 /// One user message of a history.

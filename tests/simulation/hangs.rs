@@ -100,6 +100,50 @@ fn a_child_that_answers_is_not_killed_for_a_silent_turn() {
     });
 }
 
+/// Symptom: with mail queued, a child that had called its silent turn running was asked again at each sweep. Cause: the silence went on
+/// counting from its last word of the turn. Now: it is asked again after as long as the first time.
+#[test]
+fn a_silent_turn_is_asked_about_once_in_a_silence_whatever_waits() {
+    tell(|story| {
+        let (child, turn) = story.long_turn("lead");
+        let since = story.world.now;
+        let waits = story.sends("lead");
+        let silent_ms = Policy::default().silent_ms;
+        story.for_ms(2 * silent_ms + silent_ms / 2);
+        assert!(story.runs(child, &turn), "it runs on");
+        assert_eq!(story.state(waits), DeliveryState::Queued);
+        let asked = story.asked("status", since);
+        assert_eq!(asked.len(), 2, "in two and a half silences: {asked:?}");
+    });
+}
+
+/// Symptom: a turn that had waited 9 s for an approval was called silent in the moment in which that was given, with `silent_after` of
+/// 5 s. Cause: the silence counted from the question. Now: from its answer, because until then the turn could say nothing.
+#[test]
+fn the_time_of_an_approval_is_no_silence() {
+    const SILENT_MS: i64 = 5_000;
+    tell(|story| {
+        story.relay_with(Policy { silent_ms: SILENT_MS, ..Policy::default() });
+        let (child, _) = story.long_turn("lead");
+        let (since, thread) = (story.world.now, story.thread("lead"));
+        story.world.codex.turn(child, &thread).expect("it runs").approval = Some("sure".to_owned());
+        story.world.approval_is_asked(child, &thread, "sure");
+        story.for_ms(2 * SILENT_MS);
+        story.world.approval_is_settled(child, &thread, "sure");
+        let settled_at = story.world.now;
+        story.for_ms(SILENT_MS - LAPS_MS);
+        assert_eq!(
+            story.asked("status", since),
+            [],
+            "it is not asked about before it was silent for so long"
+        );
+        assert_eq!(listed(story), ("busy".to_owned(), String::new()));
+        story.for_ms(2 * LAPS_MS);
+        let asked = story.asked("status", since);
+        assert!(asked.len() == 1 && asked[0].since(settled_at) >= SILENT_MS, "{asked:?}, {settled_at:?}");
+    });
+}
+
 /// SQ-7, NB-5: mail that was on its way into a child that hangs is in doubt, is looked for in the next child's history, and goes in once.
 #[test]
 fn mail_on_its_way_into_a_child_that_hangs_is_settled_by_the_next_one() {

@@ -4,6 +4,7 @@
 
 use agentmux::core::policy::Policy;
 use agentmux::core::record::DeliveryId;
+use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, Nonce, ThreadId, TurnId};
 use agentmux::model::mail::{DeliveryState, Priority};
 use agentmux::protocol::request::{Down, Request, Send, Spawn};
@@ -171,6 +172,12 @@ impl Story {
     pub fn runs(&self, nonce: Nonce, turn: &TurnId) -> bool {
         let process = self.world.codex.processes.get(&nonce);
         process.is_some_and(|process| process.loaded.values().flatten().any(|running| running.id == *turn))
+    }
+
+    /// When children were asked for this, as `Codex::asked` calls it, since a moment.
+    pub fn asked(&self, what: &str, since: Millis) -> Vec<Millis> {
+        let of = |(at, kind): &&(Millis, &str)| *kind == what && *at >= since;
+        self.world.codex.asked.iter().filter(of).map(|(at, _)| *at).collect()
     }
 
     /// The claims that are in a session's history, oldest first.
