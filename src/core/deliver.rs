@@ -36,6 +36,9 @@ impl Core {
             return;
         }
         let Some(nonce) = self.ready_child_of(name) else { return };
+        if self.evaluate_room(step, name, nonce) {
+            return;
+        }
         let Some(running) = self.sessions.get(name) else { return };
         // What a person says goes in whatever holds mail back.
         let holds_mail = self.blocked_until(name).is_some() || self.is_held(name);
@@ -69,6 +72,7 @@ impl Core {
             return;
         }
         let turn = running.turn.clone().filter(|turn| running.interrupting.as_ref() != Some(turn));
+        let turn = turn.filter(|_| running.may_end(step.now));
         if let (Some(nonce), Some(turn)) = (nonce, turn) {
             running.interrupting = Some(turn.clone());
             let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
@@ -104,6 +108,9 @@ impl Core {
         }
         let for_it = running.claim.as_ref().filter(|flight| flight.turn.as_ref() == Some(&turn));
         if pressing.is_some() && pressing > for_it.and_then(|flight| flight.for_now) {
+            if !running.may_end(step.now) {
+                return;
+            }
             running.interrupting = Some(turn.clone());
             let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
             return step.act(Action::Command { nonce, command });

@@ -180,7 +180,7 @@ impl Core {
             _ => {}
         }
         if let Some(running) = self.sessions.get_mut(&session)
-            && !matches!(event, ChildEvent::StatusTold { .. })
+            && !matches!(event, ChildEvent::StatusTold { .. } | ChildEvent::StatusRefused { .. })
         {
             running.heard_at = step.now;
             if matches!(

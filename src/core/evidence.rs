@@ -130,10 +130,13 @@ impl Core {
         self.touch(name);
     }
 
-    /// The turn had not begun or had ended; whoever wants it interrupted is looked at again.
-    pub(super) fn on_interrupt_refused(&mut self, name: &Name) {
+    /// The turn had not begun or had ended, or the child has too much to do: whoever wants it interrupted is looked at again, later.
+    pub(super) fn on_interrupt_refused(&mut self, step: &mut Step, name: &Name) {
         if let Some(running) = self.sessions.get_mut(name) {
             running.interrupting = None;
+            if running.has_turn() {
+                self.put_end_off(step, name);
+            }
         }
         self.touch(name);
     }
@@ -167,7 +170,9 @@ impl Core {
         running.at_boundary = false;
         running.interrupting = None;
         running.interrupt_wanted = false;
+        running.end_refused = None;
         running.ask_not_before = None;
+        running.status_refusals = 0;
         // Absence counts from the end of a turn at the earliest.
         running.missing.values_mut().for_each(|since| *since = at);
         running.ended_turn = Some(turn.clone());
@@ -196,6 +201,7 @@ impl Core {
                     running.retry_at = None;
                     // The turn that sums a context up is not one of ours.
                     running.compacted &= !ours;
+                    running.room_refusals = 0;
                 }
                 if self.blocked_until(name).is_some() {
                     self.unblock(step, name);
@@ -212,6 +218,7 @@ impl Core {
             TurnOutcome::ContextFull(why) => self.make_room(step, name, why),
             TurnOutcome::Interrupted | TurnOutcome::Failed(_) => {}
         }
+        self.timers.clear(&Timer::End(name.clone()));
         self.closing_saw_end(step, name, turn);
         if !self.is_planted(Planted::LostWakeUp) {
             self.touch(name);

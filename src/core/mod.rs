@@ -229,7 +229,7 @@ impl Core {
             Timer::Hello(conn) => self.handle_hello_missing(step, conn),
             Timer::Pending(pending) => self.handle_wait_over(step, pending),
             Timer::Lease(name) => self.handle_lease_over(step, &name),
-            Timer::Retry(name) => self.touch(&name),
+            Timer::Retry(name) | Timer::End(name) => self.touch(&name),
             Timer::Unblock(name) => self.unblock(step, &name),
             Timer::Find(name) => self.handle_find_due(step, &name),
             Timer::Thread(name) => self.handle_thread_overdue(step, &name),

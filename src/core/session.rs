@@ -57,14 +57,23 @@ pub(super) struct Running {
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
     pub interrupting: Option<TurnId>,
+    /// Until when the end of its turn, which the child has refused, is not asked for again; and how often it was refused in a row.
+    pub end_refused: Option<(Millis, u32)>,
+    /// Whether the child would not end the turn of a thread that shall be left, and has not been asked again since.
+    pub still_in: bool,
     /// When its child last told anything of it, or an approval that its turn waited for was settled: until then it could say nothing.
     pub heard_at: Millis,
     /// Until when a silent turn is not asked about again, because its child has just called it running.
     pub ask_not_before: Option<Millis>,
+    /// How often in a row the child would not say whether its turn runs.
+    pub status_refusals: u32,
     /// Since when it was asked, without an answer, whether a silent turn still runs; and how often.
     pub asked: Option<(Millis, u32)>,
     /// Whether its context was summed up because it was full, and no turn has gone through since.
     pub compacted: bool,
+    /// Whether its context is full, and the child would not sum it up when it was asked last; and how often in a row.
+    pub room_due: bool,
+    pub room_refusals: u32,
     /// Whether the operator wants the running turn to end.
     pub interrupt_wanted: bool,
     /// The close that is on its way.
@@ -129,10 +138,15 @@ impl Running {
             tokens: None,
             at_boundary: false,
             interrupting: None,
+            end_refused: None,
+            still_in: false,
             heard_at: now,
             ask_not_before: None,
+            status_refusals: 0,
             asked: None,
             compacted: false,
+            room_due: false,
+            room_refusals: 0,
             interrupt_wanted: false,
             closing: None,
             closed: false,
@@ -168,6 +182,11 @@ impl Running {
         self.busy || self.claim.is_some()
     }
 
+    /// Whether the child may be asked to end its turn, or has refused that a moment ago.
+    pub fn may_end(&self, now: Millis) -> bool {
+        self.end_refused.is_none_or(|(until, _)| until <= now)
+    }
+
     /// Forgets everything that only the connection to the child made true.
     pub fn disconnect(&mut self) {
         self.opening = false;
@@ -175,8 +194,11 @@ impl Running {
         self.turn = None;
         self.at_boundary = false;
         self.interrupting = None;
+        self.end_refused = None;
+        self.still_in = false;
         self.asked = None;
         self.ask_not_before = None;
+        self.status_refusals = 0;
         self.closing = None;
         self.ended_turn = None;
         self.claim = None;
@@ -225,16 +247,65 @@ impl Core {
             (Phase::Starting | Phase::Open, false) => match child {
                 Some(nonce) => {
                     running.phase = Phase::Closing;
-                    let command = ChildCommand::CloseThread { session: name.clone() };
-                    step.act(Action::Command { nonce, command });
-                    self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
+                    self.leave_thread(step, name, nonce);
                 }
                 None => self.thread_left(step, name, "the session was stopped"),
             },
+            // It is wanted again, and has not been left.
+            (Phase::Closing, true) if running.still_in => {
+                running.still_in = false;
+                running.phase = Phase::Open;
+                self.timers.clear(&Timer::Thread(name.clone()));
+                self.touch(name);
+            }
+            (Phase::Closing, false) if running.still_in && running.may_end(step.now) => {
+                if let Some(nonce) = child {
+                    self.leave_thread(step, name, nonce);
+                }
+            }
             (Phase::Closing, _) | (Phase::Stopped, false) | (Phase::Failed, true) => {}
         }
         self.watch_silence(name);
         self.note_shown_state(step, name);
+    }
+
+    fn leave_thread(&mut self, step: &mut Step, name: &Name, nonce: Nonce) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.still_in = false;
+        }
+        step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session: name.clone() } });
+        self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
+    }
+
+    /// The child would not end the turn of a thread that shall be left: it is asked again later, because the turn would run on; but for a
+    /// child that is ended with it anyway.
+    pub(super) fn on_close_refused(&mut self, step: &mut Step, name: &Name, why: &str) {
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.phase == Phase::Closing)
+        else {
+            return;
+        };
+        running.still_in = true;
+        running.reason = Some(format!("its child would not end its turn: {why}"));
+        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
+        let others = key.into_iter().flat_map(|key| self.sessions_on(key));
+        if !others.into_iter().any(|other| other != *name && self.should_run(&other))
+            && !self.should_run(name)
+        {
+            return self.thread_left(step, name, "the session was stopped");
+        }
+        let until = self.put_end_off(step, name);
+        self.timers.set(Timer::Thread(name.clone()), until.plus(limits::DOWN_NOW_MS / 2));
+        self.touch(name);
+    }
+
+    /// The child would not end a turn: it is asked again later, and later each time.
+    pub(super) fn put_end_off(&mut self, step: &mut Step, name: &Name) -> Millis {
+        let Some(running) = self.sessions.get_mut(name) else { return step.now };
+        let times = running.end_refused.map_or(0, |(_, times)| times);
+        let until = step.now.plus(pause_ms(step, times));
+        running.end_refused = Some((until, times + 1));
+        self.timers.set(Timer::End(name.clone()), until);
+        until
     }
 
     /// Stores what is wanted of a session, before anything acts on it.
@@ -407,6 +478,7 @@ impl Core {
         self.doubt_claims(step, name, why);
         self.timers.clear(&Timer::Thread(name.clone()));
         self.timers.clear(&Timer::Lease(name.clone()));
+        self.timers.clear(&Timer::End(name.clone()));
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.disconnect();
         running.tools = None;
@@ -422,9 +494,7 @@ impl Core {
     /// Waits longer after each refusal in a row, with jitter.
     pub(super) fn back_off(&mut self, step: &mut Step, name: &Name) {
         let Some(running) = self.sessions.get_mut(name) else { return };
-        let ms = (limits::RETRY_MS_MIN << running.refusals.min(10)).min(limits::RETRY_MS_MAX);
-        let jitter = step.mint.below(ms as u64 / 2) as i64;
-        let at = step.now.plus(ms / 2 + jitter);
+        let at = step.now.plus(pause_ms(step, running.refusals));
         running.refusals += 1;
         running.retry_at = Some(at);
         self.timers.set(Timer::Retry(name.clone()), at);
@@ -483,6 +553,12 @@ impl Core {
         }
         self.tell_state(step, name, before, state);
     }
+}
+
+/// How long to wait after so many refusals in a row before this one: longer each time, and nobody in step with others.
+pub(super) fn pause_ms(step: &mut Step, refusals: u32) -> i64 {
+    let ms = (limits::RETRY_MS_MIN << refusals.min(10)).min(limits::RETRY_MS_MAX);
+    ms / 2 + step.mint.below(ms as u64 / 2) as i64
 }
 
 /// Whether the child's words mean that another process writes to the thread.

@@ -4,10 +4,12 @@
 //! | --- | --- |
 //! | silent for `silent_after` | the child is asked whether it runs; nobody judges before |
 //! | it runs, says the child | it goes on, and the session says since when it is silent; it is asked about again after as long |
+//! | it answers, but does not say that | as if it ran; it is asked again later each time, and the session says why |
 //! | it does not | it is over; what it had not shown to have taken is looked for in the history |
 //! | no answer, twice in a row | the child is hung, and is killed; the next one settles what is in doubt |
 //! | its model is not reached, and the child tries on | the session says so, until the child says more; it is left alone |
 //! | context full | it is summed up (compacted) once; full again before a turn went through: the session fails, with the reason |
+//! | the child would not sum it up | nothing goes in; it is asked again later each time; who refuses that for good five times: as above |
 //!
 //! **Invariant:** an approval that waits is no silence, and nothing is asked while no turn runs: an idle relay has no timer.
 
@@ -16,6 +18,7 @@ use super::session::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::{ChildCommand, TurnOutcome};
+use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
 
@@ -57,6 +60,7 @@ impl Core {
     pub(super) fn on_status_told(&mut self, step: &mut Step, name: &Name, busy: bool) {
         let Some(running) = self.sessions.get_mut(name) else { return };
         let Some((asked_at, _)) = running.asked.take() else { return };
+        running.status_refusals = 0;
         let silent = running.heard_at <= asked_at && running.has_turn();
         let turn = running.turn.clone();
         if silent && busy {
@@ -78,6 +82,22 @@ impl Core {
         }
     }
 
+    /// The child does not say whether the turn still runs; but it answers, so that it is not hung.
+    pub(super) fn on_status_refused(&mut self, step: &mut Step, name: &Name, why: &str) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        if running.asked.take().is_none() {
+            return;
+        }
+        let pause = super::session::pause_ms(step, running.status_refusals);
+        running.status_refusals += 1;
+        running.ask_not_before = Some(step.now.plus(pause));
+        let since = running.heard_at.rfc3339_seconds();
+        running.reason = Some(format!(
+            "its turn is silent since {since}, and its child does not say whether it goes on: {why}"
+        ));
+        self.touch(name);
+    }
+
     /// The child tries to reach the model again, by itself: people are told, because it may do so for ever.
     pub(super) fn on_turn_struggles(&mut self, step: &mut Step, name: &Name, why: &str) {
         let Some(running) = self.sessions.get_mut(name).filter(|running| running.has_turn()) else { return };
@@ -95,8 +115,54 @@ impl Core {
             running.reason = Some(format!("the context is full, also after it was summed up: {why}"));
             running.compacted = false;
         } else if let Some(nonce) = nonce {
-            running.compacted = true;
-            step.act(Action::Command { nonce, command: ChildCommand::Compact { session: name.clone() } });
+            self.sum_up(step, name, nonce);
         }
+    }
+
+    /// Asks for the context to be summed up. Until the child answers, or leaves its time for that, nothing goes in: it would not fit.
+    fn sum_up(&mut self, step: &mut Step, name: &Name, nonce: Nonce) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        (running.room_due, running.compacted) = (false, true);
+        let until = step.now.plus(limits::LEASE_MS);
+        running.retry_at = Some(until);
+        self.timers.set(Timer::Retry(name.clone()), until);
+        step.act(Action::Command { nonce, command: ChildCommand::Compact { session: name.clone() } });
+    }
+
+    pub(super) fn on_compact_begun(&mut self, name: &Name) {
+        if let Some(running) = self.sessions.get_mut(name).filter(|running| running.compacted) {
+            running.retry_at = None;
+            self.touch(name);
+        }
+    }
+
+    /// The child would not sum the context up: nothing goes in before it does, and it is asked again.
+    pub(super) fn on_compact_refused(&mut self, step: &mut Step, name: &Name, temporary: bool, why: &str) {
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.phase == Phase::Open) else {
+            return;
+        };
+        running.compacted = false;
+        running.room_refusals += 1;
+        running.reason = Some(format!("the context is full, and could not be summed up: {why}"));
+        if !temporary && running.room_refusals >= limits::ROOM_REFUSALS_MAX {
+            (running.room_due, running.room_refusals) = (false, 0);
+            running.phase = Phase::Failed;
+        } else {
+            running.room_due = true;
+            self.back_off(step, name);
+        }
+        self.touch(name);
+    }
+
+    /// Asks again for a context to be summed up, when it is time for that; true while nothing may go in for it.
+    pub(super) fn evaluate_room(&mut self, step: &mut Step, name: &Name, nonce: Nonce) -> bool {
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.room_due) else {
+            return false;
+        };
+        if running.has_turn() || running.retry_at.is_some_and(|at| at > step.now) {
+            return true;
+        }
+        self.sum_up(step, name, nonce);
+        true
     }
 }

@@ -43,7 +43,8 @@ impl Core {
             ChildEvent::TurnMissed { session, claim, why } => {
                 self.on_turn_missed(step, &session, claim, &why)
             }
-            ChildEvent::InterruptRefused { session, .. } => self.on_interrupt_refused(&session),
+            ChildEvent::InterruptRefused { session, .. } => self.on_interrupt_refused(step, &session),
+            ChildEvent::CloseRefused { session, why } => self.on_close_refused(step, &session, &why),
             ChildEvent::ToolsRunning { session, running } => self.on_tools_running(&session, running),
             ChildEvent::InputTaken { session, claim, turn } => {
                 self.on_input_taken(step, &session, claim, &turn)
@@ -56,6 +57,11 @@ impl Core {
                 self.on_claims_found(step, &session, &present, &absent, busy);
             }
             ChildEvent::StatusTold { session, busy } => self.on_status_told(step, &session, busy),
+            ChildEvent::StatusRefused { session, why } => self.on_status_refused(step, &session, &why),
+            ChildEvent::CompactBegun { session } => self.on_compact_begun(&session),
+            ChildEvent::CompactRefused { session, temporary, why } => {
+                self.on_compact_refused(step, &session, temporary, &why);
+            }
             ChildEvent::HistoryUnread { session, why } => self.on_history_unread(step, &session, &why),
             ChildEvent::ApprovalAsked(asked) => self.on_approval_asked(step, nonce, asked),
             ChildEvent::ApprovalResolved { key } => self.on_approval_resolved(step, nonce, &key),

@@ -20,6 +20,8 @@ pub enum Timer {
     Lease(Name),
     /// A session may be tried again.
     Retry(Name),
+    /// A child that would not end a session's turn is asked again.
+    End(Name),
     /// A session's claims are looked for again; the child was asked and has not answered, or said that they are missing.
     Find(Name),
     /// A thread has to open, or to close.

@@ -195,6 +195,13 @@ pub enum ChildEvent {
         /// The child's words.
         why: String,
     },
+    /// The child would not end a thread's turn for now, so that the thread is not left.
+    CloseRefused {
+        /// The session.
+        session: Name,
+        /// The child's words.
+        why: String,
+    },
     /// A thread is no longer loaded in the child.
     ThreadGone {
         /// The session.
@@ -274,6 +281,27 @@ pub enum ChildEvent {
         session: Name,
         /// Whether a turn runs in its thread.
         busy: bool,
+    },
+    /// The child answers, but not whether a turn runs.
+    StatusRefused {
+        /// The session.
+        session: Name,
+        /// The child's words.
+        why: String,
+    },
+    /// The child sums a thread's context up.
+    CompactBegun {
+        /// The session.
+        session: Name,
+    },
+    /// The child would not sum a thread's context up.
+    CompactRefused {
+        /// The session.
+        session: Name,
+        /// Whether trying again may help.
+        temporary: bool,
+        /// The child's words.
+        why: String,
     },
     /// The answer to [`ChildCommand::FindClaims`].
     ClaimsFound {
@@ -384,6 +412,10 @@ impl ChildEvent {
             | ChildEvent::ClaimsFound { session, .. }
             | ChildEvent::HistoryUnread { session, .. }
             | ChildEvent::StatusTold { session, .. }
+            | ChildEvent::StatusRefused { session, .. }
+            | ChildEvent::CompactBegun { session }
+            | ChildEvent::CompactRefused { session, .. }
+            | ChildEvent::CloseRefused { session, .. }
             | ChildEvent::ThreadIdle { session }
             | ChildEvent::ApprovalAsked(ApprovalAsked { session, .. })
             | ChildEvent::ItemDone { session, .. }

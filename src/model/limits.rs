@@ -109,6 +109,8 @@ pub const MEMORY_EVERY_MS: i64 = 1_000;
 pub const PATIENCE_MS: i64 = 5 * 60 * 1_000;
 /// Searches of a history that fail in a row before mail in doubt no longer holds other mail back.
 pub const UNREAD_MAX: u32 = 5;
+/// Refusals for good in a row to sum a full context up, after which the session fails.
+pub const ROOM_REFUSALS_MAX: u32 = 5;
 /// Mails that expire in one step; the rest follows at once, after others had their turn.
 pub const EXPIRED_PER_INPUT: usize = 500;
 /// Queued mails that are looked at for one that may join a running turn.

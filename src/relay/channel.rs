@@ -121,6 +121,9 @@ impl Channel {
             if let ChildEvent::Unusable { why } | ChildEvent::Garbled { why } = &event {
                 log::warn!("child {nonce}: {why}");
             }
+            if let ChildEvent::CompactRefused { session, why, .. } = &event {
+                log::warn!("child {nonce} would not sum the context of {session} up: {why}");
+            }
             if let ChildEvent::AskRefused { method, .. } = &event {
                 log::warn!("child {nonce} asked what nobody here answers: {method}");
             }

@@ -493,6 +493,10 @@ fn what(method: &str) -> Option<What> {
         "thread/resume" => What::Resuming,
         "turn/start" => What::Turn,
         "thread/items/list" => What::History,
+        "thread/turns/list" => What::RunningTurn,
+        "thread/read" => What::Status,
+        "thread/compact/start" => What::Summing,
+        "turn/interrupt" => What::Interrupt,
         _ => return None,
     })
 }

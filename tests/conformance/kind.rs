@@ -72,6 +72,10 @@ pub enum What {
     Resuming,
     Turn,
     History,
+    RunningTurn,
+    Status,
+    Summing,
+    Interrupt,
 }
 
 /// How a fake refuses.

@@ -177,3 +177,61 @@ fn a_new_connection_starts_from_nothing() {
         assert!(matches!(bench.take()[..], [ChildEvent::ThreadOpened { busy: true, .. }]));
     });
 }
+
+/// Symptom: a session whose turn the child would not interrupt for now was called stopped, and its turn ran on. Now: it is not left, and
+/// that is told.
+#[test]
+fn a_thread_whose_turn_cannot_be_ended_for_now_is_not_left() {
+    Bench::each_open(|mut bench, _| {
+        bench.command(turn(claim(1)));
+        bench.take();
+        for _ in 0..2 {
+            bench.fake.refuse(What::Interrupt, Refusal::Overloaded);
+            bench.command(ChildCommand::CloseThread { session: name("reviewer") });
+            assert!(matches!(&bench.take()[..], [ChildEvent::CloseRefused { .. }]));
+        }
+        bench.command(ChildCommand::CloseThread { session: name("reviewer") });
+        assert_eq!(bench.take(), [ChildEvent::ThreadGone { session: name("reviewer") }]);
+    });
+}
+
+/// An opening that cannot tell for now which turn runs is tried again as a whole; one that never can is told without it.
+#[test]
+fn an_opening_that_does_not_learn_its_turn_says_whether_to_try_again() {
+    Bench::each_open(|mut bench, thread| {
+        bench.fake.runs_a_turn(&thread);
+        bench.connect();
+        bench.fake.refuse(What::RunningTurn, Refusal::Overloaded);
+        bench.command(open("reviewer", Some(&thread)));
+        assert!(matches!(&bench.take()[..], [ChildEvent::ThreadFailed { temporary: true, .. }]));
+        bench.fake.refuse(What::RunningTurn, Refusal::ForGood);
+        bench.command(open("reviewer", Some(&thread)));
+        assert!(matches!(&bench.take()[..], [ChildEvent::ThreadOpened { busy: true, turn: None, .. }]));
+        // It shows itself with its next word.
+        bench.fake.person_types(&thread, true);
+        bench.run();
+        let events = bench.take();
+        assert!(events.iter().any(|event| matches!(event, ChildEvent::TurnStarted { .. })), "{events:?}");
+    });
+}
+
+/// The child answers in whatever order: a thread whose turn runs is not open before it is known which.
+#[test]
+fn a_thread_is_not_open_before_its_turn_is_known() {
+    Bench::each_open(|mut bench, thread| {
+        bench.fake.runs_a_turn(&thread);
+        bench.connect();
+        bench.fake.hold();
+        bench.command(open("reviewer", Some(&thread)));
+        for resumed in bench.fake.hold() {
+            bench.hears(&resumed);
+        }
+        bench.run();
+        let mut answers = bench.fake.hold();
+        let last = answers.remove(0);
+        answers.iter().for_each(|answer| bench.hears(answer));
+        assert_eq!(bench.take(), [], "{last} is still to come");
+        bench.hears(&last);
+        assert!(matches!(&bench.take()[..], [ChildEvent::ThreadOpened { turn: Some(_), .. }]));
+    });
+}

@@ -220,3 +220,31 @@ fn a_body_stays_one_value() {
         assert_eq!(bench.fake.taken(), [claim(1).to_string()]);
     });
 }
+
+/// Users 24: whatever is refused for now is told as such, so that it can be asked again; nothing is passed over.
+#[test]
+fn whatever_is_refused_for_now_is_told() {
+    let session = || name("reviewer");
+    Bench::each_open(|mut bench, _| {
+        bench.fake.refuse(What::Status, Refusal::Overloaded);
+        bench.command(ChildCommand::AskStatus { session: session() });
+        assert!(matches!(&bench.take()[..], [ChildEvent::StatusRefused { .. }]));
+        for (how, again) in [(Refusal::Overloaded, true), (Refusal::ForGood, false)] {
+            bench.fake.refuse(What::Summing, how);
+            bench.command(ChildCommand::Compact { session: session() });
+            let events = bench.take();
+            assert!(
+                matches!(&events[..], [ChildEvent::CompactRefused { temporary, .. }] if *temporary == again),
+                "{events:?}"
+            );
+        }
+        bench.command(turn(claim(1)));
+        let running = bench.take().into_iter().find_map(|event| match event {
+            ChildEvent::TurnStarted { turn, .. } => Some(turn),
+            _ => None,
+        });
+        bench.fake.refuse(What::Interrupt, Refusal::Overloaded);
+        bench.command(ChildCommand::InterruptTurn { session: session(), turn: running.expect("it runs") });
+        assert!(matches!(&bench.take()[..], [ChildEvent::InterruptRefused { .. }]));
+    });
+}

@@ -123,6 +123,10 @@ impl World {
             _ => None,
         };
         self.codex.asked.extend(what.map(|what| (self.now, what)));
+        if what.is_some() && lives && self.chance(self.shape.too_busy) {
+            return self.child_is_too_busy(nonce, command);
+        }
+        let Some(process) = self.codex.processes.get_mut(&nonce) else { return };
         match command {
             ChildCommand::StartTurn { session, claim, text } => {
                 if lives || self.random.chance(130) {
@@ -188,6 +192,7 @@ impl World {
                 if let Some(thread) = process.names.get(&session).cloned() {
                     self.compacts(nonce, &thread);
                 }
+                self.child_says(nonce, ChildEvent::CompactBegun { session });
             }
             ChildCommand::OpenThread { .. }
             | ChildCommand::FindClaims { .. }
@@ -196,6 +201,19 @@ impl World {
                 self.answer_later(nonce, link, command);
             }
         }
+    }
+
+    /// A child has too much to do for a question of ours, and says so.
+    fn child_is_too_busy(&mut self, nonce: Nonce, command: ChildCommand) {
+        let why = "Server overloaded; retry later.".to_owned();
+        let refused = match command {
+            ChildCommand::AskStatus { session } => ChildEvent::StatusRefused { session, why },
+            ChildCommand::InterruptTurn { session, .. } => ChildEvent::InterruptRefused { session, why },
+            ChildCommand::Compact { session } => ChildEvent::CompactRefused { session, temporary: true, why },
+            ChildCommand::CloseThread { session } => ChildEvent::CloseRefused { session, why },
+            _ => return,
+        };
+        self.child_says(nonce, refused);
     }
 
     /// A thread is left, its turn interrupted; a turn that does not show yet can only be interrupted when it does.

@@ -353,7 +353,7 @@ impl World {
         self.end_turn(nonce, thread, TurnOutcome::Interrupted);
     }
 
-    fn end_turn(&mut self, nonce: Nonce, thread: &ThreadId, outcome: TurnOutcome) {
+    pub fn end_turn(&mut self, nonce: Nonce, thread: &ThreadId, outcome: TurnOutcome) {
         let Some(turn) = self.codex.processes.get_mut(&nonce).and_then(|p| p.loaded.get_mut(thread)?.take())
         else {
             return;

@@ -3,9 +3,12 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use agentmux::model::clock::Millis;
+use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
+use agentmux::protocol::request::{Down, One, Request};
 
-use crate::story::tell;
+use crate::story::{Story, tell};
 
 /// A fast refusal is an answer like any other (NB-3): the mail goes back, and is tried again.
 #[test]
@@ -59,5 +62,97 @@ fn a_silent_child_loses_its_lease() {
         story.world.shape.says_nothing = 0;
         story.until_state(mail, DeliveryState::Consumed);
         assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// Whether what was asked since a moment was asked again later each time, up to the longest pause.
+fn grows(story: &Story, what: &str, since: Millis) -> bool {
+    let asked = story.asked(what, since);
+    let pauses: Vec<i64> = asked.windows(2).map(|pair| pair[1].since(pair[0])).collect();
+    let fits = |(n, pause): (usize, &i64)| {
+        let longest = (limits::RETRY_MS_MIN << n).min(limits::RETRY_MS_MAX);
+        (longest / 2..=longest + 100).contains(pause)
+    };
+    pauses.len() >= 4 && pauses.iter().enumerate().all(fits)
+}
+
+/// Symptom: an interrupt that the child refused (`-32001`, users 24) was sent again thousands of times a second. Now: later each time.
+#[test]
+fn an_interrupt_that_is_refused_for_now_is_asked_for_later_each_time() {
+    tell(|story| {
+        let (child, turn) = story.long_turn("lead");
+        let since = story.world.now;
+        story.world.shape.too_busy = 1_000;
+        story.asks(0, Request::Interrupt(One { name: "lead".to_owned() }));
+        story.for_ms(9_000);
+        assert!(grows(story, "interrupt", since), "{:?}", story.asked("interrupt", since));
+        assert!(story.runs(child, &turn));
+        story.world.shape.too_busy = 0;
+        story.asks(1, Request::Interrupt(One { name: "lead".to_owned() }));
+        story.answered(1);
+        assert!(!story.runs(child, &turn), "it is interrupted in the end");
+    });
+}
+
+/// Symptom: a child that answered with `-32001` whether its silent turn runs was killed, because "it no longer answered". Now: it is asked
+/// again later each time, and lives.
+#[test]
+fn a_child_that_answers_that_it_cannot_say_is_not_hung() {
+    tell(|story| {
+        let (child, turn) = story.long_turn("lead");
+        let since = story.world.now;
+        story.world.shape.too_busy = 1_000;
+        story.for_ms(agentmux::core::policy::Policy::default().silent_ms + 60_000);
+        assert!(story.runs(child, &turn), "it runs on in the same child");
+        assert!(grows(story, "status", since), "{:?}", story.asked("status", since));
+        story.asks(0, Request::List);
+        story.answered(0);
+        let reason = story.world.clients.listed[0].reason.clone().unwrap_or_default();
+        assert!(reason.contains("does not say whether it goes on: Server overloaded"), "{reason}");
+    });
+}
+
+/// Symptom: `down` of a session whose turn the child would not interrupt for now said `stopped`, and the turn ran on. Now: it is stopped
+/// when its turn has ended, and not before.
+#[test]
+fn a_session_is_stopped_only_when_its_turn_could_be_ended() {
+    tell(|story| {
+        story.spawn("keeper");
+        let (child, turn) = story.long_turn("lead");
+        let since = story.world.now;
+        story.world.shape.too_busy = 1_000;
+        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.for_ms(8_000);
+        assert!(
+            story.runs(child, &turn) && !story.world.clients.all[0].asked.is_empty(),
+            "nobody says stopped"
+        );
+        assert!(grows(story, "close", since), "{:?}", story.asked("close", since));
+        story.world.shape.too_busy = 0;
+        story.until("the end of the turn", |world| {
+            world.codex.processes[&child].loaded.values().flatten().all(|running| running.id != turn)
+        });
+        story.until("the session to be stopped", |world| world.clients.all[0].asked.is_empty());
+    });
+}
+
+/// Symptom: a full context that the child would not sum up for now was not summed up at all, and the session failed at the next mail with
+/// "also after it was summed up", which was not so. Now: it is asked for again, and nothing goes in before.
+#[test]
+fn a_full_context_that_cannot_be_summed_up_for_now_is_summed_up_later() {
+    tell(|story| {
+        let (child, _) = story.long_turn("lead");
+        let thread = story.thread("lead");
+        let since = story.world.now;
+        story.world.shape.too_busy = 1_000;
+        let full = agentmux::model::child::TurnOutcome::ContextFull("too long".to_owned());
+        story.world.end_turn(child, &thread, full);
+        let waits = story.sends("lead");
+        story.for_ms(20_000);
+        assert_eq!(story.state(waits), DeliveryState::Queued, "nothing goes into a full context");
+        assert!(grows(story, "compact", since), "{:?}", story.asked("compact", since));
+        story.world.shape.too_busy = 0;
+        story.until_state(waits, DeliveryState::Consumed);
+        assert_eq!(story.told(waits), 1);
     });
 }

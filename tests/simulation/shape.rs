@@ -32,6 +32,8 @@ pub struct Shape {
     pub never_ready: u64,
     pub refuses_for_now: u64,
     pub refuses_for_good: u64,
+    /// How often what is asked beside input (to end a turn, leave a thread, sum it up, say whether a turn runs) is refused for now.
+    pub too_busy: u64,
     pub says_nothing: u64,
     pub answers_late: u64,
     /// How often a command other than the start of a turn is answered later than measured, and so out of order.
@@ -78,6 +80,7 @@ impl Shape {
             never_ready: 0,
             refuses_for_now: 60,
             refuses_for_good: 15,
+            too_busy: 60,
             says_nothing: 30,
             answers_late: 150,
             answers_slowly: 200,

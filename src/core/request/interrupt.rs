@@ -20,6 +20,10 @@ impl Core {
             return step.reply(ask, Answer::Interrupted(Interrupted { session: name, turn_id: None }));
         };
         running.interrupt_wanted = true;
+        // Whoever asks anew is not made to wait for the end of a pause.
+        if let Some((until, _)) = &mut running.end_refused {
+            *until = step.now;
+        }
         let turn = running.turn.clone();
         self.touch(&name);
         self.wait(ask, Wait::Interrupted { name, turn }, step.now.plus(limits::DOWN_MS));

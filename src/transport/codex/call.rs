@@ -66,10 +66,14 @@ pub(super) enum Call {
     },
     Find(history::Find),
     Look(history::Look),
+    /// The interrupt of a thread's turn, before the thread is left.
+    Leave {
+        session: Name,
+    },
     Unsubscribe {
         session: Name,
     },
-    /// Answers that change nothing: interrupt, leaving a thread that nobody waits for.
+    /// Answers that change nothing: a reminder, leaving a thread that nobody waits for.
     Plain,
 }
 
@@ -146,15 +150,19 @@ impl Codex {
                 let busy = answer["thread"]["status"]["type"] == "active";
                 self.events.push_back(ChildEvent::StatusTold { session, busy });
             }
-            // What cannot tell is asked again.
-            (Call::Status { .. }, Err(_)) => {}
-            (Call::Compact { .. }, Ok(_)) => {}
+            (Call::Status { session }, Err(error)) => {
+                self.events.push_back(ChildEvent::StatusRefused { session, why: error.message });
+            }
+            (Call::Compact { session }, Ok(_)) => {
+                self.events.push_back(ChildEvent::CompactBegun { session });
+            }
             (Call::Compact { session }, Err(error)) => {
-                let why = format!("the context could not be summed up: {}", error.message);
-                self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
+                let (temporary, why) = (is_temporary(&error), error.message);
+                self.events.push_back(ChildEvent::CompactRefused { session, temporary, why });
             }
             (Call::Find(find), answer) => self.on_history_page(find, answer),
             (Call::Look(look), answer) => self.on_look_page(look, answer),
+            (Call::Leave { session }, answer) => self.on_interrupted_to_leave(session, answer),
             (Call::Unsubscribe { session }, _) => {
                 self.threads.remove(&session);
                 self.events.push_back(ChildEvent::ThreadGone { session });

@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use super::Codex;
 use super::call::Call;
+use super::opening::is_temporary;
 use super::stream::Saying;
 use crate::model::child::ChildEvent;
 use crate::model::clock::Millis;
 use crate::model::id::{ThreadId, TurnId};
 use crate::model::name::Name;
+use crate::wire::rpc::RpcError;
 
 /// A thread of ours.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub(super) struct Thread {
     pub(super) asking: bool,
     /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
     pub(super) closing: bool,
+    /// Whether it is left as soon as its turn is interrupted.
+    leaving: bool,
 }
 
 impl Thread {
@@ -55,6 +59,7 @@ impl Thread {
             change: None,
             asking: false,
             closing: false,
+            leaving: false,
         }
     }
 }
@@ -77,11 +82,30 @@ impl Codex {
     pub(super) fn leave_thread(&mut self, session: Name) {
         let Some(thread) = self.threads.get_mut(&session) else { return };
         thread.closing = false;
-        let id = thread.id.clone();
-        if let Some(turn) = thread.turn.clone() {
-            self.call("turn/interrupt", json!({"threadId": &*id, "turnId": &*turn}), Call::Plain);
+        let Some(turn) = thread.turn.clone() else { return self.unsubscribe(session) };
+        thread.leaving = true;
+        let params = json!({"threadId": &*thread.id, "turnId": &*turn});
+        self.call("turn/interrupt", params, Call::Leave { session });
+    }
+
+    /// A thread whose turn was interrupted is left; one whose turn the child would not end for now is not, because it would run on.
+    /// Any other refusal means that the turn is over.
+    pub(super) fn on_interrupted_to_leave(&mut self, session: Name, answer: Result<Value, RpcError>) {
+        let Some(thread) = self.threads.get_mut(&session) else { return };
+        // Who is opened again meanwhile is not left any more.
+        if !std::mem::take(&mut thread.leaving) || self.openings.contains_key(&session) {
+            return;
         }
-        self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Unsubscribe { session });
+        match answer {
+            Err(error) if is_temporary(&error) => {
+                self.events.push_back(ChildEvent::CloseRefused { session, why: error.message });
+            }
+            _ => self.unsubscribe(session),
+        }
+    }
+
+    fn unsubscribe(&mut self, session: Name) {
+        self.call_of(session, "thread/unsubscribe", |session| Call::Unsubscribe { session });
     }
 
     /// Asks for something that only the thread's id says.
