@@ -243,6 +243,11 @@ fn a_failed_turn_is_told_in_codex_own_words() {
             json!({"message": "unexpected status 401 Unauthorized: x", "codexErrorInfo": "other"}),
             Blocked { why: "unexpected status 401 Unauthorized: x".to_owned(), until: None },
         ),
+        // A broken stream, and a `server_error` of the model, have no kind of their own (0.157.0, 0.169.0).
+        (
+            json!({"message": "stream disconnected before completion: x", "codexErrorInfo": "other"}),
+            Overloaded("stream disconnected before completion: x".to_owned()),
+        ),
         (of(http(404)), Failed("httpConnectionFailed: no more".to_owned())),
         (of(json!("contextWindowExceeded")), ContextFull("contextWindowExceeded: no more".to_owned())),
         (of(json!("other")), Failed("no more".to_owned())),

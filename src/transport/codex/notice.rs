@@ -224,11 +224,14 @@ pub(super) fn turn_id(value: &Value) -> Option<TurnId> {
 /// How a turn failed, by Codex's kinds (measured with 0.157.0, 0.163.0 and 0.169.0).
 fn failed(error: &Value, resets_at: Option<Millis>) -> TurnOutcome {
     let why = failure(error);
+    let message = error["message"].as_str().unwrap_or_default();
     let (kind, status) = match &error["codexErrorInfo"] {
-        // Before 0.163 the status stands in the words only.
-        Value::String(kind) if kind == "other" => {
-            ("other", status_in(error["message"].as_str().unwrap_or_default()))
+        // A stream that breaks off, and a model that fails in the middle of one, have no kind of their own (0.157.0, 0.169.0).
+        Value::String(kind) if kind == "other" && message.starts_with(BROKEN_STREAM) => {
+            ("responseStreamDisconnected", None)
         }
+        // Before 0.163 the status stands in the words only.
+        Value::String(kind) if kind == "other" => ("other", status_in(message)),
         Value::String(kind) => (kind.as_str(), None),
         Value::Object(kinds) => kinds
             .iter()
@@ -255,6 +258,9 @@ fn failed(error: &Value, resets_at: Option<Millis>) -> TurnOutcome {
         _ => TurnOutcome::Failed(why),
     }
 }
+
+/// How the words of a turn begin whose stream broke off, or whose model said `response.failed` without a reason that Codex knows.
+const BROKEN_STREAM: &str = "stream disconnected before completion: ";
 
 /// The status in `unexpected status 503 Service Unavailable: …`.
 fn status_in(message: &str) -> Option<u64> {
