@@ -368,3 +368,50 @@ fn deeply_nested_json_is_passed_over() {
         );
     }
 }
+
+/// Input joins a turn while tools run and nothing of the model's own is being written: a web search is the service's, in the middle of its
+/// stream, and a response may go on behind the call of a tool that runs already (0.157.0 to 0.169.0).
+#[test]
+fn a_boundary_is_a_tool_at_work_and_nothing_being_written() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    pair.command(turn(claim(1)));
+    pair.events();
+    let thread = pair.fake.last("thread/inject_items")["threadId"].clone();
+    let mut says = |method: &str, kind: &str, id: &str| -> Vec<bool> {
+        let params = json!({"threadId": thread, "turnId": "turn-2", "item": {"type": kind, "id": id},
+            "willRetry": true, "error": {"message": "Reconnecting... 1/5"}});
+        pair.codex.on_message(&json!({"method": method, "params": params}).to_string());
+        let boundary = |event: ChildEvent| match event {
+            ChildEvent::ToolsRunning { running, .. } => Some(running),
+            _ => None,
+        };
+        pair.events().into_iter().filter_map(boundary).collect()
+    };
+    let (begun, done) = ("item/started", "item/completed");
+    for (method, kind, id, told) in [
+        (begun, "webSearch", "w", &[][..]),
+        (done, "webSearch", "w", &[]),
+        // A message behind a call: first the tool, then the message, which ends before the tool.
+        (begun, "commandExecution", "c1", &[true]),
+        (begun, "agentMessage", "m1", &[false]),
+        (begun, "mcpToolCall", "c2", &[]),
+        (done, "agentMessage", "m1", &[true]),
+        (done, "commandExecution", "c1", &[]),
+        (done, "mcpToolCall", "c2", &[false]),
+        // The other way round.
+        (begun, "reasoning", "r", &[]),
+        (begun, "commandExecution", "c3", &[]),
+        (done, "reasoning", "r", &[true]),
+        (done, "commandExecution", "c3", &[false]),
+        // What is thrown away for new input, or with its stream, never ends, and closes no boundary for ever.
+        (begun, "agentMessage", "m2", &[]),
+        (done, "userMessage", "u", &[]),
+        (begun, "fileChange", "c4", &[true]),
+        (begun, "agentMessage", "m3", &[false]),
+        ("error", "", "", &[true]),
+        (done, "fileChange", "c4", &[false]),
+    ] {
+        assert_eq!(says(method, kind, id), told, "{method} of {kind} {id}");
+    }
+}

@@ -72,6 +72,39 @@ fn urgent_mail_joins_the_running_turn_and_normal_mail_waits() {
     }
 }
 
+/// Symptom: urgent mail threw away what the model was still writing behind the call of a tool. Cause: Codex starts the tool as soon as the
+/// response has named it, and that alone counted as a boundary. Now: it waits until the message is written, and joins the tool then.
+#[test]
+fn urgent_mail_waits_for_what_is_written_behind_the_call_of_a_tool() {
+    let (model, house) = house_with_reviewer();
+    // A tool that works until the operator answers, and can be seen at work.
+    let question = serde_json::json!({"to": "operator", "body": "may I?"});
+    let rule = Rule::user("work").times(1).call_mcp("agentmux", "ask", question);
+    model.script([rule.ending("while it works: ").held_by("the stream").reply("done with it")]);
+    let work = house.run(&["send", "reviewer", "work", "--wait", "--json"]).ok().json();
+    let asked = house.poll("the tool to ask", DEADLINE, || {
+        let inbox = house.run(&["inbox", "--json"]).ok().json();
+        inbox["mails"][0]["id"].as_str().map(str::to_owned).ok_or_else(|| inbox.to_string())
+    });
+    // The child is heard to the end of what it has said before its answer to this.
+    let _ = house.run(&["look", "reviewer"]).ok();
+    let urgent = send(&house, "stop at the next step", &["--priority", "urgent"]);
+    assert_eq!(traced(&house, &urgent)["state"], "queued", "the model still writes");
+    model.release("the stream");
+    house.poll("the child to have it", DEADLINE, || match traced(&house, &urgent)["state"].as_str() {
+        Some("submitted" | "consumed") => Ok(()),
+        state => Err(format!("{state:?}")),
+    });
+    let _ = house.run(&["reply", &asked, "you may"]).ok();
+    let turn = text_of(&traced(&house, &text_of(&work["id"]))["turnId"]);
+    assert_eq!(wait_until_consumed(&house, &urgent), turn);
+    model.wait_until_read("stop at the next step", DEADLINE);
+    let whole = |request: &super::support::model::Request| {
+        ["while it works: ", "you may", "stop at the next step"].iter().all(|text| request.contains(text))
+    };
+    assert!(model.requests().iter().any(whole), "nothing of it is lost\n{}", model.transcript());
+}
+
 /// TQ-7, users 3: a session that is always busy starves nobody: normal mail that has waited long enough joins the turn, too.
 #[test]
 fn normal_mail_joins_a_running_turn_when_its_patience_is_over() {

@@ -432,7 +432,9 @@ fn answer(shared: &Arc<Shared>, stream: &TcpStream, request: &Request, step: &St
     if let Some(beginning) = &step.beginning {
         events.text(&text(beginning)).map_err(|_| Gone)?;
     }
-    hold()?;
+    if step.ending.is_none() {
+        hold()?;
+    }
     match &step.answer {
         Answer::Reply { chunks } => {
             for (index, chunk) in chunks.iter().enumerate() {
@@ -451,7 +453,12 @@ fn answer(shared: &Arc<Shared>, stream: &TcpStream, request: &Request, step: &St
         }
         Answer::Call { name, namespace, arguments, call_id } => {
             let arguments = request.render_value(arguments);
-            events.call(name, namespace.as_deref(), &arguments, call_id).and_then(|()| events.complete())
+            events.call(name, namespace.as_deref(), &arguments, call_id).map_err(|_| Gone)?;
+            if let Some(ending) = &step.ending {
+                events.text(&text(ending)).map_err(|_| Gone)?;
+                hold()?;
+            }
+            events.complete()
         }
         Answer::Drop => Ok(()),
         Answer::Fail { code, message } => events.fail(code, &text(message)),

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::Codex;
+use super::thread::Thread;
 use crate::model::child::{ChildEvent, Tokens, ToolsState, TurnOutcome};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, TurnId};
@@ -31,6 +32,8 @@ impl Codex {
             "item/agentMessage/delta" => self.on_delta(session, params),
             "thread/tokenUsage/updated" => self.on_tokens(session, &params["tokenUsage"]),
             "error" if params["willRetry"] == true => {
+                // The stream is over, and with it what was being written in it.
+                self.change_boundary(&session, |thread| thread.writing = false);
                 let why = failure(&params["error"]);
                 self.events.push_back(ChildEvent::TurnStruggles { session, why });
             }
@@ -110,6 +113,7 @@ impl Codex {
             thread.busy = false;
             thread.expected = false;
             thread.tools.clear();
+            thread.writing = false;
             if thread.closing {
                 self.leave_thread(session.clone());
             }
@@ -127,9 +131,8 @@ impl Codex {
         self.learn_turn(&session, params);
         let item = &params["item"];
         let turn = turn_id(&params["turnId"]);
-        if is_tool(item) {
-            self.on_tool(session.clone(), item, false);
-        } else if let Some(turn) = turn.clone().filter(|_| item["type"] == "userMessage") {
+        self.note_boundary(&session, item, false);
+        if let Some(turn) = turn.clone().filter(|_| item["type"] == "userMessage") {
             let claim = item["clientId"].as_str().and_then(ClaimId::parse);
             self.events.push_back(ChildEvent::InputTaken { session: session.clone(), claim, turn });
         } else if item["type"] == "agentMessage" {
@@ -165,25 +168,38 @@ impl Codex {
             let paths: Vec<&str> = changes.filter_map(|change| change["path"].as_str()).take(20).collect();
             thread.change = Some((id.to_owned(), paths.join(", ")));
         }
-        if is_tool(item) {
-            self.on_tool(session, item, true);
-        } else if item["type"] == "agentMessage" {
+        self.note_boundary(&session, item, true);
+        if item["type"] == "agentMessage" {
             self.on_message_begun(&session, item);
         }
     }
 
-    /// A tool began or ended its work; while one works, the model does not stream.
-    fn on_tool(&mut self, session: Name, item: &Value, begins: bool) {
-        let (Some(thread), Some(id)) = (self.threads.get_mut(&session), item["id"].as_str()) else { return };
-        let before = thread.tools.is_empty();
-        if begins && thread.tools.len() < limits::TOOLS_MAX {
-            thread.tools.insert(id.to_owned());
-        } else if !begins {
-            thread.tools.remove(id);
-        }
-        if thread.tools.is_empty() != before {
-            let running = !thread.tools.is_empty();
-            self.events.push_back(ChildEvent::ToolsRunning { session, running });
+    /// An item began or ended that says whether the model streams.
+    fn note_boundary(&mut self, session: &Name, item: &Value, begins: bool) {
+        let id = item["id"].as_str().unwrap_or_default().to_owned();
+        self.change_boundary(session, |thread| match Work::of(item) {
+            Work::Tool if begins && thread.tools.len() < limits::TOOLS_MAX => {
+                thread.tools.insert(id);
+            }
+            Work::Tool if begins => {}
+            Work::Tool => {
+                thread.tools.remove(&id);
+            }
+            Work::Writing => thread.writing = begins,
+            // What was being written when new input came in was thrown away, and never ends.
+            Work::Input => thread.writing = false,
+            Work::Other => {}
+        });
+    }
+
+    /// Passes a thread's boundary on when something has opened or closed it.
+    fn change_boundary(&mut self, session: &Name, change: impl FnOnce(&mut Thread)) {
+        let Some(thread) = self.threads.get_mut(session) else { return };
+        let before = thread.is_at_boundary();
+        change(thread);
+        let running = thread.is_at_boundary();
+        if running != before {
+            self.events.push_back(ChildEvent::ToolsRunning { session: session.clone(), running });
         }
     }
 
@@ -211,10 +227,26 @@ impl Codex {
     }
 }
 
-/// Items during which the model waits for a tool.
-fn is_tool(item: &Value) -> bool {
-    const TOOLS: &[&str] = &["commandExecution", "mcpToolCall", "dynamicToolCall", "fileChange", "webSearch"];
-    item["type"].as_str().is_some_and(|kind| TOOLS.contains(&kind))
+/// What an item says of its model.
+enum Work {
+    /// It waits for a tool, or will when its response is complete.
+    Tool,
+    /// Its response streams; a web search is one of the service's own, in the middle of the stream.
+    Writing,
+    /// It gets input.
+    Input,
+    Other,
+}
+
+impl Work {
+    fn of(item: &Value) -> Work {
+        match item["type"].as_str().unwrap_or_default() {
+            "commandExecution" | "mcpToolCall" | "dynamicToolCall" | "fileChange" => Work::Tool,
+            "agentMessage" | "reasoning" | "plan" | "webSearch" => Work::Writing,
+            "userMessage" => Work::Input,
+            _ => Work::Other,
+        }
+    }
 }
 
 pub(super) fn turn_id(value: &Value) -> Option<TurnId> {

@@ -178,7 +178,7 @@ impl Codex {
         let turn = thread.turn.clone().map(|turn| Underway {
             turn,
             since: thread.turn_since,
-            at_boundary: !thread.tools.is_empty(),
+            at_boundary: thread.is_at_boundary(),
         });
         let state = self.own_tools.get(&*id).copied();
         self.openings.remove(&session);

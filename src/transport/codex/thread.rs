@@ -32,6 +32,8 @@ pub(super) struct Thread {
     pub(super) dir: String,
     /// Items of the running turn that are tools at work.
     pub(super) tools: BTreeSet<String>,
+    /// Whether an item of the model's own is being written, so that its response still streams.
+    pub(super) writing: bool,
     /// The message that is being written, while somebody listens.
     pub(super) saying: Option<Saying>,
     /// The last change of files that began: its item and its paths, for when it is asked about.
@@ -55,12 +57,22 @@ impl Thread {
             expected: false,
             dir,
             tools: BTreeSet::new(),
+            writing: false,
             saying: None,
             change: None,
             asking: false,
             closing: false,
             leaving: false,
         }
+    }
+}
+
+impl Thread {
+    /// Whether input can join the turn without a stream being thrown away. Codex starts a tool when the response has named it, and the
+    /// response may go on; that it is complete is told only when the tools are done (`thread/tokenUsage/updated`, 0.157.0 to 0.169.0).
+    /// So what counts is whether an item is being written. A second call whose arguments stream beside a tool at work is not seen.
+    pub(super) fn is_at_boundary(&self) -> bool {
+        !self.tools.is_empty() && !self.writing
     }
 }
 

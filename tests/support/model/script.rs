@@ -152,6 +152,11 @@ impl Rule {
         self
     }
 
+    /// Streams this behind the last step's call, before the response is complete; a hold holds the rest of it, not the call.
+    pub fn ending(self, text: &str) -> Rule {
+        self.change(|step| step.ending = Some(text.to_owned()))
+    }
+
     fn new(when: When) -> Rule {
         let (user, input, output, steps) = (None, Vec::new(), None, Vec::new());
         Rule { when, user, input, output, uses_left: None, beginning: None, steps }
@@ -195,12 +200,13 @@ pub struct Step {
     pub(super) between_chunks: Duration,
     pub(super) held_by: Option<String>,
     pub(super) beginning: Option<String>,
+    pub(super) ending: Option<String>,
 }
 
 impl Step {
     pub(super) fn new(answer: Answer) -> Step {
         let (first_byte_after, between_chunks) = (Duration::ZERO, Duration::ZERO);
-        Step { answer, first_byte_after, between_chunks, held_by: None, beginning: None }
+        Step { answer, first_byte_after, between_chunks, held_by: None, beginning: None, ending: None }
     }
 
     /// The answer's kind in a word or two, for records.
