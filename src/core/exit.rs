@@ -7,7 +7,7 @@
 //! | a turn was completed | earlier exits no longer count |
 //! | its connection broke, its process lives | the shell connects again |
 //! | it can never serve (its version, its protocol) | ended, and given up at once |
-//! | it has grown too big, never stops talking, or does not answer | killed, told with that reason; the next one has its threads |
+//! | it has grown too big, never stops talking, cannot be read, does not answer | killed, told with that reason; the next has its threads |
 //!
 //! **Invariant:** mail waits while a child is backed off or given up; nothing here fails it.
 
@@ -60,18 +60,20 @@ impl Core {
 
     pub(super) fn handle_child_not_spawned(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
         step.act(Action::SweepChild { nonce });
-        self.child_is_gone(step, nonce, &format!("could not be started: {why}"));
+        self.child_is_gone(step, nonce, &format!("could not be started: {why}"), "");
     }
 
-    pub(super) fn handle_child_exited(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
+    pub(super) fn handle_child_exited(&mut self, step: &mut Step, nonce: Nonce, why: &str, words: &str) {
         step.act(Action::SweepChild { nonce });
-        self.child_is_gone(step, nonce, why);
+        self.child_is_gone(step, nonce, why, words);
     }
 
-    fn child_is_gone(&mut self, step: &mut Step, nonce: Nonce, why: &str) {
+    /// Its last words stand behind the reason, also where the reason is ours: they may say what it was at.
+    fn child_is_gone(&mut self, step: &mut Step, nonce: Nonce, why: &str, words: &str) {
         let Some(key) = self.key_of(nonce) else { return };
         let ended_for = self.children.get_mut(&key).and_then(|children| children.ended_for.take());
         let why = ended_for.as_deref().unwrap_or(why);
+        let why = &if words.is_empty() { why.to_owned() } else { format!("{why}: {words}") };
         self.record(step, Record::ChildEnded { nonce, at: step.now, why: why.to_owned() });
         self.forget_approvals_by(step, nonce, why);
         self.withdraw_panes(step, key);

@@ -105,8 +105,10 @@ pub enum Input {
     ChildExited {
         /// The child.
         nonce: Nonce,
-        /// How, with its last words.
+        /// How.
         why: String,
+        /// The last lines of its errors, in one; may be empty.
+        words: String,
     },
     /// What the shell changed in a claim's text before it went out.
     Rendered {

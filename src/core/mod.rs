@@ -158,6 +158,11 @@ impl Core {
         self.timers.next()
     }
 
+    /// Whether a turn runs anywhere.
+    pub fn has_turn(&self) -> bool {
+        self.sessions.values().any(|running| running.phase == session::Phase::Open && running.has_turn())
+    }
+
     /// Whether the relay is on its way out.
     pub fn is_leaving(&self) -> bool {
         self.stop.is_some()
@@ -189,7 +194,9 @@ impl Core {
             Input::ChildLost { nonce, why } => self.handle_child_lost(&mut step, nonce, &why),
             Input::ChildFlooded { nonce, what } => self.handle_child_flooded(&mut step, nonce, &what),
             Input::ChildGrew { nonce, bytes, most } => self.handle_child_grew(&mut step, nonce, bytes, most),
-            Input::ChildExited { nonce, why } => self.handle_child_exited(&mut step, nonce, &why),
+            Input::ChildExited { nonce, why, words } => {
+                self.handle_child_exited(&mut step, nonce, &why, &words);
+            }
             Input::Rendered { claim, note } => {
                 let at = step.now;
                 self.record(&mut step, Record::ClaimNoted { claim, at, turn: None, note });

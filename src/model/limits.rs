@@ -103,7 +103,7 @@ pub const SILENT_MS: i64 = 10 * 60 * 1_000;
 pub const ANSWER_MS_MIN: i64 = 5_000;
 /// Default of `child_memory_mib`: above this much resident memory a child is ended and started again.
 pub const CHILD_MIB_MAX: u64 = 8 * 1024;
-/// Children's memory is looked at so often at most, and only while something happens anyway.
+/// Children's memory is looked at so often at most, and only while something happens anyway or a turn runs.
 pub const MEMORY_EVERY_MS: i64 = 1_000;
 /// Default of `patience`: normal mail that has waited this long may join a running turn at its next boundary.
 pub const PATIENCE_MS: i64 = 5 * 60 * 1_000;
@@ -231,6 +231,12 @@ pub const SWEEP_KILL_MS: i64 = 300;
 pub const KEEPER_END_MS: i64 = 5_000;
 /// A child's stderr file is cut to nothing when it has grown past this.
 pub const CHILD_LOG_BYTES_MAX: u64 = 1024 * 1024;
+/// Lines of its stderr that the end of a child is told with, their characters, and what is read for them.
+pub const LAST_WORDS_LINES: usize = 3;
+/// See [`LAST_WORDS_LINES`].
+pub const LAST_WORDS_CHARS_MAX: usize = 300;
+/// See [`LAST_WORDS_LINES`].
+pub const LAST_WORDS_BYTES_READ: u64 = 4 * 1024;
 /// One message from a child (Codex sends whole histories in one frame).
 pub const CHILD_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What may wait to be written to a child.
@@ -241,7 +247,9 @@ pub const CHILD_MESSAGES_PER_LAP: usize = 256;
 pub const CHILD_FLOOD_MESSAGES: u64 = 6_000_000;
 /// As [`CHILD_FLOOD_MESSAGES`], in bytes.
 pub const CHILD_FLOOD_BYTES: u64 = 4 * 1024 * 1024 * 1024;
-/// The time that both are counted over.
+/// A child that says more than this in [`CHILD_FLOOD_MS`] that cannot be read does not serve, and is ended.
+pub const CHILD_GARBLED_MAX: u64 = 100;
+/// The time that all of these are counted over.
 pub const CHILD_FLOOD_MS: i64 = 60_000;
 /// Bytes of one item's text that `look` shows.
 pub const LOOK_TEXT_BYTES_MAX: usize = 8 * 1024;

@@ -34,6 +34,8 @@ struct Flood {
     since: Option<Millis>,
     messages: u64,
     bytes: u64,
+    /// Of those, what cannot be read.
+    garbled: u64,
 }
 
 impl Flood {
@@ -42,17 +44,26 @@ impl Flood {
         self.bytes += bytes as u64;
     }
 
+    /// Counts a message that cannot be read; true for the first one in a while, which is told.
+    fn hear_garbled(&mut self) -> bool {
+        self.garbled += 1;
+        self.garbled == 1
+    }
+
     /// What has been said, once it is more than anybody can have to say in that time; then it is counted anew.
     fn found(&mut self, now: Millis) -> Option<String> {
         let since = *self.since.get_or_insert(now);
         let is_flood = self.messages > limits::CHILD_FLOOD_MESSAGES || self.bytes > limits::CHILD_FLOOD_BYTES;
-        if !is_flood && now.since(since) < limits::CHILD_FLOOD_MS {
+        let is_garbage = self.garbled > limits::CHILD_GARBLED_MAX;
+        if !is_flood && !is_garbage && now.since(since) < limits::CHILD_FLOOD_MS {
             return None;
         }
         let said = std::mem::take(self);
-        let mib = said.bytes / 1024 / 1024;
-        is_flood
-            .then(|| format!("{} messages with {mib} MiB in {} s", said.messages, now.since(since) / 1000))
+        let (mib, s) = (said.bytes / 1024 / 1024, now.since(since) / 1000);
+        if is_garbage {
+            return Some(format!("{} messages in {s} s that cannot be read", said.garbled));
+        }
+        is_flood.then(|| format!("{} messages with {mib} MiB in {s} s", said.messages))
     }
 }
 
@@ -118,14 +129,21 @@ impl Channel {
     /// Passes on what the transport has to say, in both directions.
     pub fn pump(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<(), String> {
         while let Some(event) = self.transport.next_event() {
-            if let ChildEvent::Unusable { why } | ChildEvent::Garbled { why } = &event {
-                log::warn!("child {nonce}: {why}");
-            }
-            if let ChildEvent::CompactRefused { session, why, .. } = &event {
-                log::warn!("child {nonce} would not sum the context of {session} up: {why}");
-            }
-            if let ChildEvent::AskRefused { method, .. } = &event {
-                log::warn!("child {nonce} asked what nobody here answers: {method}");
+            match &event {
+                ChildEvent::Unusable { why } => log::warn!("child {nonce}: {why}"),
+                // One that goes on is ended like one that floods; the log is not for what it says.
+                ChildEvent::Garbled { why } if self.flood.hear_garbled() => {
+                    log::warn!(
+                        "child {nonce} said what cannot be read (more of that is only counted): {why}"
+                    );
+                }
+                ChildEvent::CompactRefused { session, why, .. } => {
+                    log::warn!("child {nonce} would not sum the context of {session} up: {why}");
+                }
+                ChildEvent::AskRefused { method, .. } => {
+                    log::warn!("child {nonce} asked what nobody here answers: {method}");
+                }
+                _ => {}
             }
             inputs.push(Input::Child { nonce, event });
         }
@@ -144,24 +162,30 @@ impl Channel {
         }
     }
 
-    /// The last line of its errors.
+    /// The last lines of its errors, in one.
     pub fn last_words(&self) -> String {
-        self.log.as_ref().map(last_line).unwrap_or_default()
+        self.log.as_ref().map(last_lines).unwrap_or_default()
     }
 }
 
-/// The last line of a file, cut.
-fn last_line(log: &File) -> String {
+/// The last lines of a file, each cut.
+fn last_lines(log: &File) -> String {
     use std::os::unix::fs::FileExt;
     let length = log.metadata().map_or(0, |meta| meta.len());
-    let tail_bytes = length.min(2048);
+    let tail_bytes = length.min(limits::LAST_WORDS_BYTES_READ);
     let mut tail = vec![0; tail_bytes as usize];
     if log.read_exact_at(&mut tail, length - tail_bytes).is_err() {
         return String::new();
     }
+    let plain = |line: &str| -> String {
+        let line = without_colours(line.trim());
+        line.chars().filter(|c| !c.is_control()).take(limits::LAST_WORDS_CHARS_MAX).collect()
+    };
     let text = String::from_utf8_lossy(&tail);
-    let line = text.lines().map(str::trim).rfind(|line| !line.is_empty()).unwrap_or_default();
-    without_colours(line).chars().filter(|c| !c.is_control()).take(300).collect()
+    let lines = text.lines().rev().map(plain).filter(|line| !line.is_empty());
+    let mut lines: Vec<String> = lines.take(limits::LAST_WORDS_LINES).collect();
+    lines.reverse();
+    lines.join(" | ")
 }
 
 /// A line without the sequences (`ESC [ … letter`) that colour it on a terminal.
@@ -198,6 +222,38 @@ mod tests {
         flood.bytes = limits::CHILD_FLOOD_BYTES;
         flood.hear(1);
         assert!(flood.found(now).is_some());
+    }
+
+    #[test]
+    fn garbage_is_told_once_and_more_of_it_than_the_limit_is_found() {
+        let mut flood = Flood::default();
+        for window in 0..3 {
+            let now = Millis(window * limits::CHILD_FLOOD_MS);
+            let told = (0..limits::CHILD_GARBLED_MAX).filter(|_| flood.hear_garbled()).count();
+            assert_eq!((flood.found(now), told), (None, 1), "as much as is allowed, window after window");
+            assert_eq!(flood.found(now.plus(limits::CHILD_FLOOD_MS)), None);
+        }
+        let now = Millis(9 * limits::CHILD_FLOOD_MS);
+        assert_eq!(flood.found(now), None);
+        (0..=limits::CHILD_GARBLED_MAX).for_each(|_| _ = flood.hear_garbled());
+        let said = format!("{} messages in 2 s that cannot be read", limits::CHILD_GARBLED_MAX + 1);
+        assert_eq!(flood.found(now.plus(2_000)), Some(said));
+    }
+
+    #[test]
+    fn last_words_are_a_few_lines_in_one() {
+        let mut log = tempfile::tempfile().expect("a file");
+        assert_eq!(last_lines(&log), "");
+        let long = "x".repeat(10_000);
+        for (more, words) in [
+            ("one\n", "one"),
+            ("\ntwo\n\n", "one | two"),
+            ("\x1b[31mthree\x1b[0m\nfour", "two | three | four"),
+            (long.as_str(), &long[..limits::LAST_WORDS_CHARS_MAX]),
+        ] {
+            std::io::Write::write_all(&mut log, more.as_bytes()).expect("it is writable");
+            assert_eq!(last_lines(&log), words);
+        }
     }
 
     #[test]

@@ -323,9 +323,8 @@ impl Children {
         inputs.push(match child.kept.end() {
             Ok(status) => {
                 let words = child.channel.last_words();
-                let why = if words.is_empty() { status } else { format!("{status}: {words}") };
-                log::info!("child {nonce} (pid {pid}) {why}");
-                Input::ChildExited { nonce, why }
+                log::info!("child {nonce} (pid {pid}) {status}: {words}");
+                Input::ChildExited { nonce, why: status, words }
             }
             Err(why) => Input::ChildNotSpawned { nonce, why },
         });

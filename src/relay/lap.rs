@@ -156,11 +156,14 @@ impl Relay {
         {
             return Some(Duration::ZERO);
         }
-        let deadline =
-            [self.core.deadline(), self.children.deadline(), self.clients.deadline(), self.hooks.deadline()]
-                .into_iter()
-                .flatten()
-                .min()?;
+        let deadlines = [
+            self.core.deadline(),
+            self.children.deadline(),
+            self.clients.deadline(),
+            self.hooks.deadline(),
+            self.memory_deadline(),
+        ];
+        let deadline = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_millis(deadline.since(self.clock.now()) as u64))
     }
 

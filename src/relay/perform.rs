@@ -74,7 +74,7 @@ impl Relay {
             }
             Action::AdoptChild { nonce, slot, pid } => {
                 if let Err(why) = self.children.adopt(self.poll.registry(), &self.dir, nonce, slot, pid) {
-                    self.inputs.push(Input::ChildExited { nonce, why });
+                    self.inputs.push(Input::ChildExited { nonce, why, words: String::new() });
                 }
             }
             Action::Command { nonce, command } => {

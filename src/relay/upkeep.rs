@@ -86,7 +86,12 @@ impl Relay {
         }
     }
 
-    /// Looks how much memory the children have, once in a while as long as something happens; nothing wakes the relay for it.
+    /// When the children's memory has to be looked at: while a turn runs, which may be silent for long and need ever more.
+    pub(super) fn memory_deadline(&self) -> Option<Millis> {
+        self.facts.child_bytes_max.and(self.upkeep.weigh_at).filter(|_| self.core.has_turn())
+    }
+
+    /// Looks how much memory the children have, once in a while as long as something happens or a turn runs.
     fn watch_memory(&mut self, now: Millis) {
         let Some(most) =
             self.facts.child_bytes_max.filter(|_| self.upkeep.weigh_at.is_none_or(|at| at <= now))

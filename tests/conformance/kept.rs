@@ -62,7 +62,10 @@ fn the_end_of_a_child_is_reported_as_it_was() {
     kill(Pid::from_raw(child), Signal::SIGKILL).expect("it is ours");
     let failed = wait_for_state(&house, "failed");
     assert!(
-        failed["reason"].as_str().unwrap_or_default().contains("exited with code 3: Error: the conf"),
+        failed["reason"]
+            .as_str()
+            .unwrap_or_default()
+            .contains("exited with code 3: starting up | Error: the conf"),
         "{failed}"
     );
 }

@@ -241,7 +241,7 @@ impl Shell {
             let nonce = *self.random.pick(&self.nonces);
             let why = "chance".to_owned();
             return match self.random.below(3) {
-                0 => Input::ChildExited { nonce, why },
+                0 => Input::ChildExited { nonce, why, words: String::new() },
                 1 => Input::ChildLost { nonce, why },
                 _ => Input::Child { nonce, event: ChildEvent::Ready { version: "0.169.0".to_owned() } },
             };
@@ -351,7 +351,8 @@ impl Shell {
                 }
             }
             Action::SignalChild { nonce, .. } => {
-                self.pending.push(Input::ChildExited { nonce, why: "was ended by SIGTERM".to_owned() });
+                let (why, words) = ("was ended by SIGTERM".to_owned(), String::new());
+                self.pending.push(Input::ChildExited { nonce, why, words });
             }
             Action::Deliver(deliver) => {
                 self.made += 1;

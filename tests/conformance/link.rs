@@ -121,6 +121,49 @@ fn garbage_is_skipped_and_costs_no_mail() {
     });
 }
 
+/// Symptom: 20,000 texts that were no messages made 3 MB of warnings in `relay.log`, and nothing else. Now: the first is logged, and a
+/// child that goes on is ended like one that floods, with that as the reason.
+#[test]
+fn a_child_that_goes_on_with_garbage_is_ended_and_told() {
+    let house = spawned("babble");
+    let _ = house.run(&["send", "reviewer", "hello"]).ok();
+    house.poll("the end of the child", DEADLINE, || match house.relay_log() {
+        log if log.contains("gets signal 9") => Ok(()),
+        log => Err(log),
+    });
+    tell(&house, "");
+    let why = "that cannot be read, and was killed";
+    house.poll("the reason", DEADLINE, || match house.run(&["log"]).ok().stdout {
+        log if log.contains(why) => Ok(()),
+        log => Err(log),
+    });
+    wait_for_state(&house, "idle");
+    let log = house.relay_log();
+    assert!(log.matches(" warn ").count() < 5, "it is not for what the child says: {log}");
+    deliver(&house);
+}
+
+/// Symptom: a child above its limit of memory was not noticed while its turn was silent and nobody asked for anything. Now: it is looked at
+/// while a turn runs; and its end is told with what it complained of.
+#[test]
+fn a_child_that_grows_in_a_silent_turn_is_noticed() {
+    let house = house("");
+    std::fs::write(house.config_dir().join("config.toml"), "child_memory_mib = 48\n").expect("writable");
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    tell(&house, "grow");
+    deliver(&house);
+    tell(&house, "");
+    // Nobody asks the relay for anything meanwhile.
+    house.poll("the end of the child", DEADLINE, || match house.relay_log() {
+        log if log.contains("gets signal 9") => Ok(()),
+        log => Err(log),
+    });
+    house.poll("the reason", DEADLINE, || match house.run(&["log"]).ok().stdout {
+        log if log.contains("MiB, more than 48, and was ended: fake-codex: I need more room") => Ok(()),
+        log => Err(log),
+    });
+}
+
 /// Users 3: a lost notification strands nobody: a turn whose end was never told is asked about, is over when its child says so, and the
 /// mail behind it goes in.
 #[test]

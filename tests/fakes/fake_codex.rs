@@ -15,6 +15,8 @@
 //! | `close` | once: a close frame in place of that answer | RFC 6455 |
 //! | `noise` | once: bytes that are no frame in place of that answer | a broken peer |
 //! | `garbage` | once: a text that is not JSON in place of that answer | a broken peer |
+//! | `babble` | texts that are not JSON after that answer, for as long as it is told so | a broken peer |
+//! | `grow` | a turn without an end, in which it has 64 MiB more as soon as it is no longer told so, and complains on stderr | a leak |
 //! | `forget` | once: a turn whose `turn/completed` never comes | a notification that got lost, as on a link that broke |
 //! | `drop` | ends every connection after `initialize` | a crash loop inside the server |
 //! | `mute` | answers nothing | a hung start |
@@ -199,6 +201,19 @@ impl Server {
         self.say(&json!({"method": "item/completed", "params": of_item}))?;
         if is_told_once("hang") {
             HANGS.store(true, Ordering::Relaxed);
+            return Ok(());
+        }
+        while is_told("babble") {
+            for n in 0..1_000 {
+                self.socket.send(Message::text(format!("{n} bottles")))?;
+            }
+        }
+        if is_told("grow") {
+            while is_told("grow") {
+                std::thread::yield_now();
+            }
+            eprintln!("fake-codex: I need more room");
+            std::mem::forget(std::hint::black_box(vec![1_u8; 64 << 20]));
             return Ok(());
         }
         if is_told_once("forget") {

@@ -34,7 +34,8 @@ fn a_child_that_is_stopped_in_a_turn_is_found_out_and_followed_by_another() {
         let exited = log.iter().find(|line| line["event"] == "childExited" && line["pid"] == hung);
         exited.map(|line| text_of(&line["why"])).ok_or_else(|| format!("{log:?}"))
     });
-    assert_eq!(why, "it no longer answered, and was killed");
+    // What it has said on stderr, at its start at the latest, stands behind it.
+    assert!(why.starts_with("it no longer answered, and was killed: "), "{why}");
     for id in [&joins, &waits] {
         wait_for_delivery(&house, id, "consumed");
     }

@@ -57,7 +57,7 @@ fn a_child_that_hangs_while_a_turn_runs_is_asked_twice_killed_and_followed_by_an
         let took = hangs_until_killed(story, child);
         let exact = silent_ms + i64::from(limits::UNANSWERED_MAX) * patience;
         assert!((exact - LAPS_MS..exact + LAPS_MS).contains(&took), "{took} ms, not about {exact}");
-        goes_on(story, &thread, waits, "no longer answered, and was killed");
+        goes_on(story, &thread, waits, "no longer answered, and was killed: no room");
     });
 }
 
@@ -70,7 +70,7 @@ fn a_child_that_floods_is_killed_told_and_followed_by_another() {
         let waits = story.sends("lead");
         story.world.reaches_relay(Input::ChildFlooded { nonce: child, what: "7 messages".to_owned() });
         story.until("the end of the child", |world| !world.codex.processes.contains_key(&child));
-        goes_on(story, &thread, waits, "it said 7 messages, and was killed");
+        goes_on(story, &thread, waits, "it said 7 messages, and was killed: no room");
     });
 }
 

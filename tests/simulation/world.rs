@@ -302,7 +302,11 @@ impl World {
             }
             Happening::Connects { life, nonce } if self.life() == Some(life) => self.child_connects(nonce),
             Happening::ExitSeen { life, nonce } if self.life() == Some(life) => {
-                self.reaches_relay(Input::ChildExited { nonce, why: "signal 9".to_owned() });
+                self.reaches_relay(Input::ChildExited {
+                    nonce,
+                    why: "signal 9".to_owned(),
+                    words: "no room".to_owned(),
+                });
             }
             Happening::SpawnReported { .. } | Happening::Connects { .. } | Happening::ExitSeen { .. } => {}
             Happening::Reads { nonce, link, command } => self.child_reads(nonce, link, command),
