@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::request::{Elsewhere, Spawn};
 use crate::model::fault::{Code, Fault};
 use crate::model::happening;
+use crate::model::id::thread_id;
 use crate::model::limits;
 use crate::model::mail::Priority;
 use crate::model::name::Name;
@@ -117,6 +118,10 @@ pub fn check_search(text: &str) -> Result<(), Fault> {
 pub fn check_spawn(spawn: &Spawn) -> Result<(), Fault> {
     check_new_name(&spawn.name)?;
     check_size("instructions", spawn.instructions.as_deref(), limits::INSTRUCTIONS_BYTES_MAX)?;
+    if let Some(thread) = spawn.thread.as_deref().filter(|thread| thread_id(thread).is_none()) {
+        let fault = Fault::usage(format!("spawn refused: `{}` is no id of a thread", quoted(thread)));
+        return Err(fault.hint("it looks like 0199a213-81c0-7800-8aa1-bbab2a035a53"));
+    }
     check_limits(spawn.sandbox.as_deref(), spawn.approval.as_deref())
 }
 

@@ -65,6 +65,11 @@ fn a_thread_that_is_taken_or_unknown_leaves_no_session_and_no_file() {
     let children = listing(&house.bundle_dir().join("children"));
     let thread = session(house, "reviewer")["threadId"].as_str().unwrap_or_default().to_owned();
     let text = refused(house.run(&["spawn", "twin", "--thread", &thread]), 7);
+    // Symptom: in capitals it passed that check and was stored so; Codex speaks lower case, so the session heard nothing of its turns.
+    let shouted = refused(house.run(&["spawn", "twin", "--thread", &thread.to_uppercase()]), 7);
+    assert_eq!(shouted, text);
+    let none = refused(house.run(&["spawn", "twin", "--thread", "no-such-thing"]), 2);
+    assert!(none.contains("spawn refused: `no-such-thing` is no id of a thread"), "{none}");
     assert!(text.contains("session `reviewer` has that thread"), "{text}");
     let text = refused(house.run(&["spawn", "ghost", "--thread", "0199a213-81c0-7800-8aa1-bbab2a035a53"]), 1);
     assert!(text.contains("spawn failed: "), "{text}");

@@ -128,7 +128,7 @@ impl Server {
         match method {
             "initialize" => json!({"userAgent": format!("agentmux/{} (fake)", self.version)}),
             "thread/start" => {
-                let id = format!("thread-{}-{}", std::process::id(), threads.len());
+                let id = format!("0199a213-81c0-7800-8{:03x}-{:012x}", threads.len(), std::process::id());
                 threads.insert(id.clone(), Vec::new());
                 json!({"thread": {"id": id, "status": {"type": "idle"}}})
             }

@@ -105,7 +105,9 @@ fn an_existing_thread_is_brought_in() {
     deliver(&house, "the secret number is 4711");
     let removed = house.run(&["remove", "reviewer", "--json"]).ok().json();
     let thread = text_of(&removed["sessions"][0]["threadId"]);
-    let spawned = house.run(&["spawn", "reviewer", "--thread", &thread, "--json"]).ok().json();
+    // However a person spells its id, Codex speaks of it in lower case.
+    let shouted = thread.to_uppercase();
+    let spawned = house.run(&["spawn", "reviewer", "--thread", &shouted, "--json"]).ok().json();
     assert_eq!(spawned["session"]["threadId"], thread.as_str(), "{spawned}");
     deliver(&house, "which number?");
     model.wait_until_read("which number?", DEADLINE);

@@ -9,6 +9,7 @@ use super::super::{Core, Step};
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::happening::What;
+use crate::model::id::{ThreadId, thread_id};
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::model::session::{ChildKey, Coder, Session, ThreadSetup, Wanted};
@@ -18,6 +19,7 @@ use crate::protocol::request::Spawn;
 pub(super) fn session_of(name: Name, spawn: Spawn, now: Millis, stopped_after: i64) -> Session {
     let environment = spawn.environment.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     let isolated = spawn.isolated.then_some(&name);
+    let thread = wanted_thread(&spawn);
     Session {
         coder: Coder::Codex,
         child_key: ChildKey::of(Coder::Codex, &spawn.program, isolated, environment),
@@ -30,7 +32,7 @@ pub(super) fn session_of(name: Name, spawn: Spawn, now: Millis, stopped_after: i
             sandbox: spawn.sandbox,
             approval: spawn.approval,
         },
-        thread: spawn.thread.map(Into::into),
+        thread,
         wanted: Wanted::Up,
         created_at: now,
         held_until: None,
@@ -42,6 +44,11 @@ pub(super) fn session_of(name: Name, spawn: Spawn, now: Millis, stopped_after: i
         summary: None,
         stopped_after,
     }
+}
+
+/// The thread that a spawn brings in, as its child calls it.
+fn wanted_thread(spawn: &Spawn) -> Option<ThreadId> {
+    spawn.thread.as_deref().and_then(thread_id)
 }
 
 impl Core {
@@ -88,9 +95,8 @@ impl Core {
                 limits::SESSIONS_MAX
             )));
         }
-        let same_thread = |session: &&Session| {
-            spawn.thread.is_some() && session.thread.as_deref() == spawn.thread.as_deref()
-        };
+        let wanted = wanted_thread(spawn);
+        let same_thread = |session: &&Session| wanted.is_some() && session.thread == wanted;
         if let Some(holder) = self.ledger.sessions.values().find(same_thread) {
             return Some(Fault::new(
                 Code::Conflict,
