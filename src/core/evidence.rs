@@ -130,17 +130,6 @@ impl Core {
         self.touch(name);
     }
 
-    /// The turn had not begun or had ended, or the child has too much to do: whoever wants it interrupted is looked at again, later.
-    pub(super) fn on_interrupt_refused(&mut self, step: &mut Step, name: &Name) {
-        if let Some(running) = self.sessions.get_mut(name) {
-            running.interrupting = None;
-            if running.has_turn() {
-                self.put_end_off(step, name);
-            }
-        }
-        self.touch(name);
-    }
-
     pub(super) fn on_tools_running(&mut self, name: &Name, at_work: bool) {
         if let Some(running) = self.sessions.get_mut(name) {
             running.at_boundary = at_work;

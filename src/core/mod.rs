@@ -29,6 +29,7 @@ mod hold;
 mod identity;
 mod notice;
 mod recovery;
+mod refusal;
 mod request;
 mod session;
 mod silence;

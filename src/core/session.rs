@@ -269,45 +269,6 @@ impl Core {
         self.note_shown_state(step, name);
     }
 
-    fn leave_thread(&mut self, step: &mut Step, name: &Name, nonce: Nonce) {
-        if let Some(running) = self.sessions.get_mut(name) {
-            running.still_in = false;
-        }
-        step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session: name.clone() } });
-        self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
-    }
-
-    /// The child would not end the turn of a thread that shall be left: it is asked again later, because the turn would run on; but for a
-    /// child that is ended with it anyway.
-    pub(super) fn on_close_refused(&mut self, step: &mut Step, name: &Name, why: &str) {
-        let Some(running) = self.sessions.get_mut(name).filter(|running| running.phase == Phase::Closing)
-        else {
-            return;
-        };
-        running.still_in = true;
-        running.reason = Some(format!("its child would not end its turn: {why}"));
-        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        let others = key.into_iter().flat_map(|key| self.sessions_on(key));
-        if !others.into_iter().any(|other| other != *name && self.should_run(&other))
-            && !self.should_run(name)
-        {
-            return self.thread_left(step, name, "the session was stopped");
-        }
-        let until = self.put_end_off(step, name);
-        self.timers.set(Timer::Thread(name.clone()), until.plus(limits::DOWN_NOW_MS / 2));
-        self.touch(name);
-    }
-
-    /// The child would not end a turn: it is asked again later, and later each time.
-    pub(super) fn put_end_off(&mut self, step: &mut Step, name: &Name) -> Millis {
-        let Some(running) = self.sessions.get_mut(name) else { return step.now };
-        let times = running.end_refused.map_or(0, |(_, times)| times);
-        let until = step.now.plus(pause_ms(step, times));
-        running.end_refused = Some((until, times + 1));
-        self.timers.set(Timer::End(name.clone()), until);
-        until
-    }
-
     /// Stores what is wanted of a session, before anything acts on it.
     pub(super) fn want(&mut self, step: &mut Step, name: &Name, wanted: Wanted) {
         let after = DeliveryId(self.ledger.last_delivery);
@@ -491,15 +452,6 @@ impl Core {
         self.touch(name);
     }
 
-    /// Waits longer after each refusal in a row, with jitter.
-    pub(super) fn back_off(&mut self, step: &mut Step, name: &Name) {
-        let Some(running) = self.sessions.get_mut(name) else { return };
-        let at = step.now.plus(pause_ms(step, running.refusals));
-        running.refusals += 1;
-        running.retry_at = Some(at);
-        self.timers.set(Timer::Retry(name.clone()), at);
-    }
-
     /// Whether `up` has done what it could for a session.
     pub(super) fn is_up_or_failed(&self, name: &Name) -> bool {
         let open = self.sessions.get(name).is_none_or(|running| running.phase == Phase::Open);
@@ -553,12 +505,6 @@ impl Core {
         }
         self.tell_state(step, name, before, state);
     }
-}
-
-/// How long to wait after so many refusals in a row before this one: longer each time, and nobody in step with others.
-pub(super) fn pause_ms(step: &mut Step, refusals: u32) -> i64 {
-    let ms = (limits::RETRY_MS_MIN << refusals.min(10)).min(limits::RETRY_MS_MAX);
-    ms / 2 + step.mint.below(ms as u64 / 2) as i64
 }
 
 /// Whether the child's words mean that another process writes to the thread.

@@ -88,7 +88,7 @@ impl Core {
         if running.asked.take().is_none() {
             return;
         }
-        let pause = super::session::pause_ms(step, running.status_refusals);
+        let pause = super::refusal::pause_ms(step, running.status_refusals);
         running.status_refusals += 1;
         running.ask_not_before = Some(step.now.plus(pause));
         let since = running.heard_at.rfc3339_seconds();
