@@ -5,6 +5,8 @@ use super::support::model::{Rule, ScriptedModel};
 use super::support::tmux::Pane;
 use super::support::{codex_program, write_script};
 use super::{DEADLINE, deliver};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::path::Path;
 
 const AGENTMUX: &str = env!("CARGO_BIN_EXE_agentmux");
@@ -36,7 +38,14 @@ fn panes(house: &House, socket: &Path) -> Vec<String> {
 fn wait_for_panes(house: &House, socket: &Path, wanted: &[&str]) {
     house.poll("the panes", DEADLINE, || {
         let panes = panes(house, socket);
-        if panes == wanted { Ok(()) } else { Err(format!("{panes:?}, not {wanted:?}")) }
+        if panes == wanted {
+            return Ok(());
+        }
+        // tmux 3.3a can miss that a program of its own has ended (see `Pane::tell_of_ends`).
+        if let Ok(server) = tmux(house, socket, &["display-message", "-p", "#{pid}"]).trim().parse() {
+            let _ = kill(Pid::from_raw(server), Signal::SIGCHLD);
+        }
+        Err(format!("{panes:?}, not {wanted:?}"))
     });
 }
 
@@ -206,6 +215,34 @@ fn a_screen_that_its_living_child_turns_away_is_started_three_times_again_and_no
     assert_eq!(code, 1);
     let count = std::fs::read_to_string(&starts).unwrap_or_default().lines().count();
     assert_eq!(count, 4, "once, and three times again");
+}
+
+/// Symptom: a pane of a session that was stopped, closed or removed stayed: words that were typed into it started turns nobody could see,
+/// and its screen kept the thread from being let go. Cause: only the end of the whole relay ended a screen. Now: each session's end does;
+/// the pane closes, its neighbour stays.
+#[test]
+fn a_pane_goes_with_its_session_however_that_ends() {
+    let (_model, house) = team();
+    let _ = house.run(&["spawn", "tester"]).ok();
+    let socket = house.bundle_dir().join("tmux.sock");
+    let _ = house.run(&["panes"]).ok();
+    wait_for_panes(&house, &socket, &["lead idle 0", "reviewer idle 0", "tester idle 0"]);
+    let pane = Pane::start(&house, (110, 40), &[AGENTMUX, "attach", "lead"]);
+    pane.wait_for("Ask Codex", DEADLINE);
+    wait_attached(&house, "lead", 2);
+    let _ = house.run(&["down", "lead"]).ok();
+    assert_eq!(pane.wait_for_exit(DEADLINE), 0);
+    assert!(pane.capture_all().contains("lead was stopped"), "{}", pane.capture_all());
+    wait_for_panes(&house, &socket, &["reviewer idle 0", "tester idle 0"]);
+    let _ = house.run(&["close", "tester"]).ok();
+    wait_for_panes(&house, &socket, &["reviewer idle 0"]);
+    let pane = Pane::start(&house, (110, 40), &[AGENTMUX, "attach", "reviewer"]);
+    pane.wait_for("Ask Codex", DEADLINE);
+    wait_attached(&house, "reviewer", 2);
+    let _ = house.run(&["remove", "reviewer"]).ok();
+    assert_eq!(pane.wait_for_exit(DEADLINE), 0);
+    assert!(pane.capture_all().contains("reviewer was removed"), "{}", pane.capture_all());
+    wait_for_panes(&house, &socket, &[]);
 }
 
 /// Whether a process is Codex's screen.

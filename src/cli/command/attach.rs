@@ -11,7 +11,7 @@
 //! | ends with an error otherwise | it is started again, at most three times in a row; then the command is printed for the person to run |
 //! | has been without its child for too long (`client/absence.rs`) | it is ended and started again when the session is up again |
 //! | asks for another thread (`client/peek.rs`) | the relay is told, the pane's border says so, and so does this command at its end |
-//! | shows a bundle that is stopped | it is ended, and this command says so |
+//! | shows a bundle or a session that is stopped, or one that is removed | it is ended, and this command says so |
 
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
@@ -36,6 +36,7 @@ use crate::client::tmux::OwnPane;
 use crate::client::{CallError, Connection, Sender, Target};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
+use crate::model::session::{SessionState, Wanted};
 use crate::protocol::answer::{Attached, Sessions, Shown, Subscribed};
 use crate::protocol::check::check_name;
 use crate::protocol::request::{Elsewhere, One, PaneReport, Watch};
@@ -91,6 +92,10 @@ struct Scene {
 enum Why {
     /// The relay was stopped, and its children with it.
     Stopped,
+    /// The session was stopped or closed. Its child may live on for others, and a screen would go on starting turns in it.
+    Down,
+    /// There is no such session any more.
+    Removed,
     /// It no longer tries to reach its child.
     Stale,
 }
@@ -125,10 +130,10 @@ impl Stage {
         absence.is_stale(Instant::now(), patience)
     }
 
-    /// Ends the screen, if one is shown; a stop holds for every later one, too.
+    /// Ends the screen, if one is shown; what is not about this one alone holds for every later one, too.
     fn end(&self, why: Why) {
         let screen = self.with(|scene| {
-            if scene.screen.is_some() || why == Why::Stopped {
+            if scene.screen.is_some() || why != Why::Stale {
                 scene.ended = Some(why);
             }
             scene.screen.as_ref().and_then(|screen| screen.try_clone().ok())
@@ -166,6 +171,8 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
         patience: Duration::from_millis(args.patience.unwrap_or(limits::SCREEN_PATIENCE_MS)),
         is_counted: true,
         border: Border::default(),
+        is_removed: false,
+        is_stop_final: true,
     };
     std::thread::spawn(move || watch.run(connection));
     let terminal = terminal::Saved::of_stdin();
@@ -189,9 +196,9 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
             }
             // A crash leaves the terminal as the screen had it.
             None | Some(Why::Stale) => terminal.restore(),
-            Some(Why::Stopped) => {
+            Some(over) => {
                 terminal.restore();
-                context.tell("the relay was stopped, and the session with it");
+                context.tell(&farewell(&args.name, over));
                 return Ok(0);
             }
         }
@@ -199,7 +206,17 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
             relaunches = 0;
         }
         let mut again = context.connect()?;
-        attached = again.call("session/attach", &One { name: args.name.clone() })?;
+        attached = match again.call("session/attach", &One { name: args.name.clone() }) {
+            Ok(attached) => attached,
+            // The screen may hear of the end before the thread beside it does: the last session takes its child along.
+            Err(refused) => match over(&mut again, &args.name)? {
+                Some(over) => {
+                    context.tell(&farewell(&args.name, over));
+                    return Ok(0);
+                }
+                None => return Err(refused.into()),
+            },
+        };
         // A screen that went with its child has not crashed; one that lost it although the child lives on has.
         let child_now = child_of(&mut again, &args.name)?;
         relaunches += u32::from(child_now == child || !stage.with(|scene| scene.is_bereft));
@@ -210,6 +227,26 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
             return Err(fault.hint(format!("try it by hand: {}", words_of(&attached).join(" "))));
         }
     }
+}
+
+/// What is said of a session that there is nothing to show of any more.
+fn farewell(name: &str, over: Why) -> String {
+    match over {
+        Why::Down => format!("{name} was stopped; to go on: agentmux up {name}, agentmux attach {name}"),
+        Why::Removed => format!("{name} was removed"),
+        Why::Stopped | Why::Stale => "the relay was stopped, and the session with it".to_owned(),
+    }
+}
+
+/// Whether a session that cannot be attached to is over, and how.
+fn over(connection: &mut Connection, name: &str) -> Result<Option<Why>, Fault> {
+    let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
+    let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == name);
+    Ok(match own {
+        None => Some(Why::Removed),
+        Some(own) if own.state == SessionState::Stopped && own.wanted == Wanted::Down => Some(Why::Down),
+        Some(_) => None,
+    })
 }
 
 /// The process of a session's child, which tells one child from the next.
@@ -230,6 +267,10 @@ struct Watching {
     /// Whether the relay knows of this pane.
     is_counted: bool,
     border: Border,
+    is_removed: bool,
+    /// Whether a session that is stopped stays so. Just after a relay's start every session is still stopped, also one that mail had
+    /// woken and that goes on as soon as its child is found; one that has a pane does not fall asleep.
+    is_stop_final: bool,
 }
 
 /// What a pane's border says.
@@ -244,22 +285,30 @@ impl Watching {
     fn run(mut self, mut connection: Connection) {
         loop {
             let lost = self.follow(&mut connection);
-            if connection.stopping {
-                self.stage.end(Why::Stopped);
+            let over = match lost {
+                _ if connection.stopping => Some(Why::Stopped),
+                Ok(over) => Some(over),
+                Err(CallError::Refused(why)) if why.code == Code::NotFound => Some(Why::Removed),
+                Err(lost) => {
+                    log::debug!("the relay is gone: {lost:?}");
+                    None
+                }
+            };
+            if let Some(why) = over {
+                self.stage.end(why);
                 return;
             }
-            log::debug!("the relay is gone: {lost:?}");
             self.stage.with(|scene| scene.is_bereft = true);
             match self.target.reach_or_start() {
-                Ok(next) => (connection, self.is_counted) = (next, false),
+                Ok(next) => (connection, self.is_counted, self.is_stop_final) = (next, false, false),
                 Err(_) => return,
             }
         }
     }
 
-    /// Does what the relay's words ask for, until it is gone.
-    fn follow(&mut self, connection: &mut Connection) -> Result<(), CallError> {
-        let events = ["state", "mail", "paneMoved"].map(str::to_owned).to_vec();
+    /// Does what the relay's words ask for, until it is gone, or there is nothing to show any more.
+    fn follow(&mut self, connection: &mut Connection) -> Result<Why, CallError> {
+        let events = ["state", "mail", "paneMoved", "sessionRemoved"].map(str::to_owned).to_vec();
         let watch = Watch { name: Some(self.name.clone()), events, replay: 0, after: None };
         let _: Subscribed = connection.call("events/subscribe", &watch)?;
         if self.is_counted {
@@ -268,6 +317,9 @@ impl Watching {
         self.look(connection)?;
         loop {
             self.keep_up(connection)?;
+            if let Some(why) = self.is_over() {
+                return Ok(why);
+            }
             self.show_border();
             let (method, params) = connection.next_notice(None)?;
             self.hear(&method, &params);
@@ -283,12 +335,29 @@ impl Watching {
         }
     }
 
+    /// Whether there is nothing to show any more. What is said together was heard together: a session that is up again goes on.
+    fn is_over(&self) -> Option<Why> {
+        if self.is_removed {
+            return Some(Why::Removed);
+        }
+        (self.border.state == "stopped" && self.is_stop_final).then_some(Why::Down)
+    }
+
     /// Asks how the session is.
     fn look(&mut self, connection: &mut Connection) -> Result<(), CallError> {
         let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
         let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == self.name);
-        if let Some(own) = own {
-            self.border = Border { state: own.state.as_str().to_owned(), pending: own.pending };
+        match own {
+            Some(own) => {
+                let is_stopped = own.state == SessionState::Stopped;
+                self.is_stop_final |= !is_stopped;
+                if is_stopped && !self.is_stop_final && own.wanted == Wanted::Down {
+                    let shown: Shown = connection.call("session/show", &One { name: self.name.clone() })?;
+                    self.is_stop_final = !shown.session.wake_on_mail;
+                }
+                self.border = Border { state: own.state.as_str().to_owned(), pending: own.pending };
+            }
+            None => self.is_removed = true,
         }
         Ok(())
     }
@@ -336,7 +405,9 @@ impl Watching {
         // A mail's recipient may be somebody else.
         if text("event") == "state" {
             self.border.state = text("state");
+            self.is_stop_final |= self.border.state != "stopped";
         }
+        self.is_removed |= text("event") == "sessionRemoved" && text("session") == self.name;
         if text("session") == self.name {
             self.border.pending = params["pending"].as_u64().unwrap_or(self.border.pending);
         }
