@@ -90,6 +90,11 @@ pub enum ChildCommand {
         /// The turn.
         turn: TurnId,
     },
+    /// End the turns of agents that a thread's own model has begun beside it.
+    InterruptSubs {
+        /// The session.
+        session: Name,
+    },
     /// Look for claims in a thread's history.
     FindClaims {
         /// The session.

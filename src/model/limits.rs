@@ -205,6 +205,12 @@ pub const CHILD_START_MS: i64 = 20_000;
 pub const TOOLS_READY_MS: i64 = 5_000;
 /// Threads whose tools are remembered before they are known to be open.
 pub const THREADS_UNHEARD_MAX: usize = 512;
+/// Threads of sub-agents that are known in one child.
+pub const SUB_THREADS_MAX: usize = 256;
+/// Generations above a thread that are looked at for the session that it descends from.
+pub const SUB_THREAD_STEPS_MAX: u32 = 8;
+/// Questions of one child that wait until it is known whose thread they are about; more are refused.
+pub const ASKS_UNPLACED_MAX: usize = 64;
 /// A thread must be open within this time of the request.
 pub const THREAD_OPEN_MS: i64 = 30_000;
 /// First and longest pause between attempts to connect to a starting child.

@@ -11,6 +11,8 @@
 //! | `-32001` under load; `thread not found: X` once unloaded; `no rollout found for thread id X` for a thread that is gone | 0.169.0 |
 //! | `thread/items/list` in rows of `{turnId, item}` with `nextCursor`, newest first when asked so | 0.169.0 |
 //! | questions as in the table of `transport/codex/ask.rs`; the two older ones are of 0.131.0 | 0.131.0, 0.169.0 |
+//! | a sub-agent's thread is told of by the item of the call that began it, its parent by `thread/read`, and its turns, items and
+//!   questions go to whoever follows the parent; `thread/resume` repeats a question | 0.169.0 |
 //! | turns and items are told to subscribers only: who started or resumed the thread and has not left it | 0.169.0 |
 //!
 //! Deliberately absent: threads of other clients, and anything that a model does.
@@ -44,6 +46,10 @@ struct Thread {
     turn: Option<String>,
     /// Whether we are told what happens in it.
     subscribed: bool,
+    /// The thread whose model began it.
+    parent: Option<String>,
+    /// The question that waits in it.
+    asks: Option<Value>,
 }
 
 impl FakeCodex {
@@ -108,12 +114,24 @@ impl FakeCodex {
                     return Err((-32_600, format!("no rollout found for thread id {thread}")));
                 };
                 known.subscribed = true;
-                let status = if known.turn.is_some() {
-                    json!({"type": "active", "activeFlags": []})
-                } else {
-                    json!({"type": "idle"})
+                let asks = known.asks.clone();
+                let status = match (&asks, &known.turn) {
+                    (Some(_), _) => json!({"type": "active", "activeFlags": ["waitingOnApproval"]}),
+                    (None, Some(_)) => json!({"type": "active", "activeFlags": []}),
+                    (None, None) => json!({"type": "idle"}),
                 };
-                json!({"thread": {"id": thread, "status": status}})
+                self.out(&json!({"id": id, "result": {"thread": {"id": thread, "status": status}}}));
+                asks.iter().for_each(|asks| self.out(asks));
+                return Ok(Value::Null);
+            }
+            "thread/loaded/list" => {
+                json!({"data": self.threads.keys().collect::<Vec<_>>(), "nextCursor": null})
+            }
+            "thread/read" => {
+                let Some(known) = self.threads.get(&thread) else {
+                    return Err((-32_600, format!("thread not loaded: {thread}")));
+                };
+                json!({"thread": {"id": thread, "parentThreadId": known.parent, "status": {"type": "idle"}}})
             }
             "turn/start" => {
                 // While a turn runs this is a steer: the answer has the same turn.
@@ -471,6 +489,54 @@ impl Fake for FakeCodex {
 }
 
 impl FakeCodex {
+    /// The model of a thread begins another one, in which a turn runs; told by the item of its call, unless that came before us.
+    pub fn begins_another(&mut self, parent: &str, told: bool) -> (String, String) {
+        let (thread, turn) = (self.fresh("thread"), self.fresh("turn"));
+        let known = Thread { subscribed: told, parent: Some(parent.to_owned()), ..Thread::default() };
+        self.threads.insert(thread.clone(), known);
+        if told {
+            let item = json!({"type": "collabAgentToolCall", "id": "call_1", "tool": "spawnAgent", "status": "completed",
+                "senderThreadId": parent, "receiverThreadIds": [thread], "prompt": "go"});
+            let turn = self.threads.get(parent).and_then(|parent| parent.turn.clone());
+            self.tell(
+                "item/completed",
+                json!({"threadId": parent, "turnId": turn.as_deref().unwrap_or("turn-0"), "item": item}),
+            );
+        }
+        self.begin(&thread, &turn);
+        (thread, turn)
+    }
+
+    /// We are told what happens in a thread.
+    pub fn follow(&mut self, thread: &str) {
+        self.threads.entry(thread.to_owned()).or_default().subscribed = true;
+    }
+
+    /// Our connection is gone.
+    pub fn forgets_us(&mut self) {
+        self.threads.values_mut().for_each(|thread| thread.subscribed = false);
+    }
+
+    /// A command in the thread wants to be approved, again by whoever follows the thread later.
+    pub fn asks_in(&mut self, thread: &str, turn: &str) {
+        let params = json!({"threadId": thread, "turnId": turn, "itemId": "i", "command": "touch F", "cwd": "/project",
+            "availableDecisions": ["accept", "cancel"]});
+        let asks =
+            json!({"id": self.asked, "method": "item/commandExecution/requestApproval", "params": params});
+        self.asked += 1;
+        let Some(known) = self.threads.get_mut(thread) else { return };
+        known.asks = Some(asks.clone());
+        if known.subscribed {
+            self.out(&asks);
+        }
+    }
+
+    /// What it heard with this method, in order.
+    pub fn all(&self, method: &str) -> Vec<&Value> {
+        let of_it = self.heard.iter().filter(|message| message["method"] == method);
+        of_it.map(|message| &message["params"]).collect()
+    }
+
     fn ask(&mut self, method: &str, params: Value) {
         let id = self.asked;
         self.asked += 1;

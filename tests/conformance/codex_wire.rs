@@ -10,20 +10,20 @@ use super::kind::{Fake, Refusal, What, claim, name, open, turn};
 
 /// Codex and its fake, with the fake's memory in reach.
 #[derive(Debug, Default)]
-struct Pair {
-    codex: Codex,
-    fake: FakeCodex,
+pub struct Pair {
+    pub codex: Codex,
+    pub fake: FakeCodex,
 }
 
 impl Pair {
-    fn connected() -> Pair {
+    pub fn connected() -> Pair {
         let mut pair = Pair::default();
         pair.codex.on_open();
         pair.run();
         pair
     }
 
-    fn run(&mut self) {
+    pub fn run(&mut self) {
         loop {
             while let Some(message) = self.codex.next_message() {
                 self.fake.hear(&message);
@@ -35,12 +35,12 @@ impl Pair {
         }
     }
 
-    fn command(&mut self, command: ChildCommand) {
+    pub fn command(&mut self, command: ChildCommand) {
         self.codex.command(command);
         self.run();
     }
 
-    fn events(&mut self) -> Vec<ChildEvent> {
+    pub fn events(&mut self) -> Vec<ChildEvent> {
         std::iter::from_fn(|| self.codex.next_event())
             .filter(|event| !matches!(event, ChildEvent::ItemDone { .. }))
             .collect()

@@ -1,7 +1,7 @@
 //! Conformance: every transport against the same suite, the link through a real socket, the store against the ledger.
 //!
 //! **Invariant:** a test of the suite (`opening`, `turns`, `history`, `asks`, `hostile`) names no kind of child; what is peculiar to one
-//! is in its fake (`codex`) and beside it (`codex_wire`). Another kind is one line in `kind::KINDS` and one fake.
+//! is in its fake (`codex`) and beside it (`codex_wire`, `subs`). Another kind is one line in `kind::KINDS` and one fake.
 //! **Invariant:** a fake says only what its real program was seen to say; its doc comments name the version.
 
 #[path = "../support/mod.rs"]
@@ -22,5 +22,6 @@ mod opening;
 mod plain;
 #[path = "../simulation/random.rs"]
 mod random;
+mod subs;
 mod turns;
 mod unrecorded;

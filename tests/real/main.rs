@@ -29,6 +29,7 @@ mod sessions;
 mod slice;
 mod steer;
 mod storm;
+mod subs;
 mod typing;
 
 use std::time::Duration;

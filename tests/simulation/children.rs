@@ -187,6 +187,8 @@ impl World {
                     self.approval_is_settled(nonce, &thread, key);
                 }
             }
+            // Nothing here begins threads beside its own.
+            ChildCommand::InterruptSubs { .. } => {}
             ChildCommand::Compact { .. } if self.random.chance(self.shape.says_nothing) => {}
             ChildCommand::Compact { session } => {
                 if let Some(thread) = process.names.get(&session).cloned() {
@@ -380,6 +382,7 @@ impl World {
             ChildCommand::StartTurn { .. }
             | ChildCommand::SteerTurn { .. }
             | ChildCommand::InterruptTurn { .. }
+            | ChildCommand::InterruptSubs { .. }
             | ChildCommand::Compact { .. }
             | ChildCommand::Approve { .. }
             | ChildCommand::Choose { .. }

@@ -1,8 +1,10 @@
 //! `interrupt`: ends a session's running turn; what waits goes on afterwards.
 
+use super::super::action::Action;
 use super::super::conn::Ask;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
+use crate::model::child::ChildCommand;
 use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::protocol::answer::{Answer, Interrupted};
@@ -17,6 +19,11 @@ impl Core {
             return step.refuse(ask, Fault::busy(format!("interrupt refused: {name} is being closed")));
         }
         let Some(running) = self.sessions.get_mut(&name).filter(|running| running.has_turn()) else {
+            // What its model has begun beside it may be at work when it is not.
+            if let Some(nonce) = self.ready_child_of(&name).filter(|_| self.is_open(&name)) {
+                let command = ChildCommand::InterruptSubs { session: name.clone() };
+                step.act(Action::Command { nonce, command });
+            }
             return step.reply(ask, Answer::Interrupted(Interrupted { session: name, turn_id: None }));
         };
         running.interrupt_wanted = true;

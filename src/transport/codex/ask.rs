@@ -34,6 +34,8 @@ pub(super) struct Ask {
     id: Id,
     /// Whose turn waits.
     pub(super) session: Name,
+    /// The thread, which may be a sub-agent's.
+    pub(super) thread: Option<String>,
     shape: Shape,
     /// The answer that approves, once.
     approved: Option<Value>,
@@ -74,12 +76,22 @@ impl Codex {
             }
         };
         let Some(session) = self.asked_about(params) else {
+            if self.seek_owner(id, method, params) {
+                return;
+            }
             return self.refuse_unknown(id, None, method, "agentmux does not know that thread");
         };
         let key = json!(id).to_string();
-        let change = self.threads.get(&session).and_then(|thread| thread.change.as_ref());
+        self.learn_sub_turn(params);
+        let thread = params["threadId"].as_str().map(str::to_owned);
+        let sub = thread.as_ref().and_then(|thread| self.subs.get(thread));
+        let own = self.threads.get(&session).filter(|_| sub.is_none());
+        let change = own.and_then(|own| own.change.as_ref()).or(sub.and_then(|sub| sub.change.as_ref()));
         let change = change.filter(|(item, _)| params["itemId"] == item.as_str()).map(|(_, paths)| paths);
-        let summary = summary(params, change.map(String::as_str));
+        let mut summary = summary(params, change.map(String::as_str));
+        if sub.is_some() {
+            summary.push_str(" (asked by a sub-agent)");
+        }
         let approved = approved(shape, params);
         let (always, amended) = match amendment(params) {
             Some((always, answer)) => (Some(always), Some(answer)),
@@ -98,7 +110,15 @@ impl Codex {
             always,
         };
         let session = asked.session.clone();
-        let ask = Ask { id: id.clone(), session: session.clone(), shape, approved, always: amended, others };
+        let ask = Ask {
+            id: id.clone(),
+            session: session.clone(),
+            thread,
+            shape,
+            approved,
+            always: amended,
+            others,
+        };
         self.asks.insert(key, ask);
         self.events.push_back(ChildEvent::ApprovalAsked(asked));
         self.asks_no_more(session);
@@ -132,14 +152,21 @@ impl Codex {
         self.send(&json!({"id": ask.id, "result": result}));
     }
 
-    /// The session whose thread a question names.
+    pub(super) fn on_resolved(&mut self, key: &str) {
+        self.unplaced.remove(key);
+        if self.asks.remove(key).is_some() {
+            self.events.push_back(ChildEvent::ApprovalResolved { key: key.to_owned() });
+        }
+    }
+
+    /// The session whose thread, or sub-agent's thread, a question names.
     fn asked_about(&self, params: &Value) -> Option<Name> {
         let thread = params["threadId"].as_str().or(params["conversationId"].as_str())?;
-        self.session_of(thread)
+        self.owner_of(thread)
     }
 
     /// Nobody here answers that: a newer child may ask it, so that people are told.
-    fn refuse_unknown(&mut self, id: &Id, session: Option<Name>, method: &str, why: &str) {
+    pub(super) fn refuse_unknown(&mut self, id: &Id, session: Option<Name>, method: &str, why: &str) {
         let method = method.chars().filter(|c| !c.is_control()).take(limits::METHOD_CHARS_SHOWN).collect();
         self.events.push_back(ChildEvent::AskRefused { session, method });
         self.refuse(id, why);

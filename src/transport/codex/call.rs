@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::opening::{Opening, is_temporary, told};
 use super::thread::waits_for_a_person;
-use super::{Codex, history};
+use super::{Codex, history, sub};
 use crate::model::child::ChildEvent;
 use crate::model::id::{ClaimId, ThreadId};
 use crate::model::name::Name;
@@ -64,6 +64,16 @@ pub(super) enum Call {
     Compact {
         session: Name,
     },
+    /// The threads that are loaded, asked for by a session that opens.
+    Loaded {
+        session: Name,
+    },
+    Parent(sub::Search),
+    /// A sub-agent's thread is resumed.
+    Rejoin {
+        session: Name,
+        thread: String,
+    },
     Find(history::Find),
     Look(history::Look),
     /// The interrupt of a thread's turn, before the thread is left.
@@ -107,6 +117,7 @@ impl Codex {
                 if let Some(thread) = self.threads.get_mut(&session) {
                     thread.asking = waits_for_a_person(status) && !asked;
                 }
+                self.look_for_subs(session);
             }
             (
                 Call::StartThread { session, opening, .. }
@@ -160,6 +171,9 @@ impl Codex {
                 let (temporary, why) = (is_temporary(&error), error.message);
                 self.events.push_back(ChildEvent::CompactRefused { session, temporary, why });
             }
+            (Call::Loaded { session }, answer) => self.on_loaded(session, answer),
+            (Call::Parent(search), answer) => self.on_parent(search, answer),
+            (Call::Rejoin { session, thread }, answer) => self.on_rejoined(session, &thread, answer),
             (Call::Find(find), answer) => self.on_history_page(find, answer),
             (Call::Look(look), answer) => self.on_look_page(look, answer),
             (Call::Leave { session }, answer) => self.on_interrupted_to_leave(session, answer),

@@ -5,9 +5,10 @@
 //! | (open) | `initialize`, `initialized` |
 //! | `OpenThread`, new | `thread/start`, `thread/inject_items` (makes it durable), `thread/name/set`, `skills/list` |
 //! | `OpenThread`, known | `thread/resume`, a reminder by `thread/inject_items`, `skills/list`; in a turn `thread/turns/list`, for its id |
+//! | then, for its sub-agents | `thread/loaded/list`, `thread/read` of each that is unknown, `thread/resume` of each that is its own |
 //! | `StartTurn` | `turn/start` with the claim as `clientUserMessageId` |
 //! | `SteerTurn` | `turn/steer`, likewise, with the turn that is meant |
-//! | `InterruptTurn` | `turn/interrupt` |
+//! | `InterruptTurn`, `InterruptSubs` | `turn/interrupt`, also of the session's sub-agents |
 //! | `FindClaims` | `thread/items/list`, newest first, page by page |
 //! | `AskStatus`, `Compact` | `thread/read`, `thread/compact/start` |
 //! | `CloseThread` | `turn/interrupt` if a turn runs, as soon as its id is known, `thread/unsubscribe` |
@@ -22,6 +23,7 @@ mod history;
 mod notice;
 mod opening;
 mod stream;
+mod sub;
 mod thread;
 mod turn;
 
@@ -48,6 +50,7 @@ pub const REQUESTS: &[&str] = &[
     "thread/items/list",
     "thread/turns/list",
     "thread/read",
+    "thread/loaded/list",
     "thread/compact/start",
     "thread/unsubscribe",
     "skills/list",
@@ -84,6 +87,10 @@ pub struct Codex {
     last_opening: u64,
     /// Questions of the child that wait for the core: request id as text, and how to answer.
     asks: BTreeMap<String, ask::Ask>,
+    /// Threads of sub-agents.
+    subs: BTreeMap<String, sub::Sub>,
+    /// Questions about threads that are not known yet, by their keys.
+    unplaced: BTreeMap<String, sub::Unplaced>,
     /// Where our own tools stand, by thread.
     own_tools: BTreeMap<String, ToolsState>,
     /// Until when the account's two windows are used up, those that are.
@@ -136,6 +143,7 @@ impl Transport for Codex {
                 self.steer_turn(session, claim, &turn, &text);
             }
             ChildCommand::InterruptTurn { session, turn } => self.interrupt_turn(session, &turn),
+            ChildCommand::InterruptSubs { session } => self.interrupt_subs(&session),
             ChildCommand::FindClaims { session, claims } => self.find_claims(session, claims),
             ChildCommand::AskStatus { session } => {
                 self.call_of(session, "thread/read", |session| Call::Status { session })

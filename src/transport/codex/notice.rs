@@ -21,7 +21,13 @@ impl Codex {
         if method == "account/rateLimits/updated" {
             return self.on_rate_limits(&params["rateLimits"]);
         }
-        let Some(session) = params["threadId"].as_str().and_then(|thread| self.session_of(thread)) else {
+        // Numbers of questions are the child's, not a thread's.
+        if method == "serverRequest/resolved" {
+            return self.on_resolved(&params["requestId"].to_string());
+        }
+        let Some(thread) = params["threadId"].as_str() else { return };
+        let Some(session) = self.session_of(thread) else {
+            self.on_sub_notice(thread, method, params);
             return;
         };
         match method {
@@ -42,12 +48,6 @@ impl Codex {
                 self.on_thread_closed(session)
             }
             "thread/status/changed" => self.on_status(session, params),
-            "serverRequest/resolved" => {
-                let key = params["requestId"].to_string();
-                if self.asks.remove(&key).is_some() {
-                    self.events.push_back(ChildEvent::ApprovalResolved { key });
-                }
-            }
             _ => {}
         }
     }
@@ -131,6 +131,7 @@ impl Codex {
         self.learn_turn(&session, params);
         let item = &params["item"];
         let turn = turn_id(&params["turnId"]);
+        self.on_call(&session, item);
         self.note_boundary(&session, item, false);
         if let Some(turn) = turn.clone().filter(|_| item["type"] == "userMessage") {
             let claim = item["clientId"].as_str().and_then(ClaimId::parse);
@@ -161,12 +162,10 @@ impl Codex {
     fn on_item_started(&mut self, session: Name, params: &Value) {
         self.learn_turn(&session, params);
         let item = &params["item"];
-        if let ("fileChange", Some(id)) = (item["type"].as_str().unwrap_or_default(), item["id"].as_str())
-            && let Some(thread) = self.threads.get_mut(&session)
+        if let (Some(change), Some(thread)) =
+            (super::thread::changed_paths(item), self.threads.get_mut(&session))
         {
-            let changes = item["changes"].as_array().into_iter().flatten();
-            let paths: Vec<&str> = changes.filter_map(|change| change["path"].as_str()).take(20).collect();
-            thread.change = Some((id.to_owned(), paths.join(", ")));
+            thread.change = Some(change);
         }
         self.note_boundary(&session, item, true);
         if item["type"] == "agentMessage" {

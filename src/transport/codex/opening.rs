@@ -168,10 +168,12 @@ impl Codex {
     }
 
     /// A thread is open when all that whoever looks then wants to see of it is known.
-    fn finish_opening(&mut self, session: Name) {
+    pub(super) fn finish_opening(&mut self, session: Name) {
         let ready = |attempt: &Attempt| attempt.knows_skills && !attempt.awaits_turn;
         let is_ready = self.openings.get(&session).is_some_and(ready);
-        let Some(thread) = self.threads.get(&session).filter(|thread| is_ready && !thread.asking) else {
+        let Some(thread) =
+            self.threads.get(&session).filter(|thread| is_ready && !thread.asking && thread.looking == 0)
+        else {
             return;
         };
         let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());

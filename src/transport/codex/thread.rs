@@ -40,6 +40,8 @@ pub(super) struct Thread {
     pub(super) change: Option<(String, String)>,
     /// Whether it waits for a person, as its status says, and the question has not come to us yet.
     pub(super) asking: bool,
+    /// Answers about its sub-agents that are missing before it counts as open.
+    pub(super) looking: u32,
     /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
     pub(super) closing: bool,
     /// Whether it is left as soon as its turn is interrupted.
@@ -61,6 +63,7 @@ impl Thread {
             saying: None,
             change: None,
             asking: false,
+            looking: 0,
             closing: false,
             leaving: false,
         }
@@ -79,6 +82,7 @@ impl Thread {
 impl Codex {
     pub(super) fn close_thread(&mut self, session: Name) {
         self.openings.remove(&session);
+        self.leave_subs(&session);
         let Some(thread) = self.threads.get_mut(&session) else {
             return self.events.push_back(ChildEvent::ThreadGone { session });
         };
@@ -117,6 +121,7 @@ impl Codex {
     }
 
     fn unsubscribe(&mut self, session: Name) {
+        self.leave_subs(&session);
         self.call_of(session, "thread/unsubscribe", |session| Call::Unsubscribe { session });
     }
 
@@ -131,6 +136,14 @@ impl Codex {
     pub(super) fn session_of(&self, thread: &str) -> Option<Name> {
         self.threads.iter().find(|(_, known)| &*known.id == thread).map(|(name, _)| name.clone())
     }
+}
+
+/// The item of a change of files, and its paths, for when it is asked about.
+pub(super) fn changed_paths(item: &Value) -> Option<(String, String)> {
+    let id = item["id"].as_str().filter(|_| item["type"] == "fileChange")?;
+    let changes = item["changes"].as_array().into_iter().flatten();
+    let paths: Vec<&str> = changes.filter_map(|change| change["path"].as_str()).take(20).collect();
+    Some((id.to_owned(), paths.join(", ")))
 }
 
 /// Whether a thread's status says that a person is asked.

@@ -49,7 +49,8 @@ impl Codex {
             return self.events.push_back(ChildEvent::InterruptRefused { session, why });
         };
         let params = json!({"threadId": &*thread.id, "turnId": &**turn});
-        self.call("turn/interrupt", params, Call::Interrupt { session });
+        self.call("turn/interrupt", params, Call::Interrupt { session: session.clone() });
+        self.interrupt_subs(&session);
     }
 
     pub(super) fn on_turn_refused(&mut self, session: Name, claim: ClaimId, error: RpcError) {

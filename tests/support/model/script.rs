@@ -96,6 +96,15 @@ impl Rule {
         self.step(Step::new(Answer::Call { name, namespace: None, arguments, call_id }))
     }
 
+    /// Makes the last step's call one of a namespace of Codex's own.
+    pub fn in_namespace(mut self, of: &str) -> Rule {
+        match self.steps.last_mut().map(|step| &mut step.answer) {
+            Some(Answer::Call { namespace, .. }) => *namespace = Some(of.to_owned()),
+            _ => panic!("only a call has a namespace"),
+        }
+        self
+    }
+
     /// Answers with a call of an MCP server's tool (namespace `mcp__<server>`); a next step answers its output.
     pub fn call_mcp(self, server: &str, tool: &str, arguments: Value) -> Rule {
         let (name, namespace, call_id) = (tool.to_owned(), Some(format!("mcp__{server}")), String::new());
