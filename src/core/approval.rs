@@ -12,7 +12,7 @@
 //! **Invariant:** G10: `Approve`, and any `Choose` that says yes, is commanded in `core/request/approve.rs` and nowhere else (but for
 //! the planted bug), for the operator's own request.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::Action;
 use super::planted::Planted;
@@ -20,7 +20,7 @@ use super::record::Record;
 use super::session::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::{Always, ApprovalAsked, ChildCommand};
+use crate::model::child::{Always, ApprovalAsked, ChildCommand, Choice};
 use crate::model::clock::{Millis, age};
 use crate::model::id::{Nonce, approval_id, is_approval};
 use crate::model::name::Name;
@@ -42,6 +42,7 @@ pub(super) struct Approval {
     pub decisions: Vec<String>,
     pub can_approve: bool,
     pub always: Option<Always>,
+    pub choices: BTreeMap<String, Choice>,
     asked_at: Millis,
     deadline_at: Option<Millis>,
     /// Whether its session was gone when it was asked; a later one of that name has nothing to do with it.
@@ -105,7 +106,7 @@ impl Core {
         self.touch(&session);
         let is_orphan = !self.ledger.sessions.contains_key(&session);
         let (command, cwd, decisions) = (asked.command, asked.cwd, asked.decisions);
-        let (can_approve, always) = (asked.can_approve, asked.always);
+        let (can_approve, always, choices) = (asked.can_approve, asked.always, asked.choices);
         self.approvals.insert(
             key,
             Approval {
@@ -119,6 +120,7 @@ impl Core {
                 decisions,
                 can_approve,
                 always,
+                choices,
                 asked_at,
                 deadline_at,
                 is_orphan,

@@ -6,7 +6,7 @@ mod told;
 
 use serde::{Deserialize, Serialize};
 
-pub use told::{Always, ApprovalAsked, Item, Tokens, ToolsState, TurnOutcome, Underway};
+pub use told::{Always, ApprovalAsked, Choice, Item, Tokens, ToolsState, TurnOutcome, Underway};
 
 use super::id::{ClaimId, ThreadId, TurnId};
 use super::name::Name;

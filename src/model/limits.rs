@@ -177,6 +177,8 @@ pub const APPROVALS_KNOWN_MS: i64 = 5_000;
 pub const REASON_BYTES_MAX: usize = 1_000;
 /// Characters of a command that is shown with its approval.
 pub const APPROVAL_COMMAND_CHARS_MAX: usize = 65_536;
+/// Characters of what a decision says that stand in its name.
+pub const DECISION_CHARS_MAX: usize = 200;
 /// Default of `idle_exit`: the relay leaves after this long without anything to do.
 pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
 

@@ -42,7 +42,11 @@ impl Relay {
             }
             Request::SettleApproval(settle) => {
                 resolved.settled_approvals = self.store.settled_approvals(&settle.id)?;
-                if let Some(session) = self.core.approval_session(&settle.id).filter(|_| settle.always) {
+                if let Some(session) = self
+                    .core
+                    .approval_session(&settle.id)
+                    .filter(|_| settle.always || settle.choice.is_some())
+                {
                     resolved.variables = self.child_places(&session);
                 }
             }

@@ -1,6 +1,7 @@
 //! `agentmux approve`: the operator's yes, once or for ever, and nobody else's.
 
 use super::approvals::{asked, asks_to_run, id_of, listed};
+use crate::support::model::Rule;
 use crate::*;
 
 /// Users 6: approved once, the command runs, and the next one is asked again; mail waits meanwhile and answers nothing.
@@ -72,6 +73,52 @@ fn approved_for_ever_it_is_not_asked_again() {
         false => Err(format!("{:?}", listed(house))),
     });
     assert_eq!(listed(house), Vec::<Value>::new());
+}
+
+/// Symptom: what a tool would do was shown nowhere, and that its approval could be kept was not offered. Now: its arguments are listed, and
+/// `--always` names the file that it changes.
+#[test]
+fn a_tool_is_approved_for_what_it_is_shown_to_do_and_for_ever_in_the_file_that_was_named() {
+    const SERVER: &str = r#"require("readline").createInterface({input: process.stdin}).on("line", (line) => {
+        const {id, method, params} = JSON.parse(line);
+        const says = (result) => console.log(JSON.stringify({jsonrpc: "2.0", id, result}));
+        if (method === "initialize") says({protocolVersion: params.protocolVersion, capabilities: {tools: {}},
+            serverInfo: {name: "tool", version: "1"}});
+        else if (method === "tools/list") says({tools: [{name: "wipe", description: "wipes", inputSchema: {type: "object"}}]});
+        else if (method === "tools/call") says({content: [{type: "text", text: "wiped"}]});
+        else if (id !== undefined) says({});
+    });"#;
+    let team = Team::nobody();
+    let (model, house) = (&team.model, &team.house);
+    let server = house.dir().join("server.js");
+    std::fs::write(&server, SERVER).expect("the house is writable");
+    let file = house.codex_home().join("config.toml");
+    let known = std::fs::read_to_string(&file).expect("its configuration");
+    let server = server.display();
+    std::fs::write(
+        &file,
+        format!("{known}\n[mcp_servers.tool]\ncommand = \"node\"\nargs = [\"{server}\"]\n"),
+    )
+    .expect("likewise");
+    model.script([Rule::user("wipe")
+        .call_mcp("tool", "wipe", serde_json::json!({"what": "the disk"}))
+        .reply("went on")]);
+    let _ = house.run(&["spawn", "reviewer"]).ok();
+    let approval = asked(&team, "wipe it");
+    let id = id_of(&approval);
+    assert_eq!(approval["command"], "wipe {\"what\":\"the disk\"}", "{approval}");
+    assert!(approval["summary"].as_str().is_some_and(|text| text.contains("the disk")), "{approval}");
+    assert_eq!(
+        approval["decisions"],
+        serde_json::json!(["accept", "always", "cancel", "session", "decline"])
+    );
+    let stderr = refused(house.run(&["approve", &id, "--always"]), 2);
+    assert!(stderr.contains(file.to_str().unwrap_or_default()), "{stderr}");
+    assert!(stderr.contains("[mcp_servers.tool.tools.wipe] approval_mode"), "{stderr}");
+    let _ = house.run(&["approve", &id, "--always", "--yes"]).ok();
+    wait_until_idle(house, "reviewer");
+    let written = std::fs::read_to_string(&file).expect("the file that was named");
+    assert!(written.contains("[mcp_servers.tool.tools.wipe]"), "{written}");
 }
 
 #[test]

@@ -65,6 +65,15 @@ fn every_question_is_approved_in_its_own_words() {
             let always = asked[0].always.clone().expect("the command can be approved for ever");
             assert_eq!(always.file, "$CODEX_HOME/rules/default.rules");
             assert_eq!(always.rule, "prefix_rule(pattern=[\"touch\",\"F\"], decision=\"allow\")");
+            let tool = &asked[5];
+            let kept = tool.always.clone().expect("a tool can be approved for ever");
+            assert_eq!(kept.file, "$CODEX_HOME/config.toml");
+            assert_eq!(kept.rule, "[mcp_servers.tool.tools.wipe] approval_mode = \"approve\"");
+            assert_eq!(
+                tool.command.as_deref(),
+                Some("wipe {\"what\":\"the disk\"}"),
+                "what it would do is shown"
+            );
             assert_eq!(asked[0].command.as_deref(), Some("/bin/bash -lc 'touch F'"));
             assert_eq!(asked[0].cwd.as_deref(), Some("/project"));
             assert_eq!(asked[0].decisions, ["accept", "acceptWithExecpolicyAmendment", "cancel", "decline"]);
@@ -79,7 +88,7 @@ fn every_other_answer_that_is_offered_can_be_chosen() {
         bench.fake.asks_everything(&thread);
         let mut chosen = Vec::new();
         for approval in asked(&mut bench) {
-            let plain = ["accept", "acceptWithExecpolicyAmendment", "decline"];
+            let plain = ["accept", "acceptWithExecpolicyAmendment", "always", "decline"];
             let is_other = |word: &&String| !plain.contains(&word.as_str());
             let others: Vec<String> = approval.decisions.iter().filter(is_other).cloned().collect();
             let Some(decision) = others.last().cloned() else { continue };
@@ -92,12 +101,20 @@ fn every_other_answer_that_is_offered_can_be_chosen() {
         let expected = [
             "command: cancel",
             "change: acceptForSession, cancel",
+            "permissions: session",
             "elicitation: cancel",
+            "elicitation: cancel, session",
             "elicitation: cancel",
+            "command: abort, approved_for_session",
+            "change: abort, approved_for_session",
         ];
         assert_eq!(chosen, expected);
         let (cancelled, left) = (r#"{"result":{"decision":"cancel"}}"#, r#"{"result":{"action":"cancel"}}"#);
-        assert_eq!(bench.fake.answers(), [cancelled, cancelled, left, left], "each once");
+        let for_session = r#"{"result":{"decision":"approved_for_session"}}"#;
+        let longer = r#"{"result":{"permissions":{"network":{"enabled":true}},"scope":"session"}}"#;
+        let kept = r#"{"result":{"action":"accept","content":{},"_meta":{"persist":"session"}}}"#;
+        let answers = [cancelled, cancelled, longer, left, kept, left, for_session, for_session];
+        assert_eq!(bench.fake.answers(), answers, "each once");
     });
 }
 

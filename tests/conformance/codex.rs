@@ -341,6 +341,20 @@ impl Fake for FakeCodex {
             ),
             (
                 "mcpServer/elicitation/request",
+                json!({"threadId": &**thread, "serverName": "tool", "mode": "form",
+                "_meta": {"codex_approval_kind": "mcp_tool_call", "persist": ["session", "always"], "tool_name": "wipe",
+                    "tool_params": {"what": "the disk"}},
+                "message": "Allow tool?", "requestedSchema": {"type": "object", "properties": {}}}),
+                "elicitation",
+                (
+                    Some(r#"{"result":{"action":"accept","content":{}}}"#),
+                    Some(r#"{"result":{"action":"accept","content":{},"_meta":{"persist":"always"}}}"#),
+                ),
+                r#"{"result":{"action":"decline"}}"#,
+                "Allow tool?: wipe {\"what\":\"the disk\"}",
+            ),
+            (
+                "mcpServer/elicitation/request",
                 json!({"threadId": &**thread, "serverName": "relay", "mode": "form", "message": "Your name?",
                 "requestedSchema": {"type": "object", "required": ["name"], "properties": {"name": {"type": "string"}}}}),
                 "elicitation",

@@ -415,3 +415,32 @@ fn a_boundary_is_a_tool_at_work_and_nothing_being_written() {
         assert_eq!(says(method, kind, id), told, "{method} of {kind} {id}");
     }
 }
+
+/// Symptom: of two offered decisions of one kind the last one was sent, a denial recorded as `approved`, and a rule on disk written without
+/// a word. Now: each has a name of its own, says whether it is a no, and which file it changes.
+#[test]
+fn offered_decisions_of_one_kind_stay_apart_and_say_what_they_change() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    pair.events();
+    let thread = pair.fake.last("thread/inject_items")["threadId"].clone();
+    let network = |action: &str| json!({"applyNetworkPolicyAmendment": {"network_policy_amendment": {"host": "x.example", "action": action}}});
+    for action in ["allow", "deny"] {
+        let asks = json!({"id": action, "method": "item/commandExecution/requestApproval", "params": {"threadId": thread,
+            "turnId": "t", "itemId": "i", "command": "curl", "cwd": "/p",
+            "availableDecisions": ["accept", network("allow"), network("deny"), "cancel"]}});
+        pair.codex.on_message(&asks.to_string());
+        let events = pair.events();
+        let [ChildEvent::ApprovalAsked(asked)] = &events[..] else { panic!("{events:?}") };
+        let name = format!("applyNetworkPolicyAmendment:x.example:{action}");
+        let choice = &asked.choices[&name];
+        assert!(asked.decisions.contains(&name), "{asked:?}");
+        assert_eq!(choice.is_no, action == "deny");
+        let lasting = choice.lasting.clone().expect("it persists");
+        assert_eq!(lasting.file, "$CODEX_HOME/rules/default.rules");
+        assert_eq!(lasting.rule, format!("network_rule(host=\"x.example\", decision=\"{action}\")"));
+        pair.command(ChildCommand::Choose { key: asked.key.clone(), decision: name });
+        let answer = json!({"result": {"decision": network(action)}}).to_string();
+        assert_eq!(pair.fake.answers().last(), Some(&answer));
+    }
+}

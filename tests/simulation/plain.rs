@@ -32,5 +32,6 @@ pub fn approval_asked(session: Name, key: &str) -> ChildEvent {
         decisions: Vec::new(),
         can_approve: true,
         always: None,
+        choices: Default::default(),
     })
 }

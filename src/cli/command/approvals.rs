@@ -43,7 +43,7 @@ fn table(approvals: &[ApprovalInfo]) -> String {
 /// What it wants, whole: nobody approves what is cut.
 fn what(approval: &ApprovalInfo) -> String {
     let place = approval.cwd.as_deref().map(|cwd| format!("  (in {cwd})")).unwrap_or_default();
-    let command = approval.command.as_deref().filter(|command| !approval.summary.starts_with(*command));
+    let command = approval.command.as_deref().filter(|command| !approval.summary.contains(*command));
     let command = command.map(|command| format!(": {command}")).unwrap_or_default();
     print::safe(&format!("{}{command}{place}", approval.summary)).replace('\n', "\\n")
 }

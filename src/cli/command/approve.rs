@@ -14,13 +14,13 @@ pub struct Approve {
     /// The approval, as `agentmux approvals` lists it; its first 4 digits are enough
     id: String,
     /// Not just once: change the rules of every agent of that CODEX_HOME
-    #[arg(long)]
+    #[arg(long, group = "more")]
     always: bool,
     /// Yes, change them
-    #[arg(long, requires = "always")]
+    #[arg(long, requires = "more")]
     yes: bool,
-    /// Another yes that the agent's program offers, as `approvals --json` lists it, such as acceptForSession
-    #[arg(long, value_name = "WORD", conflicts_with = "always")]
+    /// Another yes that the agent's program offers, as `approvals --json` lists it, such as acceptForSession; one that persists wants --yes
+    #[arg(long, value_name = "WORD", group = "more")]
     decision: Option<String>,
 }
 

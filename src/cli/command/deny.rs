@@ -20,13 +20,16 @@ pub struct Deny {
     /// Another no that the agent's program offers, as `approvals --json` lists it; `cancel` ends the turn, too
     #[arg(long, value_name = "WORD")]
     decision: Option<String>,
+    /// Yes, also one that persists
+    #[arg(long, requires = "decision")]
+    yes: bool,
 }
 
 pub fn run(context: &Context, args: Deny) -> Result<u8, Fault> {
-    let Deny { id, reason, decision: choice } = args;
+    let Deny { id, reason, decision: choice, yes: confirmed } = args;
     check_reason(reason.as_deref())?;
     let decision = Decision::Deny;
-    let request = SettleApproval { id, decision, always: false, confirmed: false, choice, reason };
+    let request = SettleApproval { id, decision, always: false, confirmed, choice, reason };
     let mut connection = context.connect()?;
     let answer: ApprovalSettled = connection.call("approval/settle", &request)?;
     context.print(&answer, words);

@@ -5,17 +5,12 @@ use super::super::conn::Ask;
 use super::super::input::{PastApproval, Resolved};
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
-use crate::model::child::ChildCommand;
+use crate::model::child::{Always, ChildCommand};
 use crate::model::fault::Fault;
 use crate::model::id::{approval_id, is_approval};
 use crate::model::limits;
 use crate::protocol::answer::{Answer, ApprovalSettled};
 use crate::protocol::request::{Decision, SettleApproval};
-
-/// Answers that say no, by the names that children have for them.
-const NOES: &[&str] = &["decline", "cancel", "denied", "abort"];
-/// Answers that have a word of their own here: `approve`, `approve --always`, `deny`.
-const PLAIN: &[&str] = &["accept", "acceptWithExecpolicyAmendment", "decline"];
 
 impl Core {
     pub(in crate::core) fn request_settle(
@@ -55,7 +50,7 @@ impl Core {
         };
         let (session, summary) = (approval.session.clone(), approval.summary.clone());
         let decided = match settle.decision {
-            _ if settle.choice.is_some() => self.choose(step, &key, settle),
+            _ if settle.choice.is_some() => self.choose(step, &key, settle, resolved),
             Decision::Approve => self.approve(step, &key, settle, resolved),
             Decision::Deny => Ok(self.deny(step, &key, settle.reason.as_deref())),
         };
@@ -70,14 +65,18 @@ impl Core {
     }
 
     /// Settles an approval with another of the answers that it offers: of a yes by `approve`, of a no by `deny`.
-    fn choose(&mut self, step: &mut Step, key: &str, settle: &SettleApproval) -> Result<&'static str, Fault> {
+    fn choose(
+        &mut self,
+        step: &mut Step,
+        key: &str,
+        settle: &SettleApproval,
+        resolved: &Resolved,
+    ) -> Result<&'static str, Fault> {
         let approval = self.approvals.get(key).expect("looked up by the caller");
         let (id, choice) = (approval_id(key), settle.choice.clone().unwrap_or_default());
-        let is_no = |name: &str| NOES.contains(&name);
-        let fits = |name: &&String| {
-            is_no(name) == (settle.decision == Decision::Deny) && !PLAIN.contains(&name.as_str())
-        };
-        let offered: Vec<&str> = approval.decisions.iter().filter(fits).map(String::as_str).collect();
+        let is_no = settle.decision == Decision::Deny;
+        let fitting = approval.choices.iter().filter(|(_, choice)| choice.is_no == is_no);
+        let offered: Vec<&str> = fitting.map(|(name, _)| name.as_str()).collect();
         if !offered.contains(&choice.as_str()) {
             let choice: String = choice.chars().take(40).flat_map(char::escape_debug).collect();
             let why = format!("{} refused: {id} does not offer `{choice}`", word(settle));
@@ -88,9 +87,25 @@ impl Core {
             };
             return Err(Fault::refused(why).hint(hint));
         }
-        let decision = if is_no(&choice) { "denied" } else { "approved" };
+        let lasting = approval.choices.get(&choice).and_then(|choice| choice.lasting.as_ref());
+        let decision = match lasting {
+            _ if is_no => "denied",
+            Some(_) => "approvedAlways",
+            None => "approved",
+        };
         let why = settle.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-        let reason = format!("by verb, with `{choice}`{why}");
+        let for_ever = match lasting {
+            Some(always) => {
+                let how = format!("--decision '{choice}'");
+                format!(
+                    ", for ever: `{}` in {}",
+                    always.rule,
+                    confirmed(settle, resolved, &id, &how, always)?
+                )
+            }
+            None => String::new(),
+        };
+        let reason = format!("by verb, with `{choice}`{for_ever}{why}");
         let command = ChildCommand::Choose { key: approval.child_key.clone(), decision: choice };
         step.act(Action::Command { nonce: approval.nonce, command });
         self.settle_approval(step, key, decision, "operator", &reason);
@@ -124,18 +139,7 @@ impl Core {
                 return Err(Fault::refused(why).hint(format!("approve it once: agentmux approve {id}")));
             }
             Some(always) => {
-                let mut file = always.file.clone();
-                for (name, value) in &resolved.variables {
-                    file = file.replace(&format!("${name}"), value);
-                }
-                if !settle.confirmed {
-                    let why = format!(
-                        "approve --always wants --yes: it writes `{}` to {file} ({}), which holds for {} from now on; nothing was settled",
-                        always.rule, always.file, always.reach
-                    );
-                    let hint = format!("agentmux approve {id} --always --yes; once: agentmux approve {id}");
-                    return Err(Fault::usage(why).hint(hint));
-                }
+                let file = confirmed(settle, resolved, &id, "--always", always)?;
                 ("approvedAlways", format!("by verb, for ever: `{}` in {file}", always.rule))
             }
         };
@@ -166,6 +170,28 @@ impl Core {
             }
         }
     }
+}
+
+/// The file that an answer changes for longer than the child lives, if the operator has said yes to that.
+fn confirmed(
+    settle: &SettleApproval,
+    resolved: &Resolved,
+    id: &str,
+    how: &str,
+    always: &Always,
+) -> Result<String, Fault> {
+    let mut file = always.file.clone();
+    for (name, value) in &resolved.variables {
+        file = file.replace(&format!("${name}"), value);
+    }
+    if settle.confirmed {
+        return Ok(file);
+    }
+    let (word, Always { rule, file: named, reach }) = (word(settle), always);
+    let why = format!(
+        "{word} {how} wants --yes: it writes `{rule}` to {file} ({named}), which holds for {reach} from now on; nothing was settled"
+    );
+    Err(Fault::usage(why).hint(format!("agentmux {word} {id} {how} --yes; once: agentmux {word} {id}")))
 }
 
 fn word(settle: &SettleApproval) -> &'static str {

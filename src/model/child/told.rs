@@ -2,6 +2,8 @@
 //!
 //! **Invariant:** plain values; what follows from them is decided in `core`.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Millis;
@@ -107,6 +109,17 @@ pub struct ApprovalAsked {
     pub can_approve: bool,
     /// What a yes for ever would change, if the child offers one.
     pub always: Option<Always>,
+    /// What the answers beside a plain yes, a yes for ever and a plain no mean, by their names.
+    pub choices: BTreeMap<String, Choice>,
+}
+
+/// What one of the offered answers means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Choice {
+    /// Whether it says no.
+    pub is_no: bool,
+    /// What it changes for longer than the child lives, if it does.
+    pub lasting: Option<Always>,
 }
 
 /// What a yes for ever changes.

@@ -1,6 +1,7 @@
 //! What the operator says to an approval.
 //!
-//! **Invariant:** a yes for ever is two words, `always` and `confirmed`; without the second the relay only shows what it would change.
+//! **Invariant:** an answer that persists is two words, `always` or such a `choice`, and `confirmed`; without the second the relay only
+//! shows what it would change.
 
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +15,7 @@ pub struct SettleApproval {
     /// Not just once: with the answer that persists.
     #[serde(default)]
     pub always: bool,
-    /// Whether the operator has read what `always` changes.
+    /// Whether the operator has read what `always`, or a `choice` that persists, changes.
     #[serde(default)]
     pub confirmed: bool,
     /// Another of the answers that are offered, by its name, in place of the plain one.

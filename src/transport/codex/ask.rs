@@ -4,14 +4,14 @@
 //! | --- | --- | --- | --- |
 //! | `item/commandExecution/requestApproval` | command | `{"decision":"accept"}`, for ever the offered amendment | `{"decision":"decline"}` |
 //! | `item/fileChange/requestApproval` | change | `{"decision":"accept"}` | `{"decision":"decline"}` |
-//! | `item/permissions/requestApproval` | permissions | what it asks for, for the turn | `{"permissions":{},"scope":"turn"}` |
+//! | `item/permissions/requestApproval` | permissions | what it asks for, for the turn; `session` for longer | `{"permissions":{},"scope":"turn"}` |
 //! | `item/tool/requestUserInput` | question | n/a, it wants words | `{"answers":{}}` |
-//! | `mcpServer/elicitation/request` | elicitation | `{"action":"accept"}`, when its form wants yes or no at most | `{"action":"decline"}` |
+//! | `mcpServer/elicitation/request` | elicitation | `{"action":"accept"}`, when its form wants yes or no at most; with `_meta.persist` as offered | `{"action":"decline"}` |
 //! | `execCommandApproval`, `applyPatchApproval` (older) | command, change | `{"decision":"approved"}` | `{"decision":{"denied":{"rejection":…}}}` |
 //! | any other | n/a | n/a | an error at once |
 //!
 //! Beside yes and no a question may offer others (`acceptForSession`, `cancel`, which ends the turn, …); they are named as they are
-//! offered, and chosen by their names.
+//! offered, and chosen by their names (`offer`), with what they would change on disk.
 //!
 //! **Invariant:** nothing here says yes but [`Codex::approve`], which the core commands.
 
@@ -20,13 +20,11 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value, json};
 
 use super::Codex;
-use crate::model::child::{Always, ApprovalAsked, ChildEvent};
+use super::offer::{self, Offer};
+use crate::model::child::{ApprovalAsked, ChildEvent};
 use crate::model::limits;
 use crate::model::name::Name;
 use crate::wire::rpc::Id;
-
-/// The offered answer that changes the rules on disk.
-const AMENDED: &str = "acceptWithExecpolicyAmendment";
 
 /// A question that waits.
 #[derive(Debug)]
@@ -42,12 +40,12 @@ pub(super) struct Ask {
     /// The answer that approves for ever.
     always: Option<Value>,
     /// Every other answer that is offered, by its name.
-    others: BTreeMap<String, Value>,
+    others: BTreeMap<String, Offer>,
 }
 
 /// How a question is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Shape {
+pub(super) enum Shape {
     Decision,
     Permissions,
     Question,
@@ -93,19 +91,17 @@ impl Codex {
             summary.push_str(" (asked by a sub-agent)");
         }
         let approved = approved(shape, params);
-        let (always, amended) = match amendment(params) {
-            Some((always, answer)) => (Some(always), Some(answer)),
-            None => (None, None),
-        };
-        let others = others(shape, params);
+        let (always, amended) = offer::for_ever(params, approved.as_ref()).unzip();
+        let others = offer::others(shape, params, approved.as_ref());
         let asked = ApprovalAsked {
             key: key.clone(),
             session,
             kind: kind.to_owned(),
             summary,
-            command: text(&params["command"]).map(|command| bounded(&command)),
+            command: text(&params["command"]).or(tool(params)).map(|command| bounded(&command)),
             cwd: params["cwd"].as_str().map(bounded),
-            decisions: decisions(params, approved.is_some(), &others),
+            decisions: offer::names(params, approved.is_some(), always.is_some(), &others),
+            choices: others.iter().map(|(name, offer)| (name.clone(), offer.choice.clone())).collect(),
             can_approve: approved.is_some(),
             always,
         };
@@ -135,7 +131,7 @@ impl Codex {
     pub(super) fn choose(&mut self, key: &str, decision: &str) {
         let Some(ask) = self.asks.remove(key) else { return };
         match ask.others.get(decision) {
-            Some(result) => self.send(&json!({"id": ask.id, "result": result})),
+            Some(offer) => self.send(&json!({"id": ask.id, "result": offer.answer})),
             None => self.refuse(&ask.id, "agentmux was not offered this"),
         }
     }
@@ -216,66 +212,22 @@ fn form(schema: &Value) -> Option<Value> {
     Some(Value::Object(content))
 }
 
-/// The offered answer that approves what begins so for ever, and what it changes (measured).
-fn amendment(params: &Value) -> Option<(Always, Value)> {
-    let offered = params["availableDecisions"].as_array()?.iter().find(|one| one[AMENDED].is_object())?;
-    let prefix = offered[AMENDED]["execpolicy_amendment"].as_array()?;
-    let always = Always {
-        file: "$CODEX_HOME/rules/default.rules".to_owned(),
-        rule: format!("prefix_rule(pattern={}, decision=\"allow\")", json!(prefix)),
-        reach: "every agent of that CODEX_HOME".to_owned(),
-    };
-    Some((always, json!({"decision": offered})))
-}
-
-/// What is offered beside a yes, a yes for ever and a no; where nothing is said, what the kind of question always takes.
-fn others(shape: Shape, params: &Value) -> BTreeMap<String, Value> {
-    let told = |names: &[&str]| names.iter().map(|name| json!(name)).collect();
-    let offered: Vec<Value> = match (shape, params["availableDecisions"].as_array()) {
-        (Shape::Decision, Some(offered)) => offered.clone(),
-        (Shape::Decision, None) => told(&["acceptForSession", "cancel"]),
-        (Shape::Elicitation, _) => told(&["cancel"]),
-        (Shape::Permissions | Shape::Question | Shape::Older, _) => Vec::new(),
-    };
-    let key = if shape == Shape::Elicitation { "action" } else { "decision" };
-    let named = |one: Value| Some((decision_name(&one)?, json!({ key: one })));
-    let mut others: BTreeMap<String, Value> = offered.into_iter().filter_map(named).collect();
-    others.retain(|name, _| !["accept", "decline", AMENDED].contains(&name.as_str()));
-    others
-}
-
-fn decision_name(decision: &Value) -> Option<String> {
-    match decision {
-        Value::String(name) => Some(name.clone()),
-        Value::Object(named) => named.keys().next().cloned(),
-        _ => None,
-    }
-}
-
-/// The names of the answers that are offered; declining is always possible.
-fn decisions(params: &Value, can_approve: bool, others: &BTreeMap<String, Value>) -> Vec<String> {
-    let mut names: Vec<String> = match params["availableDecisions"].as_array() {
-        Some(offered) => offered.iter().filter_map(decision_name).collect(),
-        None => {
-            let yes = can_approve.then(|| "accept".to_owned());
-            yes.into_iter().chain(others.keys().cloned()).collect()
-        }
-    };
-    if !names.iter().any(|name| name == "decline") {
-        names.push("decline".to_owned());
-    }
-    names
-}
-
 /// What the child wants to do, in one line.
 fn summary(params: &Value, change: Option<&str>) -> String {
     let texts = ["command", "reason", "message", "url"].iter().filter_map(|key| text(&params[key]));
     let questions = params["questions"].as_array().into_iter().flatten();
     let questions = questions.filter_map(|question| text(&question["question"]));
     let permissions = Some(&params["permissions"]).filter(|wanted| wanted.is_object()).map(Value::to_string);
-    let all = texts.chain(questions).chain(permissions).chain(change.map(str::to_owned));
+    let all = texts.chain(questions).chain(permissions).chain(tool(params)).chain(change.map(str::to_owned));
     let line = all.collect::<Vec<_>>().join(": ");
     line.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// The tool that an MCP server wants to run, and with what: nobody approves that unseen.
+fn tool(params: &Value) -> Option<String> {
+    let about = &params["_meta"];
+    let wanted = Some(&about["tool_params"]).filter(|wanted| !wanted.is_null())?;
+    Some(format!("{} {wanted}", about["tool_name"].as_str().unwrap_or_default()).trim_start().to_owned())
 }
 
 /// A text, or the words of a command.

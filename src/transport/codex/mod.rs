@@ -21,6 +21,7 @@ mod ask;
 mod call;
 mod history;
 mod notice;
+mod offer;
 mod opening;
 mod stream;
 mod sub;
