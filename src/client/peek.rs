@@ -4,7 +4,7 @@
 //! the resumption of another one is announced to nobody.
 //!
 //! **Invariant:** bytes pass unchanged and in order, also when they are not understood. **Invariant:** what is kept of a message
-//! is bounded.
+//! is bounded. **Invariant:** what is told of a message is told before the child has it, so that it is known before what follows.
 
 use std::io::{Read, Write};
 use std::net::Shutdown;
@@ -19,7 +19,7 @@ use serde_json::Value;
 use crate::boot::statedir::StateDir;
 use crate::model::fault::Fault;
 use crate::model::limits;
-use crate::protocol::request::Elsewhere;
+use crate::protocol::request::{Answered, Elsewhere};
 
 /// A socket for one screen; its name goes when this does.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub enum Seen {
     },
     /// It shows another thread; nothing when it is the one that it was opened for.
     Shows(Option<Elsewhere>),
+    /// It answers what the child has asked.
+    Answers(Answered),
 }
 
 /// Who is told.
@@ -116,8 +118,8 @@ fn join(screen: &UnixStream, child: &UnixStream, thread: &str, told: &Told) {
         let mut frames = Frames::default();
         let ended = pass(screen, child, |bytes| {
             frames.push(bytes, |message| {
-                if let Some(shown) = asked_for(message, thread) {
-                    told(Seen::Shows(shown));
+                if let Some(seen) = seen_in(message, thread) {
+                    told(seen);
                 }
             });
         });
@@ -138,10 +140,10 @@ fn pass(mut from: &UnixStream, mut to: &UnixStream, mut seen: impl FnMut(&[u8]))
     loop {
         match from.read(&mut buffer) {
             Ok(count) if count > 0 => {
+                seen(&buffer[..count]);
                 if to.write_all(&buffer[..count]).is_err() {
                     return End::To;
                 }
-                seen(&buffer[..count]);
             }
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             _ => return End::From,
@@ -149,21 +151,42 @@ fn pass(mut from: &UnixStream, mut to: &UnixStream, mut seen: impl FnMut(&[u8]))
     }
 }
 
-/// Which thread a request of the screen makes it show; `None` when it changes nothing.
-fn asked_for(message: &[u8], thread: &str) -> Option<Option<Elsewhere>> {
+/// What a message of the screen tells; `None` when it changes nothing.
+fn seen_in(message: &[u8], thread: &str) -> Option<Seen> {
     let message: Value = serde_json::from_slice(message).ok()?;
+    if message["method"].is_null() {
+        return answer_in(&message).map(Seen::Answers);
+    }
     let params = &message["params"];
     // A thread that nobody keeps is the screen's own helper, for instance for a title.
     let is_kept = params["ephemeral"] != Value::Bool(true);
-    let elsewhere =
-        |how: &str, thread_id: Option<String>| Some(Some(Elsewhere { how: how.to_owned(), thread_id }));
+    let elsewhere = |how: &str, thread_id: Option<String>| {
+        Some(Seen::Shows(Some(Elsewhere { how: how.to_owned(), thread_id })))
+    };
     match message["method"].as_str()? {
         "thread/start" if is_kept => elsewhere("new", None),
         "thread/fork" if is_kept => elsewhere("fork", None),
-        "thread/resume" if params["threadId"] == thread => Some(None),
+        "thread/resume" if params["threadId"] == thread => Some(Seen::Shows(None)),
         "thread/resume" => elsewhere("other", params["threadId"].as_str().map(str::to_owned)),
         _ => None,
     }
+}
+
+/// The answer to a question of the child, by the child's word for it.
+fn answer_in(message: &Value) -> Option<Answered> {
+    let (id, result) = (&message["id"], &message["result"]);
+    let decision = match &result["decision"] {
+        Value::String(word) => word.clone(),
+        Value::Object(kinds) => kinds.keys().next()?.clone(),
+        _ => match (result["action"].as_str(), &result["permissions"], &result["answers"]) {
+            (Some(word), ..) => result["_meta"]["persist"].as_str().unwrap_or(word).to_owned(),
+            (_, Value::Object(given), _) if given.is_empty() => "decline".to_owned(),
+            (_, Value::Object(_), _) => result["scope"].as_str().unwrap_or("turn").to_owned(),
+            (.., Value::Object(_)) => "answers".to_owned(),
+            _ => return None,
+        },
+    };
+    (!id.is_null()).then(|| Answered { request: id.to_string(), decision })
 }
 
 /// The messages in what a WebSocket client writes, after its opening lines.
@@ -305,21 +328,35 @@ mod tests {
     }
 
     #[test]
-    fn a_request_tells_which_thread_is_shown() {
-        let of = |text: &str| {
-            asked_for(text.as_bytes(), "t1").map(|shown| shown.map(|shown| (shown.how, shown.thread_id)))
+    fn a_message_tells_which_thread_is_shown_and_what_is_answered() {
+        let shows = |how: &str, thread: Option<&str>| {
+            Some(Seen::Shows(Some(Elsewhere { how: how.to_owned(), thread_id: thread.map(str::to_owned) })))
         };
-        let away = |how: &str, thread: Option<&str>| Some(Some((how.to_owned(), thread.map(str::to_owned))));
-        for (text, shown) in [
-            (r#"{"id":1,"method":"thread/resume","params":{"threadId":"t1"}}"#, Some(None)),
-            (r#"{"id":1,"method":"thread/resume","params":{"threadId":"t2"}}"#, away("other", Some("t2"))),
-            (r#"{"id":1,"method":"thread/start","params":{}}"#, away("new", None)),
+        let answers = |decision: &str| {
+            Some(Seen::Answers(Answered { request: "7".to_owned(), decision: decision.to_owned() }))
+        };
+        for (text, seen) in [
+            (r#"{"id":1,"method":"thread/resume","params":{"threadId":"t1"}}"#, Some(Seen::Shows(None))),
+            (r#"{"id":1,"method":"thread/resume","params":{"threadId":"t2"}}"#, shows("other", Some("t2"))),
+            (r#"{"id":1,"method":"thread/start","params":{}}"#, shows("new", None)),
             (r#"{"id":1,"method":"thread/start","params":{"ephemeral":true}}"#, None),
-            (r#"{"id":1,"method":"thread/fork","params":{"threadId":"t1"}}"#, away("fork", None)),
+            (r#"{"id":1,"method":"thread/fork","params":{"threadId":"t1"}}"#, shows("fork", None)),
             (r#"{"id":1,"method":"turn/start","params":{"threadId":"t1"}}"#, None),
+            (r#"{"id":7,"result":{"decision":"accept"}}"#, answers("accept")),
+            (
+                r#"{"id":7,"result":{"decision":{"acceptWithExecpolicyAmendment":{}}}}"#,
+                answers("acceptWithExecpolicyAmendment"),
+            ),
+            (
+                r#"{"id":7,"result":{"action":"accept","content":{},"_meta":{"persist":"always"}}}"#,
+                answers("always"),
+            ),
+            (r#"{"id":7,"result":{"permissions":{},"scope":"turn"}}"#, answers("decline")),
+            (r#"{"id":7,"result":{"permissions":{"network":{}},"scope":"session"}}"#, answers("session")),
+            (r#"{"id":7,"error":{"code":1,"message":"no"}}"#, None),
             ("no json", None),
         ] {
-            assert_eq!(of(text), shown, "{text}");
+            assert_eq!(seen_in(text.as_bytes(), "t1"), seen, "{text}");
         }
     }
 }

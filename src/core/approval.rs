@@ -3,7 +3,9 @@
 //! | Settled by | Recorded as |
 //! | --- | --- |
 //! | `approve`, `deny` | `approved`, `approvedAlways`, `denied` by `operator` |
-//! | a pane, or the end of the turn (`serverRequest/resolved` of Codex) | `elsewhere` |
+//! | a pane, which told before it passed the answer on | `approved`, `approvedAlways`, `denied` by `operator`, in a pane |
+//! | the end of its turn by `interrupt`, `close`, `down`, `remove` or mail for now | `cancelled` by who asked for that |
+//! | something else (`serverRequest/resolved` of Codex): another screen, the turn's own end | `elsewhere` |
 //! | the deadline | `declined` by `deadline`; `cancelled`, with the turn, where that is wanted and offered |
 //!
 //! What is open is in the ledger, too: the child goes on asking when a relay is killed, and the next one is told again. Until
@@ -15,6 +17,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::action::Action;
+use super::conn::Ask;
 use super::planted::Planted;
 use super::record::Record;
 use super::session::Phase;
@@ -28,6 +31,9 @@ use crate::protocol::answer::{Answer, ApprovalInfo, Approvals};
 
 /// The answer that ends the turn, too.
 const CANCEL: &str = "cancel";
+
+/// Answers that say no, by the names that children have for them.
+const NOES: &[&str] = &["decline", CANCEL, "denied", "abort"];
 
 /// One open approval that its child is known to ask.
 #[derive(Debug)]
@@ -45,6 +51,8 @@ pub(super) struct Approval {
     pub choices: BTreeMap<String, Choice>,
     asked_at: Millis,
     deadline_at: Option<Millis>,
+    /// What its pane was heard to answer, by the child's name for it.
+    answered: Option<String>,
     /// Whether its session was gone when it was asked; a later one of that name has nothing to do with it.
     is_orphan: bool,
 }
@@ -104,6 +112,9 @@ impl Core {
             self.timers.set(Timer::Approval(key.clone()), at);
         }
         self.touch(&session);
+        if let Some(running) = self.sessions.get_mut(&session) {
+            running.ended_by = None;
+        }
         let is_orphan = !self.ledger.sessions.contains_key(&session);
         let (command, cwd, decisions) = (asked.command, asked.cwd, asked.decisions);
         let (can_approve, always, choices) = (asked.can_approve, asked.always, asked.choices);
@@ -123,6 +134,7 @@ impl Core {
                 choices,
                 asked_at,
                 deadline_at,
+                answered: None,
                 is_orphan,
             },
         );
@@ -130,7 +142,44 @@ impl Core {
 
     pub(super) fn on_approval_resolved(&mut self, step: &mut Step, nonce: Nonce, child_key: &str) {
         let key = format!("{nonce}/{child_key}");
-        self.settle_approval(step, &key, "elsewhere", "elsewhere", "answered in a pane, or its turn ended");
+        let answered = self.approvals.get(&key).and_then(|approval| approval.answered.clone());
+        let Some(word) = answered else {
+            return self.settle_with_turn(step, &key, "answered elsewhere, or its turn ended");
+        };
+        let decision = match word.as_str() {
+            _ if NOES.contains(&word.as_str()) => "denied",
+            _ if word.contains("mendment") || word == "always" => "approvedAlways",
+            _ => "approved",
+        };
+        self.settle_approval(step, &key, decision, "operator", &format!("in a pane, with `{word}`"));
+    }
+
+    /// A pane of a session is about to answer what a child asks. Only the child's own word settles it; this says who did.
+    pub(super) fn note_answer(&mut self, session: &Name, child_key: &str, word: &str) {
+        let is_meant = |approval: &&mut Approval| {
+            approval.session == *session && approval.child_key == child_key && approval.answered.is_none()
+        };
+        if let Some(approval) = self.approvals.values_mut().find(is_meant) {
+            approval.answered = Some(word.to_owned());
+        }
+    }
+
+    /// Somebody ends what a session's turn does, and with it what it asks.
+    pub(super) fn note_end(&mut self, name: &Name, ask: &Ask, how: &'static str) {
+        let by = self.speaker(ask.conn).unwrap_or_else(Name::operator);
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.ended_by = Some((by, how));
+        }
+    }
+
+    /// Settles what is over without an answer that is known here: by whoever ended its turn, else elsewhere.
+    fn settle_with_turn(&mut self, step: &mut Step, key: &str, otherwise: &str) {
+        let session = self.ledger.approvals.get(key).map(|open| open.session.clone());
+        let ended = session.and_then(|session| self.sessions.get(&session)?.ended_by.clone());
+        match ended {
+            Some((by, how)) => self.settle_approval(step, key, "cancelled", by.as_str(), how),
+            None => self.settle_approval(step, key, "elsewhere", "elsewhere", otherwise),
+        }
     }
 
     pub(super) fn handle_approval_overdue(&mut self, step: &mut Step, key: &str) {
@@ -175,7 +224,7 @@ impl Core {
     /// The thread is gone, and with it whatever it asked.
     pub(super) fn forget_approvals_of(&mut self, step: &mut Step, name: &Name, why: &str) {
         for key in self.keys_of(name) {
-            self.settle_approval(step, &key, "elsewhere", "elsewhere", why);
+            self.settle_with_turn(step, &key, why);
         }
     }
 

@@ -112,6 +112,8 @@ impl Core {
                 return;
             }
             running.interrupting = Some(turn.clone());
+            // Only the operator's mail can be for now.
+            running.ended_by = Some((Name::operator(), "mail for now interrupted its turn"));
             let command = ChildCommand::InterruptTurn { session: name.clone(), turn };
             return step.act(Action::Command { nonce, command });
         }

@@ -141,6 +141,7 @@ impl Core {
         if let Some(running) = self.sessions.get_mut(name) {
             running.busy = true;
             running.turn = Some(turn.clone());
+            running.ended_by = None;
         }
         self.touch(name);
     }

@@ -76,6 +76,8 @@ pub(super) struct Running {
     pub room_refusals: u32,
     /// Whether the operator wants the running turn to end.
     pub interrupt_wanted: bool,
+    /// Who ended its turn last, and how, until it has another one: what that turn asked is over by their word.
+    pub ended_by: Option<(Name, &'static str)>,
     /// The close that is on its way.
     pub closing: Option<Closing>,
     /// Whether it was closed, and not wanted up since.
@@ -148,6 +150,7 @@ impl Running {
             room_due: false,
             room_refusals: 0,
             interrupt_wanted: false,
+            ended_by: None,
             closing: None,
             closed: false,
             ended_turn: None,
@@ -200,6 +203,7 @@ impl Running {
         self.ask_not_before = None;
         self.status_refusals = 0;
         self.closing = None;
+        self.ended_by = None;
         self.ended_turn = None;
         self.claim = None;
         self.finding = false;

@@ -179,6 +179,8 @@ pub const REASON_BYTES_MAX: usize = 1_000;
 pub const APPROVAL_COMMAND_CHARS_MAX: usize = 65_536;
 /// Characters of what a decision says that stand in its name.
 pub const DECISION_CHARS_MAX: usize = 200;
+/// Bytes of the number of a question and of the word for its answer, as a pane tells them.
+pub const ANSWERED_BYTES_MAX: usize = 128;
 /// Default of `idle_exit`: the relay leaves after this long without anything to do.
 pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
 

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::request::{Elsewhere, Spawn};
+use super::request::{Elsewhere, PaneReport, Spawn};
 use crate::model::fault::{Code, Fault};
 use crate::model::happening;
 use crate::model::id::thread_id;
@@ -92,12 +92,22 @@ pub fn check_events(words: &[String], session: Option<&str>) -> Result<(), Fault
 ///
 /// # Errors
 /// `usage` for a word that there is not, and for a thread id that is none.
-pub fn check_elsewhere(elsewhere: &Elsewhere) -> Result<(), Fault> {
+pub fn check_report(report: &PaneReport) -> Result<(), Fault> {
     let plain = |id: &String| id.len() <= 64 && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-    if ["new", "fork", "other"].contains(&elsewhere.how.as_str()) && elsewhere.thread_id.iter().all(plain) {
+    let is_place = |elsewhere: &Elsewhere| {
+        ["new", "fork", "other"].contains(&elsewhere.how.as_str()) && elsewhere.thread_id.iter().all(plain)
+    };
+    if !report.elsewhere.iter().all(is_place) {
+        return Err(Fault::usage(
+            "report refused: `how` is new, fork or other, and `threadId` a thread's id",
+        ));
+    }
+    let is_short =
+        |text: &str| text.len() <= limits::ANSWERED_BYTES_MAX && !text.chars().any(char::is_control);
+    if report.answered.iter().all(|told| is_short(&told.request) && is_short(&told.decision)) {
         return Ok(());
     }
-    Err(Fault::usage("report refused: `how` is new, fork or other, and `threadId` a thread's id"))
+    Err(Fault::usage("report refused: `request` and `decision` are short words"))
 }
 
 /// Checks what a search asks for; clients call it too.

@@ -58,6 +58,13 @@ pub struct Asked {
     pub pipelined: bool,
 }
 
+impl Asked {
+    /// Whether it tells what a pane is about to answer. One that was sent on the heels of another request keeps its place.
+    pub fn is_told_before(&self) -> bool {
+        !self.pipelined && matches!(&self.request, Request::PaneReport(report) if report.answered.is_some())
+    }
+}
+
 /// All clients.
 #[derive(Debug, Default)]
 pub struct Clients {

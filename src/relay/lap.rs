@@ -213,7 +213,12 @@ impl Relay {
         if self.core.deadline().is_some_and(|at| at <= now) {
             inputs.push(Input::Tick);
         }
-        inputs.into_iter().map(Arrived::Input).chain(asked.into_iter().map(Arrived::Asked)).collect()
+        // What a pane tells it has told before its child had it, and so before what the child says of that.
+        let (told, asked): (Vec<Asked>, Vec<Asked>) = asked.into_iter().partition(Asked::is_told_before);
+        let told = told.into_iter().map(Arrived::Asked);
+        told.chain(inputs.into_iter().map(Arrived::Input))
+            .chain(asked.into_iter().map(Arrived::Asked))
+            .collect()
     }
 
     /// Steps 3 to 6.

@@ -155,3 +155,25 @@ fn without_a_deadline_it_says_never() {
     assert_eq!(asked(&team, "ask me")["deadlineAt"], Value::Null);
     assert!(team.house.run(&["approvals"]).ok().stdout.contains("  never  "));
 }
+
+/// Symptom: what `interrupt` or `close` had ended was settled `elsewhere by elsewhere`. Now: by whoever ended its turn, and how.
+#[test]
+fn what_the_end_of_its_turn_settles_says_who_ended_that() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    team.model.script([asks_to_run("ask me", "touch wanted-file")]);
+    let ends: [(&[&str], &str); 2] = [
+        (&["interrupt", "reviewer"], "cancelled by operator, its turn was interrupted"),
+        (&["close", "reviewer", "--now"], "cancelled by operator, its session was closed"),
+    ];
+    for (verb, how) in ends {
+        let id = id_of(&asked(&team, "ask me"));
+        let _ = house.run(verb).ok();
+        house.poll("nothing to wait", SOON, || match listed(house) {
+            left if left.is_empty() => Ok(()),
+            left => Err(format!("{left:?}")),
+        });
+        let stderr = refused(house.run(&["approve", &id]), 1);
+        assert!(stderr.contains(how), "{stderr}");
+    }
+}

@@ -43,7 +43,8 @@ fn mail_waits_behind_an_approval_that_the_pane_answers() {
     assert_eq!(left["approvals"], json!([]), "what the pane settled is settled");
     let late = house.run(&["deny", &text_of(&listed["approvals"][0]["id"])]).fails(1);
     assert!(
-        late.stderr.contains("settled already at") && late.stderr.contains("in a pane"),
+        late.stderr.contains("settled already at")
+            && late.stderr.contains("approved by operator, in a pane, with `accept`"),
         "{}",
         late.stderr
     );

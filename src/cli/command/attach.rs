@@ -10,6 +10,7 @@
 //! | ends with an error, and its child has gone | it is started again when the session has its next child, as often as that happens |
 //! | ends with an error otherwise | it is started again, at most three times in a row; then the command is printed for the person to run |
 //! | has been without its child for too long (`client/absence.rs`) | it is ended and started again when the session is up again |
+//! | answers a question of its child (`client/peek.rs`) | the relay is told first |
 //! | asks for another thread (`client/peek.rs`) | the relay is told, the pane's border says so, and so does this command at its end |
 //! | shows a bundle or a session that is stopped, or one that is removed | it is ended, and this command says so |
 
@@ -39,7 +40,7 @@ use crate::model::limits;
 use crate::model::session::{SessionState, Wanted};
 use crate::protocol::answer::{Attached, Sessions, Shown, Subscribed};
 use crate::protocol::check::check_name;
-use crate::protocol::request::{Elsewhere, One, PaneReport, Watch};
+use crate::protocol::request::{Answered, Elsewhere, One, PaneReport, Watch};
 
 /// Screens that are started again after an error.
 const RELAUNCHES_MAX: u32 = 3;
@@ -103,7 +104,7 @@ enum Why {
 impl Scene {
     fn report(&self) {
         if let Some(relay) = &self.relay {
-            relay.send("pane/report", &PaneReport { elsewhere: self.elsewhere.clone() });
+            relay.send("pane/report", &PaneReport { elsewhere: self.elsewhere.clone(), answered: None });
         }
     }
 }
@@ -119,6 +120,15 @@ impl Stage {
             if scene.elsewhere != elsewhere {
                 scene.elsewhere = elsewhere;
                 scene.report();
+            }
+        });
+    }
+
+    /// The screen answers what its child asks.
+    fn answers(&self, answered: Answered) {
+        self.with(|scene| {
+            if let Some(relay) = &scene.relay {
+                relay.send("pane/report", &PaneReport { elsewhere: None, answered: Some(answered) });
             }
         });
     }
@@ -480,6 +490,7 @@ fn door(context: &Context, attached: &Attached, stage: &Arc<Stage>) -> Result<Do
                 }
             }
             Seen::Shows(elsewhere) => stage.moved(elsewhere),
+            Seen::Answers(answered) => stage.answers(answered),
         }
     });
     Door::open(dir, panes, attached.thread_id.clone(), told)

@@ -23,13 +23,16 @@ impl Core {
         self.evaluate_wait(step, number);
     }
 
-    /// `pane/report`: a pane has left its session, or has come back.
+    /// `pane/report`: a pane has left its session, or has come back, or answers what its child asks.
     pub(in crate::core) fn request_report(&mut self, step: &mut Step, ask: Ask, report: PaneReport) {
-        let conn = self.conns.get_mut(&ask.conn);
-        let Some((conn, session)) = conn.and_then(|conn| conn.attached.clone().map(|name| (conn, name)))
-        else {
+        let Some(session) = self.conns.get(&ask.conn).and_then(|conn| conn.attached.clone()) else {
             return step.refuse(ask, Fault::refused("report refused: this connection shows no session"));
         };
+        if let Some(answered) = &report.answered {
+            self.note_answer(&session, &answered.request, &answered.decision);
+            return step.reply(ask, Answer::Nothing(Nothing {}));
+        }
+        let Some(conn) = self.conns.get_mut(&ask.conn) else { return };
         let before = std::mem::replace(&mut conn.elsewhere, report.elsewhere.clone());
         if before != report.elsewhere {
             let (how, thread_id) = report.elsewhere.map_or((None, None), |e| (Some(e.how), e.thread_id));

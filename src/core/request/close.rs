@@ -16,6 +16,7 @@ impl Core {
         if self.is_planted(Planted::SecondCloseForgotten) && self.is_closing(&name) {
             return;
         }
+        self.note_end(&name, &ask, "its session was closed");
         // A second close joins the first, or hurries it.
         self.close(step, &name, close.now);
         let number = self.wait(ask, Wait::Closed { name }, step.now.plus(limits::CLOSE_MS + limits::DOWN_MS));

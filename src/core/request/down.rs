@@ -14,6 +14,7 @@ impl Core {
             Err(fault) => return step.refuse(ask, fault),
         };
         for name in &names {
+            self.note_end(name, &ask, "its session was stopped");
             // Mail that waits now does not wake it; mail that comes later may.
             if self
                 .ledger

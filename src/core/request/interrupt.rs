@@ -18,6 +18,7 @@ impl Core {
         if self.is_closing(&name) {
             return step.refuse(ask, Fault::busy(format!("interrupt refused: {name} is being closed")));
         }
+        self.note_end(&name, &ask, "its turn was interrupted");
         let Some(running) = self.sessions.get_mut(&name).filter(|running| running.has_turn()) else {
             // What its model has begun beside it may be at work when it is not.
             if let Some(nonce) = self.ready_child_of(&name).filter(|_| self.is_open(&name)) {

@@ -24,6 +24,7 @@ impl Core {
             let command = crate::model::child::ChildCommand::CloseThread { session: name.clone() };
             step.act(super::super::action::Action::Command { nonce, command });
         }
+        self.note_end(&name, &ask, "its session was removed");
         self.remove_session(step, &name, "the recipient was removed");
         let removed =
             NamedState { name, state: SessionState::Stopped, reason: Some("removed".to_owned()), thread_id };

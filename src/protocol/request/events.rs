@@ -80,6 +80,18 @@ pub struct PaneReport {
     /// Another thread than its session's; nothing when it shows that.
     #[serde(default)]
     pub elsewhere: Option<Elsewhere>,
+    /// In place of that: what it is about to answer its child.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answered: Option<Answered>,
+}
+
+/// The answer of a pane to a question of its child, told before the child has it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Answered {
+    /// The number of the question, which is the child's, as JSON text.
+    pub request: String,
+    /// The answer, by the child's name for it.
+    pub decision: String,
 }
 
 /// What a pane shows that has left its session.

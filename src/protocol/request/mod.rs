@@ -11,11 +11,11 @@ mod session;
 use serde::de::DeserializeOwned;
 
 pub use self::approval::{Decision, SettleApproval};
-pub use self::events::{Elsewhere, Log, PaneReport, Place, Watch};
+pub use self::events::{Answered, Elsewhere, Log, PaneReport, Place, Watch};
 pub use self::hello::{Hello, Stop};
 pub use self::mail::{Dead, Discard, Inbox, MailRef, Next, Reply, Search, Send, Settle, Until, Wait};
 pub use self::session::{Close, Down, Hold, Look, Names, One, Prompt, Release, Spawn};
-use super::check::{check_elsewhere, check_name, check_reason, check_search, check_spawn};
+use super::check::{check_name, check_reason, check_report, check_search, check_spawn};
 use crate::model::fault::Fault;
 
 /// What a client asks of the relay.
@@ -196,7 +196,7 @@ impl Request {
             Request::Look(look) => check_name(&look.name)?,
             Request::Watch(watch) => watch.check()?,
             Request::Log(log) => log.check()?,
-            Request::PaneReport(PaneReport { elsewhere: Some(elsewhere) }) => check_elsewhere(elsewhere)?,
+            Request::PaneReport(report) => check_report(report)?,
             Request::SettleApproval(settle) => check_reason(settle.reason.as_deref())?,
             Request::Hold(hold) => check_name(&hold.name)?,
             Request::Search(search) => check_search(&search.text)?,
