@@ -8,11 +8,11 @@
 use super::action::Action;
 use super::record::{DeliveryId, Record};
 use super::{Core, Step};
-use crate::model::child::{ChildEvent, TurnOutcome};
+use crate::model::child::{ChildEvent, Item, TurnOutcome};
 use crate::model::clock::Millis;
 use crate::model::happening::{Happening, What};
 use crate::model::id::{MailId, Nonce, TurnId, approval_id};
-use crate::model::mail::DeliveryState;
+use crate::model::mail::{DeliveryState, Priority};
 use crate::model::name::Name;
 use crate::model::session::SessionState;
 
@@ -150,7 +150,10 @@ impl Core {
     }
 
     /// Handles what a child said, and tells of the turns and items in it.
-    pub(super) fn hear_child(&mut self, step: &mut Step, nonce: Nonce, event: ChildEvent) {
+    pub(super) fn hear_child(&mut self, step: &mut Step, nonce: Nonce, mut event: ChildEvent) {
+        if let ChildEvent::ItemDone { item, .. } = &mut event {
+            self.name_source(item);
+        }
         let name = event.session().cloned();
         let is_known = name.as_ref().is_some_and(|name| {
             let child = self.ledger.children.get(&nonce).map(|child| child.key);
@@ -201,6 +204,16 @@ impl Core {
                 running.turn_since = Some(step.now);
             }
             self.tell(step, What::TurnStarted { session, turn_id: turn.to_string() });
+        }
+    }
+
+    /// Whether words of ours are mail or the person's own is known by their claim, not by how they begin.
+    pub(super) fn name_source(&self, item: &mut Item) {
+        let claim = item.claim.and_then(|claim| self.ledger.claims.get(&claim));
+        let first = claim.and_then(|claim| self.ledger.deliveries.get(claim.deliveries.first()?));
+        if let Some(first) = first {
+            let is_bare = first.priority == Priority::Prompt && first.from == Name::operator();
+            item.source = if is_bare { "prompt" } else { "mail" }.to_owned();
         }
     }
 

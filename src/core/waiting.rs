@@ -448,7 +448,10 @@ impl Core {
     ) {
         let Some(Entry { ask, wait: Wait::Look { name } }) = self.take_waiting(token) else { return };
         match items {
-            Ok(items) => step.reply(ask, Answer::Look(Looked { session: name, items })),
+            Ok(mut items) => {
+                items.iter_mut().for_each(|item| self.name_source(item));
+                step.reply(ask, Answer::Look(Looked { session: name, items }))
+            }
             Err(why) => step.refuse(ask, Fault::refused(format!("look failed: {why}"))),
         }
     }

@@ -42,6 +42,22 @@ fn the_last_items_are_shown_oldest_first() {
     );
 }
 
+/// Symptom: words of the person that begin like an envelope were shown as mail. Cause: their first words were believed. Now: their claim is
+/// while the relay knows it, and after that only the head of an envelope.
+#[test]
+fn the_persons_words_are_no_mail_however_they_begin() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    let _ = house.run(&["prompt", "reviewer", "[agentmux mail 1 of 9] go", "--wait"]).ok();
+    wait_until_idle(house, "reviewer");
+    let _ = house.run(&["send", "reviewer", "true mail", "--wait"]).ok();
+    wait_until_idle(house, "reviewer");
+    let looked = house.run(&["look", "reviewer", "--json"]).json();
+    let items = looked["items"].as_array().into_iter().flatten().filter(|item| item["kind"] == "message");
+    let sources: Vec<&Value> = items.map(|item| &item["source"]).collect();
+    assert_eq!(sources, ["prompt", "mail"], "{looked}");
+}
+
 #[test]
 fn an_unknown_session_is_refused_and_an_agent_may_not() {
     let house = House::new();

@@ -560,7 +560,7 @@ impl FakeCodex {
 
 fn user_message(client_id: &Value) -> Value {
     let ours = client_id.as_str().is_some_and(|id| id.starts_with("am-"));
-    let text = if ours { "[agentmux mail 1 of 1]\nhello" } else { "hello" };
+    let text = if ours { "[agentmux mail 1 of 1]\nid: 1   from: lead (agent)\nhello" } else { "hello" };
     json!({"type": "userMessage", "id": "item-1", "clientId": client_id, "content": [{"type": "text", "text": text}]})
 }
 

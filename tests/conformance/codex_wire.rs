@@ -444,3 +444,50 @@ fn offered_decisions_of_one_kind_stay_apart_and_say_what_they_change() {
         assert_eq!(pair.fake.answers().last(), Some(&answer));
     }
 }
+
+/// Symptom: searches and what was asked of sub-agents had no text in `look` and were missing in `watch`, and a tool's call said neither
+/// with what nor what came of it. Now: as below (shapes of 0.169.0).
+#[test]
+fn what_tools_did_is_readable() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    pair.events();
+    let thread = pair.fake.last("thread/inject_items")["threadId"].clone();
+    let told = [
+        (
+            json!({"type": "webSearch", "id": "i", "query": "planes",
+                "action": {"type": "search", "query": "planes", "queries": ["planes", "jets"]}}),
+            "webSearch: planes\nplanes\njets",
+        ),
+        (
+            json!({"type": "webSearch", "id": "i", "query": "", "action": {"type": "openPage", "url": "https://x.example"}}),
+            "webSearch: https://x.example",
+        ),
+        (
+            json!({"type": "collabAgentToolCall", "id": "i", "tool": "spawnAgent", "prompt": "look at it", "receiverThreadIds": [],
+                "agentsStates": {"t": {"status": "completed", "message": "looked"}}}),
+            "collabAgentToolCall: spawnAgent: look at it\ncompleted: looked",
+        ),
+        (
+            json!({"type": "mcpToolCall", "id": "i", "server": "tool", "tool": "wipe", "arguments": {"what": "it"},
+                "result": {"content": [{"type": "text", "text": "wiped"}]}, "error": null}),
+            "tool: tool.wipe {\"what\":\"it\"}\nwiped",
+        ),
+        (
+            json!({"type": "mcpToolCall", "id": "i", "server": "tool", "tool": "wipe", "arguments": null, "result": null,
+                "error": {"message": "no such disk"}}),
+            "tool: tool.wipe\nno such disk",
+        ),
+        (json!({"type": "imageView", "id": "i", "path": "/project/a.png"}), "imageView: /project/a.png"),
+    ];
+    for (item, wanted) in told {
+        let notice =
+            json!({"method": "item/completed", "params": {"threadId": thread, "turnId": "t", "item": item}});
+        pair.codex.on_message(&notice.to_string());
+        let items = std::iter::from_fn(|| pair.codex.next_event()).filter_map(|event| match event {
+            ChildEvent::ItemDone { item, .. } => Some(format!("{}: {}", item.kind, item.text)),
+            _ => None,
+        });
+        assert_eq!(items.collect::<Vec<_>>(), [wanted]);
+    }
+}

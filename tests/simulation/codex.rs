@@ -334,7 +334,8 @@ impl World {
         if sums_up && outcome == TurnOutcome::Completed && self.random.chance(800) {
             self.counts.summaries += 1;
             let (turn, text) = (Some(id.clone()), format!("summary {}", self.codex.next()));
-            let item = Item { at: None, kind: "answer".to_owned(), source: "model".to_owned(), text };
+            let item =
+                Item { at: None, kind: "answer".to_owned(), source: "model".to_owned(), text, claim: None };
             self.thread_says(nonce, thread, |session| ChildEvent::ItemDone { session, turn, item });
         }
         self.end_turn(nonce, thread, outcome);

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::clock::Millis;
-use crate::model::id::TurnId;
+use crate::model::id::{ClaimId, TurnId};
 use crate::model::name::Name;
 
 /// What a thread has cost so far, as its child counts it.
@@ -144,4 +144,7 @@ pub struct Item {
     pub source: String,
     /// Its text.
     pub text: String,
+    /// Our claim that it carries; whose words those are the core knows while it knows the claim.
+    #[serde(skip)]
+    pub claim: Option<ClaimId>,
 }

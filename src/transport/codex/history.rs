@@ -140,14 +140,18 @@ pub(super) fn item(row: &Value) -> Item {
         "agentMessage" => ("answer", "model", text(&item["text"])),
         "commandExecution" => ("command", "tool", command(item)),
         "fileChange" => ("change", "tool", paths(&item["changes"])),
-        "mcpToolCall" => ("tool", "tool", format!("{}.{}", text(&item["server"]), text(&item["tool"]))),
-        "reasoning" => ("reasoning", "model", item["summary"].as_array().map_or(String::new(), |s| join(s))),
-        other @ ("dynamicToolCall" | "webSearch" | "imageView" | "imageGeneration") => {
-            (other, "tool", text(&item["text"]))
+        "mcpToolCall" => ("tool", "tool", tool_call(&format!("{}.", text(&item["server"])), item)),
+        kind @ "dynamicToolCall" => (kind, "tool", tool_call("", item)),
+        kind @ "webSearch" => (kind, "tool", search(item)),
+        kind @ "collabAgentToolCall" => (kind, "tool", delegation(item)),
+        kind @ ("imageView" | "imageGeneration") => {
+            (kind, "tool", text(if item["path"].is_null() { &item["savedPath"] } else { &item["path"] }))
         }
+        "reasoning" => ("reasoning", "model", item["summary"].as_array().map_or(String::new(), |s| join(s))),
         other => (other, "model", text(&item["text"])),
     };
-    Item { at, kind: kind.to_owned(), source: source.to_owned(), text: cut(text) }
+    let claim = item["clientId"].as_str().and_then(ClaimId::parse);
+    Item { at, kind: kind.to_owned(), source: source.to_owned(), text: cut(text), claim }
 }
 
 /// A person looks at this; what is long is cut, and says so.
@@ -161,10 +165,16 @@ fn cut(mut text: String) -> String {
     text
 }
 
-/// Ours by its claim, and mail if it is in an envelope; a person's in a pane by any other id; a program's without one.
+/// Ours by its claim, and mail if it is in an envelope, unless the core knows better; a person's in a pane by any other id; a program's
+/// without one.
 fn source(client_id: &Value, text: &str) -> &'static str {
+    let is_envelope = || {
+        let mut lines = text.lines();
+        let begins = |line: Option<&str>, with: &str| line.is_some_and(|line| line.starts_with(with));
+        begins(lines.next(), "[agentmux mail ") && begins(lines.next(), "id: ")
+    };
     match client_id.as_str() {
-        Some(id) if id.starts_with(CLAIM_PREFIX) && text.starts_with("[agentmux mail ") => "mail",
+        Some(id) if id.starts_with(CLAIM_PREFIX) && is_envelope() => "mail",
         Some(id) if !id.starts_with(CLAIM_PREFIX) => "operator",
         _ => "prompt",
     }
@@ -186,6 +196,52 @@ fn command(item: &Value) -> String {
     if let Some(output) = item["aggregatedOutput"].as_str().filter(|output| !output.is_empty()) {
         text.push('\n');
         text.push_str(output.trim_end());
+    }
+    text
+}
+
+/// A call of a tool: what, with what, and what came of it.
+fn tool_call(server: &str, item: &Value) -> String {
+    let mut text = format!("{server}{}", item["tool"].as_str().unwrap_or_default());
+    if !item["arguments"].is_null() {
+        text.push_str(&format!(" {}", item["arguments"]));
+    }
+    let parts = [&item["result"]["content"], &item["contentItems"]].map(Value::as_array);
+    let texts = parts.into_iter().flatten().flatten().filter_map(|part| part["text"].as_str());
+    for came in texts.chain(item["error"]["message"].as_str()).filter(|came| !came.is_empty()) {
+        text.push('\n');
+        text.push_str(came.trim_end());
+        if text.len() > limits::LOOK_TEXT_BYTES_MAX {
+            break;
+        }
+    }
+    text
+}
+
+/// A search: its words, or what was opened.
+fn search(item: &Value) -> String {
+    let action = &item["action"];
+    let queries = join(action["queries"].as_array().map_or(&[], Vec::as_slice));
+    let all =
+        [item["query"].as_str(), Some(queries.as_str()), action["url"].as_str(), action["pattern"].as_str()];
+    let mut told: Vec<&str> = Vec::new();
+    for text in all.into_iter().flatten().filter(|text| !text.is_empty()) {
+        if !told.contains(&text) {
+            told.push(text);
+        }
+    }
+    if told.is_empty() { action["type"].as_str().unwrap_or("search").to_owned() } else { told.join("\n") }
+}
+
+/// What is asked of sub-agents, and what they have said.
+fn delegation(item: &Value) -> String {
+    let mut text = item["tool"].as_str().unwrap_or("call").to_owned();
+    if let Some(prompt) = item["prompt"].as_str() {
+        text.push_str(&format!(": {prompt}"));
+    }
+    for state in item["agentsStates"].as_object().into_iter().flat_map(|states| states.values()) {
+        let parts = [state["status"].as_str(), state["message"].as_str()];
+        text.push_str(&format!("\n{}", parts.into_iter().flatten().collect::<Vec<_>>().join(": ")));
     }
     text
 }
