@@ -81,17 +81,17 @@ pub fn check_version(launcher: &Path) -> Result<String, Fault> {
     Ok(version)
 }
 
-/// Which of these words of the protocol the program behind the launcher does not know: requests, then what it says by itself.
+/// Which of these words of the protocol the program behind the launcher does not know, by the files of its schema that have them.
 ///
 /// # Errors
 /// Why it cannot be asked.
-pub fn missing_words(launcher: &Path, requests: &[&str], notices: &[&str]) -> Result<Vec<String>, String> {
+pub fn missing_words(launcher: &Path, wanted: &[(&str, &[&str])]) -> Result<Vec<String>, String> {
     let text = |error: std::io::Error| error.to_string();
     let place = tempfile::tempdir().map_err(text)?;
     let words = ["app-server", "generate-json-schema", "--out"].map(std::ffi::OsStr::new);
     printed(&native_behind(launcher), &[&words[..], &[place.path().as_os_str()]].concat())?;
     let mut missing = Vec::new();
-    for (file, words) in [("ClientRequest.json", requests), ("ServerNotification.json", notices)] {
+    for (file, words) in wanted {
         let schema = std::fs::read_to_string(place.path().join(file)).map_err(text)?;
         missing.extend(
             words

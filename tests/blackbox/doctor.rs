@@ -2,7 +2,7 @@
 
 use crate::*;
 use agentmux::model::version::CODEX_TESTED;
-use agentmux::transport::codex::{NOTICES, REQUESTS};
+use agentmux::transport::codex::{NOTICE_PARTS, NOTICES, QUESTIONS, REQUEST_FIELDS, REQUESTS};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -252,22 +252,37 @@ fn a_codex_that_is_missing_old_or_silent_is_named_with_what_is_needed() {
     assert_eq!(summary, "codex refused: found Codex 0.156.9, agentmux needs 0.157.0 or newer");
     // The version after next, as it may be: it tells its protocol, in which a word of ours is missing or not.
     let newer = |missing: &str| {
-        let words = |words: &[&str]| {
+        let words = |words: &[&[&str]]| {
             words
                 .iter()
+                .flat_map(|words| words.iter())
                 .filter(|word| **word != missing)
                 .map(|word| format!("\"{word}\""))
                 .collect::<String>()
         };
-        let (requests, notices) = (words(REQUESTS), words(NOTICES));
-        let schema = format!(
-            "echo '{requests}' > \"$4/ClientRequest.json\"; echo '{notices}' > \"$4/ServerNotification.json\""
-        );
-        says(&format!("case \"$1\" in --version) echo codex-cli 9.0.0 ;; *) {schema} ;; esac"))
+        let files = [
+            ("ClientRequest", words(&[REQUESTS, REQUEST_FIELDS])),
+            ("ServerNotification", words(&[NOTICES, NOTICE_PARTS])),
+            ("ServerRequest", words(&[QUESTIONS])),
+        ];
+        let schema: String =
+            files.iter().map(|(file, words)| format!("echo '{words}' > \"$4/{file}.json\"; ")).collect();
+        says(&format!("case \"$1\" in --version) echo codex-cli 9.0.0 ;; *) {schema}:;; esac"))
     };
     let new = is_ok(&newer("nothing"), "codex");
     assert!(new.to_string().contains("newer than ") && new.to_string().contains("has all "), "{new}");
-    for word in ["turn/steer", "item/completed"] {
+    // A kind of item, a field, a flag, a failure or a question that is gone is as bad as a method.
+    for word in [
+        "turn/steer",
+        "item/completed",
+        "clientUserMessageId",
+        "expectedTurnId",
+        "clientId",
+        "userMessage",
+        "waitingOnApproval",
+        "usageLimitExceeded",
+        "item/commandExecution/requestApproval",
+    ] {
         let tested = format!("npm install -g @openai/codex@{CODEX_TESTED}");
         let odd = sick(&newer(word), "codex", "fail", &tested);
         assert!(odd.to_string().contains(&format!("no longer knows: {word}\"")), "{odd}");

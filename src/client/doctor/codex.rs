@@ -6,7 +6,7 @@ use super::relay::Called;
 use super::{Finding, Patient};
 use crate::boot::program;
 use crate::model::version::{CODEX_MIN, CODEX_TESTED, codex_is_untested};
-use crate::transport::codex::{NOTICES, REQUESTS};
+use crate::transport::codex::{NOTICE_PARTS, NOTICES, QUESTIONS, REQUEST_FIELDS, REQUESTS};
 
 const INSTALL: &str = "npm install -g @openai/codex@latest";
 
@@ -41,9 +41,16 @@ pub fn codex(patient: &Patient) -> Option<Finding> {
 
 /// A Codex of a version that is supported: whether it still knows every word that is spoken with it, by its own schema.
 fn judge(launcher: &Path, what: String) -> Finding {
-    match program::missing_words(launcher, REQUESTS, NOTICES) {
+    let wanted = [
+        ("ClientRequest.json", REQUESTS),
+        ("ClientRequest.json", REQUEST_FIELDS),
+        ("ServerNotification.json", NOTICES),
+        ("ServerNotification.json", NOTICE_PARTS),
+        ("ServerRequest.json", QUESTIONS),
+    ];
+    match program::missing_words(launcher, &wanted) {
         Ok(missing) if missing.is_empty() => {
-            let words = REQUESTS.len() + NOTICES.len();
+            let words: usize = wanted.iter().map(|(_, words)| words.len()).sum();
             Finding::ok(what).detail(format!("its schema has all {words} words that are spoken with it"))
         }
         Ok(missing) => Finding::fail(format!("{what} no longer knows: {}", missing.join(", ")))

@@ -77,6 +77,25 @@ pub const NOTICES: &[&str] = &[
     "error",
 ];
 
+/// Fields of our requests without which nothing would be proven or could join a turn.
+pub const REQUEST_FIELDS: &[&str] = &["clientUserMessageId", "expectedTurnId"];
+
+/// Kinds of items, fields, flags and failures in what Codex tells that everything here hangs on, each there since before 0.157.0.
+pub const NOTICE_PARTS: &[&str] = &[
+    "userMessage",
+    "agentMessage",
+    "commandExecution",
+    "fileChange",
+    "mcpToolCall",
+    "clientId",
+    "waitingOnApproval",
+    "usageLimitExceeded",
+    "contextWindowExceeded",
+];
+
+/// Questions that a person settles.
+pub const QUESTIONS: &[&str] = &["item/commandExecution/requestApproval", "item/fileChange/requestApproval"];
+
 /// One connection to `codex app-server`, and what is known of its threads.
 #[derive(Debug, Default)]
 pub struct Codex {
