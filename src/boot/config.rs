@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::project::Coders;
-use crate::core::policy::{ALLOWABLE, Policy, Rules};
+use crate::core::policy::{Policy, Rules};
 use crate::model::clock::{parse_duration, written_duration};
 use crate::model::fault::Fault;
 use crate::model::hash::fnv1a;
@@ -98,8 +98,25 @@ pub struct PolicyTable {
     #[serde(default)]
     pub mail: Rules,
     /// See [`Policy::allow`].
-    #[serde(default)]
+    #[serde(default, deserialize_with = "allowed")]
     pub allow: Rules,
+}
+
+/// The table `[policy.allow]`: the words of `core::policy::ALLOWABLE`, which a test compares.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AllowTable {
+    prompt: Option<Vec<String>>,
+    interrupt: Option<Vec<String>>,
+    close: Option<Vec<String>>,
+    look: Option<Vec<String>>,
+}
+
+/// Reads that table as one of keys that are known, so that another one is told with its line, and the nearest.
+fn allowed<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Rules, D::Error> {
+    let AllowTable { prompt, interrupt, close, look } = AllowTable::deserialize(from)?;
+    let all = [("prompt", prompt), ("interrupt", interrupt), ("close", close), ("look", look)];
+    Ok(all.into_iter().filter_map(|(word, names)| Some((word.to_owned(), names?))).collect())
 }
 
 impl PolicyTable {
@@ -114,14 +131,6 @@ impl PolicyTable {
             }
         }
         for (word, names) in &self.allow {
-            if !ALLOWABLE.iter().any(|(known, _)| known == word) {
-                let known: Vec<&str> = ALLOWABLE.iter().map(|(word, _)| *word).collect();
-                let word = word.escape_debug();
-                return bad(format!(
-                    "`policy.allow` has `{word}`; what may be allowed is {}",
-                    known.join(", ")
-                ));
-            }
             if let Some(odd) = names.iter().find(|name| Name::parse(name).is_none()) {
                 return bad(format!(
                     "`policy.allow.{word}` names `{}`, which is no name",
@@ -411,4 +420,22 @@ fn nearest_key(why: &str) -> Option<String> {
     let mut words = why.strip_prefix("unknown field ")?.split('`').skip(1).step_by(2);
     let unknown = words.next()?;
     nearest(unknown, words).into_iter().next()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::policy::ALLOWABLE;
+
+    #[test]
+    fn every_word_that_may_be_allowed_can_be_written_and_no_other() {
+        for (word, _) in ALLOWABLE {
+            let config: UserConfig =
+                toml::from_str(&format!("[policy.allow]\n{word} = [\"lead\"]\n")).unwrap();
+            assert_eq!(config.policy.allow.keys().collect::<Vec<_>>(), [word]);
+        }
+        let all: AllowTable = toml::from_str("").unwrap();
+        let count = format!("{all:?}").matches("None").count();
+        assert_eq!(count, ALLOWABLE.len());
+    }
 }

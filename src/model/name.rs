@@ -106,20 +106,23 @@ pub fn nearest<'a>(wanted: &str, known: impl Iterator<Item = &'a str>) -> Vec<St
     near.into_iter().take(3).map(|(_, name)| name.to_owned()).collect()
 }
 
-/// The edit distance (Levenshtein) of two short texts.
+/// The edit distance of two short texts; two letters that changed places are one edit, as the fingers make it.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().take(64).collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().take(64).enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
+    let a: Vec<char> = a.chars().take(64).collect();
+    let (mut before, mut above): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
         for (j, y) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(x != *y);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(row[j + 1] + 1);
+            let mut least = (above[j] + usize::from(x != y)).min(row[j] + 1).min(above[j + 1] + 1);
+            if i > 0 && j > 0 && *x == b[j - 1] && a[i - 1] == *y {
+                least = least.min(before[j - 1] + 1);
+            }
+            row.push(least);
         }
+        (before, above) = (above, row);
     }
-    row[b.len()]
+    above[b.len()]
 }
 
 macro_rules! text_of {
@@ -153,6 +156,14 @@ text_of!(BundleName, BundleName::parse_any, "not a bundle name");
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn letters_that_changed_places_are_near() {
+        let near = |wanted: &str| nearest(wanted, ["dir", "model", "sandbox"].into_iter());
+        assert_eq!(near("dri"), ["dir"]);
+        assert_eq!(near("snadbox"), ["sandbox"]);
+        assert!(near("xyz").is_empty());
+    }
 
     #[test]
     fn names_are_safe_path_components() {

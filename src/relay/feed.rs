@@ -47,6 +47,17 @@ pub enum Fresh {
     Log(Logging),
 }
 
+/// The words of what the store keeps a history of, which `log -f` goes on with.
+const STORED: [&str; 7] = [
+    "mail",
+    "approvalAsked",
+    "approvalSettled",
+    "nameClaimed",
+    "nameReleased",
+    "childStarted",
+    "childExited",
+];
+
 /// One who watches.
 #[derive(Debug)]
 struct Watcher {
@@ -245,8 +256,7 @@ impl Relay {
             return Err(fault.hint("`agentmux list` shows the sessions"));
         }
         if follow {
-            let words = ["mail", "approvalAsked", "approvalSettled", "childStarted", "childExited"];
-            let events = words.map(str::to_owned).to_vec();
+            let events = STORED.map(str::to_owned).to_vec();
             self.feed.subscribe(conn, Watching { session, events, begin: Begin::Replay(0) })?;
         }
         Ok(History { events })

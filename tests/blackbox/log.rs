@@ -97,6 +97,8 @@ fn a_followed_history_tells_each_line_once() {
     log.wait_for_stdout(&ids[1], SOON);
     let third = mail_to_operator(&house, "live");
     log.wait_for_stdout(&third, SOON);
+    let _ = house.run(&["--as", "ann", "whoami"]).ok();
+    log.wait_for_stdout("\"event\":\"nameClaimed\"", SOON);
     house.kill_nine(house.relay_pid().expect("a relay runs"));
     let fourth = mail_to_operator(&house, "after the crash");
     log.wait_for_stdout(&fourth, SOON);

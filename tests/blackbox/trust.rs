@@ -189,6 +189,14 @@ fn what_is_unknown_in_a_file_is_named_with_its_line_and_the_nearest_key() {
     std::fs::write(house.config_dir().join("config.toml"), "idle_exti = \"1h\"\n").expect("writable");
     let text = refused(house.run(&["list"]), 2);
     assert!(text.contains("config.toml line 1") && text.contains("perhaps `idle_exit` was meant"), "{text}");
+    std::fs::write(house.config_dir().join("config.toml"), "[policy.allow]\nprompts = [\"lead\"]\n")
+        .expect("writable");
+    let text = refused(house.run(&["list"]), 2);
+    assert!(text.contains("config.toml line 2") && text.contains("perhaps `prompt` was meant"), "{text}");
+    std::fs::write(house.config_dir().join("config.toml"), "").expect("writable");
+    write(&house, "[sessions.reviewer]\ndri = \"x\"\n");
+    let text = refused(house.run(&["trust"]), 2);
+    assert!(text.contains("perhaps `dir` was meant"), "letters that changed places: {text}");
 }
 
 #[test]

@@ -166,7 +166,7 @@ fn the_policy_says_who_may_write_to_whom() {
     let _ = house.run(&["send", "eve", "the operator may"]).ok();
     assert!(house.relay_log().contains("the policy does not let ann write to eve"), "{}", house.relay_log());
     for (text, why) in [
-        ("[policy.allow]\nsettle = [\"ann\"]\n", "what may be allowed is prompt"),
+        ("[policy.allow]\nsettle = [\"ann\"]\n", "unknown key `settle`, expected one of `prompt`"),
         ("[policy.mail]\n\"A b\" = []\n", "which is no name"),
         ("[policy]\nmails = {}\n", "line"),
     ] {
