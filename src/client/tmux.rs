@@ -57,7 +57,7 @@ impl Tmux {
         self.socket.as_deref()
     }
 
-    /// What makes each session have a pane, as far as it has none: nothing when all have one.
+    /// What makes each session have a pane, as far as it has none, with so many in a window: nothing when all have one.
     ///
     /// # Errors
     /// `refused` when there is no tmux.
@@ -67,6 +67,7 @@ impl Tmux {
         sessions: &[Name],
         command: impl Fn(&Name) -> Vec<String>,
         size: (u16, u16),
+        most: usize,
     ) -> Result<Plan, Fault> {
         let (shown, is_running) = self.panes()?;
         let of_mark =
@@ -83,7 +84,7 @@ impl Tmux {
         let mut panes = of_us().filter(|pane| Some(&pane.window) == window.as_ref()).count();
         for name in sessions.iter().filter(|name| of_mark(name).is_none()) {
             let begin: Vec<&str> = match &window {
-                Some(window) if panes < limits::PANES_PER_WINDOW => vec!["split-window", "-t", window],
+                Some(window) if panes < most => vec!["split-window", "-t", window],
                 _ if self.socket.is_some() && !is_running && window.is_none() => {
                     vec!["new-session", "-d", "-s", title, "-n", title]
                 }
@@ -136,13 +137,13 @@ impl Tmux {
         format!("{}/{name}", self.dir.display())
     }
 
-    /// Does what was planned.
+    /// Does what was planned. When a window has no room for another pane it tells how many it has, and the panes after that are missing.
     ///
     /// # Errors
     /// `refused` with tmux's own words.
-    pub fn perform(&self, plan: &Plan) -> Result<(), Fault> {
+    pub fn perform(&self, plan: &Plan) -> Result<Option<usize>, Fault> {
         if plan.parts.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let words: Vec<&str> = plan.words();
         // A server that was ended a moment ago takes the new one's first client with it.
@@ -151,13 +152,26 @@ impl Tmux {
             let output = self.run(&words)?;
             left -= 1;
             if output.status.success() {
-                return Ok(());
+                return Ok(None);
             }
             let why = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            if why.contains("no space for new pane") {
+                return self.newest_count().map(Some);
+            }
             if left == 0 || !why.contains("server exited unexpectedly") {
                 return Err(Fault::refused(format!("panes failed: tmux says: {why}")));
             }
         }
+    }
+
+    /// How many panes the newest window of ours has.
+    fn newest_count(&self) -> Result<usize, Fault> {
+        let ours = format!("{}/", self.dir.display());
+        let shown = self.shown()?;
+        let panes: Vec<&Shown> =
+            shown.iter().filter(|(mark, _)| mark.starts_with(&ours)).map(|(_, pane)| pane).collect();
+        let newest = panes.last().map(|pane| &pane.window);
+        Ok(panes.iter().filter(|pane| Some(&pane.window) == newest).count())
     }
 
     /// Shows the person the window that has these panes.

@@ -245,6 +245,33 @@ fn a_pane_goes_with_its_session_however_that_ends() {
     wait_for_panes(&house, &socket, &[]);
 }
 
+/// Symptom: in a small terminal `panes` left some of the team and ended with "no space for new pane". Now: a window that is full for its
+/// size is followed by another one.
+#[test]
+fn in_a_small_terminal_the_team_takes_more_windows() {
+    let (_model, house) = team();
+    for name in ["tester", "writer", "zoe"] {
+        let _ = house.run(&["spawn", name]).ok();
+    }
+    let person = Pane::start(&house, (40, 4), &["sh"]);
+    let own = person.socket().to_owned();
+    person.type_text(&format!("{AGENTMUX} panes > listed 2>&1; echo rc=$? >> listed"));
+    person.send_keys(&["Enter"]);
+    let listed = house.project().join("listed");
+    let said = house.poll("panes to end", DEADLINE, || {
+        let said = std::fs::read_to_string(&listed).unwrap_or_default();
+        if said.contains("rc=") { Ok(said) } else { Err(said) }
+    });
+    assert_eq!(said, "lead\nreviewer\ntester\nwriter\nzoe\nrc=0\n");
+    let names =
+        tmux(&house, &own, &["list-panes", "-a", "-f", "#{!=:#{@agentmux},}", "-F", "#{@agentmux_name}"]);
+    let mut names: Vec<&str> = names.lines().collect();
+    names.sort_unstable();
+    assert_eq!(names, ["lead", "reviewer", "tester", "writer", "zoe"], "each once");
+    let windows = tmux(&house, &own, &["list-windows", "-a", "-F", "#{window_name}"]);
+    assert!(windows.lines().filter(|name| *name == "test").count() > 1, "{windows}");
+}
+
 /// Whether a process is Codex's screen.
 fn is_screen(pid: i32) -> bool {
     let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -11,6 +11,7 @@ use crate::boot::terminal;
 use crate::cli::context::Context;
 use crate::client::tmux::Tmux;
 use crate::model::fault::Fault;
+use crate::model::limits;
 use crate::model::name::Name;
 use crate::model::session::{Coder, SessionState, Wanted};
 use crate::protocol::answer::{SessionInfo, Sessions};
@@ -59,15 +60,24 @@ pub fn run(context: &Context, args: Panes) -> Result<u8, Fault> {
     };
     // A tmux target ends at a dot or a colon.
     let title = context.target.bundle.name.as_str().replace(['.', ':'], "_");
-    let plan = tmux.plan(&title, &sessions, |name| attach_command(context, name), terminal::size())?;
+    let plan =
+        |most| tmux.plan(&title, &sessions, |name| attach_command(context, name), terminal::size(), most);
+    let mut most = limits::PANES_PER_WINDOW;
     if args.print {
-        let commands = [tmux.written(&plan).trim_end().to_owned()].into_iter().chain(attach).collect();
+        let commands = [tmux.written(&plan(most)?).trim_end().to_owned()].into_iter().chain(attach).collect();
         context.print(&Printed { commands }, |printed| {
             printed.commands.iter().map(|command| format!("{command}\n")).collect()
         });
         return Ok(0);
     }
-    tmux.perform(&plan)?;
+    // A window that is full for its size is followed by another one.
+    while let Some(count) = tmux.perform(&plan(most)?)? {
+        if most == 1 {
+            let fault = Fault::refused("panes failed: there is no room for a pane");
+            return Err(fault.hint("make the terminal larger"));
+        }
+        most = count.clamp(1, most - 1);
+    }
     tmux.select(&sessions)?;
     drop(_lock);
     let is_watched = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
