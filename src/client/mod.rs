@@ -18,4 +18,4 @@ mod writer;
 pub use connection::{CallError, Connection, Sender, Speaker};
 pub use interrupt::{catch_interrupt, forget_interrupt};
 pub use start::{Claimed, Reached, Target, let_go_on, params};
-pub use writer::naming_the_writer;
+pub use writer::{Homes, naming_the_writer};

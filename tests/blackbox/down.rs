@@ -115,3 +115,32 @@ fn a_stopped_relay_whose_socket_was_removed_is_busy_and_not_absent() {
     let _ = house.run(&["down"]).ok();
     assert_eq!(house.processes(), Vec::<i32>::new());
 }
+
+/// Symptom: for a session with a `CODEX_HOME` of its coder's, `down` printed a command that finds no such thread, and who writes to it was
+/// not named. Cause: the caller's environment was looked at. Now: the session's is.
+#[test]
+fn the_command_that_takes_a_thread_out_finds_it() {
+    let team = Team::nobody();
+    let house = &team.house;
+    let home = house.dir().join("another home");
+    std::fs::create_dir(&home).expect("the house is writable");
+    std::fs::copy(house.codex_home().join("config.toml"), home.join("config.toml")).expect("likewise");
+    let coder =
+        format!("[coders.elsewhere]\nkind = \"codex\"\nenv = {{ CODEX_HOME = \"{}\" }}\n", home.display());
+    std::fs::write(house.config_dir().join("config.toml"), coder).expect("likewise");
+    let _ = house.run(&["spawn", "ann", "--coder", "elsewhere"]).ok();
+    let thread = session(house, "ann")["threadId"].as_str().unwrap_or_default().to_owned();
+    let second = ["-b", "second", "spawn", "bob", "--coder", "elsewhere", "--thread", &thread];
+    let said = refused(house.run(&second), 7);
+    assert!(said.contains(" writes it (") && said.contains("app-server"), "{said}");
+    let ran = house.run(&["down", "ann"]).ok();
+    let command = format!("outside agentmux: CODEX_HOME='{}' codex resume {thread}\n", home.display());
+    assert!(ran.stdout.ends_with(&command), "{}", ran.evidence());
+    let ran = house.run(&["remove", "ann"]).ok();
+    assert!(
+        ran.stdout.contains(&format!("CODEX_HOME='{}' codex resume {thread}", home.display())),
+        "{}",
+        ran.evidence()
+    );
+    let _ = house.run(&["-b", "second", "down"]).ok();
+}

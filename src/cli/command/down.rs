@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::boot::{descent, process};
 use crate::cli::context::Context;
-use crate::client::{CallError, catch_interrupt, let_go_on, tmux};
+use crate::client::{CallError, Homes, catch_interrupt, let_go_on, tmux};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::SessionState;
@@ -43,6 +43,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
     let budget_ms = if args.now { limits::DOWN_NOW_MS } else { limits::DOWN_MS } + limits::DOWN_GRACE_MS;
     let deadline = Instant::now() + Duration::from_millis(budget_ms as u64);
     let relay = process::pidfd(connection.relay_pid);
+    let homes = Homes::of(&mut connection, &args.names, Some(deadline));
     let request = Request { names: args.names, now: args.now };
     let answer: States = match connection.call_until("session/down", &request, Some(deadline)) {
         Err(CallError::TimedOut) => return Err(still_there(connection.relay_pid, "has not answered")),
@@ -66,7 +67,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
         }
         tmux::end_if_unused(&context.target.dir());
     }
-    context.print(&answer, words);
+    context.print(&answer, |answer| words_with(answer, &homes));
     if !everything && answer.sessions.iter().any(|session| session.thread_id.is_some()) {
         context.tell("a child lets go of a thread a minute after its session has ended; `agentmux down` ends the child at once");
     }
@@ -97,13 +98,16 @@ fn child_left_behind(context: &Context) -> Option<u32> {
     descent::serving(&dir).into_values().next()
 }
 
-/// One line per session.
+/// One line per session, for those whose threads lie where they are looked for.
 pub fn words(answer: &States) -> String {
+    words_with(answer, &Homes::default())
+}
+
+fn words_with(answer: &States, homes: &Homes) -> String {
     let line = |session: &crate::protocol::answer::NamedState| {
         let reason = session.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
-        let resume = session.thread_id.as_deref().filter(|_| session.state == SessionState::Stopped);
-        let resume =
-            resume.map(|thread| format!("; outside agentmux: codex resume {thread}")).unwrap_or_default();
+        let resume = homes.resume(session).filter(|_| session.state == SessionState::Stopped);
+        let resume = resume.map(|resume| format!("; outside agentmux: {resume}")).unwrap_or_default();
         format!("{} is {}{reason}{resume}\n", session.name, session.state.as_str())
     };
     answer.sessions.iter().map(line).collect()

@@ -64,7 +64,7 @@ pub fn run(context: &Context, args: Spawn) -> Result<u8, Fault> {
     catch_interrupt();
     let answer: Result<OneSession, CallError> = connection.call("session/spawn", &request);
     let answer = answer.map_err(Fault::from).map_err(|fault| match &request.thread {
-        Some(thread) => naming_the_writer(thread, fault),
+        Some(thread) => naming_the_writer(thread, &request.environment, fault),
         None => fault,
     })?;
     context.print(&answer, |answer| super::list::table(std::slice::from_ref(&answer.session), context.color));
