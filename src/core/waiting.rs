@@ -171,6 +171,25 @@ impl Core {
         }
     }
 
+    /// A session is being closed: who waits for mail behind that hears it at once (TQ-4); the mail itself stays where it is.
+    pub(super) fn refuse_waits_behind(&mut self, step: &mut Step, name: &Name) {
+        let is_behind = |delivery: &Delivery| delivery.to == *name && delivery.state == DeliveryState::Queued;
+        let waits = |entry: &Entry| match &entry.wait {
+            Wait::Mail { sent, reply_id: None, .. } => sent.deliveries.iter().any(is_behind),
+            _ => false,
+        };
+        let numbers: Vec<u64> =
+            self.waiting.all.iter().filter(|(_, entry)| waits(entry)).map(|(n, _)| *n).collect();
+        for number in numbers {
+            let Some(entry) = self.take_waiting(number) else { continue };
+            let fault = Fault::busy(format!("the wait is over: {name} is being closed"));
+            step.refuse(
+                entry.ask,
+                fault.hint(format!("its mail stays queued until it is up again: agentmux up {name}")),
+            );
+        }
+    }
+
     /// A mail was answered.
     pub(super) fn waiting_saw_reply(&mut self, step: &mut Step, answered: MailId, reply: MailId) {
         let numbers: Vec<u64> = self.waiting.by_mail.get(&answered).into_iter().flatten().copied().collect();

@@ -7,6 +7,32 @@ fn asks_for_a_summary() -> Rule {
     Rule::user("You are about to be closed")
 }
 
+/// TQ-4: who waits for mail that a close has overtaken is told so at once, not when its own time is over; the mail stays.
+#[test]
+fn who_waits_behind_a_close_is_told_at_once_and_the_mail_stays() {
+    let team = Team::of(&["reviewer"]);
+    let house = &team.house;
+    let _ = house.run(&["hold", "reviewer"]).ok();
+    let waiting = ["--wait", "--wait=reply"].map(|wait| {
+        let words = ["send", "reviewer", wait, "behind it", "--timeout", "1h", "--json"];
+        let sender = house.spawn(&words);
+        house.poll("its mail", SOON, || {
+            let found = house.run(&["search", "behind", "--json"]).ok().json();
+            let mails = found["mails"].as_array().map_or(0, Vec::len);
+            if mails == 1 + usize::from(wait != "--wait") { Ok(()) } else { Err(found.to_string()) }
+        });
+        sender
+    });
+    let _ = house.run(&["close", "reviewer", "--now"]).ok();
+    for sender in waiting {
+        let ran = sender.finish(SOON).fails(75);
+        assert!(ran.stderr.contains("reviewer is being closed"), "{}", ran.evidence());
+        let sent: Value = serde_json::from_str(&ran.stdout).expect("JSON");
+        assert_eq!(sent["deliveries"][0]["state"], "queued", "{sent}");
+        assert_eq!(state(house, sent["id"].as_str().unwrap_or_default()), "queued");
+    }
+}
+
 /// TQ: the running turn ends, the session sums up, mail stays queued, and the summary is among its instructions at the next start.
 #[test]
 fn a_closed_session_is_told_its_own_summary_when_it_comes_up() {

@@ -10,7 +10,7 @@ use super::support::model::{Rule, ScriptedModel};
 use super::support::{codex_program, write_script};
 use super::{
     DEADLINE, deliver, house_with_reviewer, state_of, text_of, traced, wait_for_delivery, wait_for_state,
-    wait_for_tool,
+    wait_for_tool, wait_until_handed,
 };
 
 /// The processes of all children, in ascending order.
@@ -208,7 +208,7 @@ fn urgent_mail_joins_the_next_tool_of_a_turn_that_was_adopted() {
     let id = text_of(&sent["id"]);
     std::fs::write(house.project().join("go-1"), "").expect("the project is writable");
     wait_for_tool(&house, "began-2");
-    wait_for_delivery(&house, &id, "submitted");
+    wait_until_handed(&house, &id);
     std::fs::write(house.project().join("go-2"), "").expect("the project is writable");
     assert_eq!(text_of(&wait_for_delivery(&house, &id, "consumed")["turnId"]), turn);
     model.wait_until_read("hurry", DEADLINE);

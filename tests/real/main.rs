@@ -107,6 +107,15 @@ pub fn wait_for_delivery(house: &House, id: &str, wanted: &str) -> Value {
     })
 }
 
+/// Waits until the child has a mail that joins a running turn; whether the model has it yet is the child's to say.
+#[track_caller]
+pub fn wait_until_handed(house: &House, id: &str) {
+    house.poll("the child to have it", DEADLINE, || match traced(house, id)["state"].as_str() {
+        Some("submitted" | "consumed") => Ok(()),
+        state => Err(format!("{state:?}")),
+    });
+}
+
 /// Waits until a tool of the model's has written this file in the project, which says that it runs.
 #[track_caller]
 pub fn wait_for_tool(house: &House, mark: &str) {

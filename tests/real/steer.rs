@@ -4,7 +4,7 @@ use super::support::house::House;
 use super::support::model::{Rule, ScriptedModel};
 use super::{
     DEADLINE, house_with_reviewer, house_with_reviewer_and, text_of, traced, wait_for_delivery,
-    wait_for_state,
+    wait_for_state, wait_until_handed,
 };
 
 /// A command of the model's that ends when the test says so.
@@ -47,10 +47,7 @@ fn urgent_mail_joins_the_running_turn_and_normal_mail_waits() {
     let normal = send(&house, "ordinary news", &[]);
     let urgent = send(&house, "stop at the next step", &["--priority", "urgent"]);
     let waits = send(&house, "pressing, but it can wait", &["--priority", "urgent", "--when", "idle"]);
-    house.poll("the child to have it", DEADLINE, || match traced(&house, &urgent)["state"].as_str() {
-        Some("submitted" | "consumed") => Ok(()),
-        state => Err(format!("{state:?}")),
-    });
+    wait_until_handed(&house, &urgent);
     let reason = text_of(&traced(&house, &normal)["reason"]);
     assert!(reason.contains("reviewer is busy since"), "{reason}");
     go(&house);
@@ -91,10 +88,7 @@ fn urgent_mail_waits_for_what_is_written_behind_the_call_of_a_tool() {
     let urgent = send(&house, "stop at the next step", &["--priority", "urgent"]);
     assert_eq!(traced(&house, &urgent)["state"], "queued", "the model still writes");
     model.release("the stream");
-    house.poll("the child to have it", DEADLINE, || match traced(&house, &urgent)["state"].as_str() {
-        Some("submitted" | "consumed") => Ok(()),
-        state => Err(format!("{state:?}")),
-    });
+    wait_until_handed(&house, &urgent);
     let _ = house.run(&["reply", &asked, "you may"]).ok();
     let turn = text_of(&traced(&house, &text_of(&work["id"]))["turnId"]);
     assert_eq!(wait_until_consumed(&house, &urgent), turn);
@@ -111,10 +105,7 @@ fn normal_mail_joins_a_running_turn_when_its_patience_is_over() {
     let (model, house) = house_with_reviewer_and("patience = \"1ms\"\n");
     let work = at_work(&model, &house);
     let id = send(&house, "has waited", &[]);
-    house.poll("the child to have it", DEADLINE, || match traced(&house, &id)["state"].as_str() {
-        Some("submitted" | "consumed") => Ok(()),
-        state => Err(format!("{state:?}")),
-    });
+    wait_until_handed(&house, &id);
     go(&house);
     assert_eq!(wait_until_consumed(&house, &id), text_of(&traced(&house, &work)["turnId"]));
 }

@@ -19,6 +19,7 @@ impl Core {
         self.note_end(&name, &ask, "its session was closed");
         // A second close joins the first, or hurries it.
         self.close(step, &name, close.now);
+        self.refuse_waits_behind(step, &name);
         let number = self.wait(ask, Wait::Closed { name }, step.now.plus(limits::CLOSE_MS + limits::DOWN_MS));
         self.evaluate_wait(step, number);
     }

@@ -199,8 +199,9 @@ fn down_does_not_claim_that_a_relay_is_down_whose_process_goes_on() {
     let _ = house.run(&["up"]).ok();
     let _ = house.run(&["down"]).ok();
     let asleep = asleep(&house);
+    let list = ("session/list", json!({"bundle": support::house::BUNDLE, "sessions": []}));
     let down = ("session/down", json!({"sessions": []}));
-    let playing = play(&house, asleep.id().cast_unsigned(), 1, &[down], false);
+    let playing = play(&house, asleep.id().cast_unsigned(), 1, &[list, down], false);
     let error = refused_json(house.run(&["down", "--now", "--json"]), 75, "busy");
     playing.join().expect("the relay of the test");
     let text = format!("down failed: the relay, pid {}, has not ended in time", asleep.id());
@@ -218,7 +219,8 @@ fn down_does_not_claim_that_all_is_down_while_a_child_of_the_bundle_lives() {
     house.kill_nine(house.relay_pid().expect("a relay runs"));
     fs::remove_file(house.bundle_dir().join("relay.sock")).expect("its relay is dead");
     let down = json!({"sessions": [{"name": "reviewer", "state": "stopped", "threadId": null}]});
-    let playing = play(house, ended_pid(), 1, &[("session/down", down)], false);
+    let list = ("session/list", json!({"bundle": support::house::BUNDLE, "sessions": []}));
+    let playing = play(house, ended_pid(), 1, &[list, ("session/down", down)], false);
     let text = refused(house.run(&["down", "--now"]), 75);
     playing.join().expect("the relay of the test");
     assert!(text.contains(&format!("its child, pid {child}, has not ended")), "{text}");
