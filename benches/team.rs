@@ -21,7 +21,7 @@ use serde_json::Value;
 
 const SESSIONS: usize = 20;
 const ALONE: usize = 3;
-const LISTS: usize = 200;
+const LISTS: usize = 400;
 
 fn main() {
     let mut words = std::env::args().skip(1);
@@ -85,7 +85,9 @@ fn main() {
     // A stretch of time is measured, because of which nothing is asked in it.
     std::thread::sleep(Duration::from_secs(10));
     let (after, took) = ((ticks(relay), ticks(child)), began.elapsed());
-    let ((mut busy, mut busy_alone), mut busy_asked) = (lists(&place.agentmux), asks(&place));
+    let mut everywhere = (lists(&place.agentmux), asks(&place));
+    confine(child);
+    let mut elsewhere = (lists(&place.agentmux), asks(&place));
     streaming.store(false, Ordering::Relaxed);
     let mails = feeder.join().expect("the feeder ends");
     let (ours, theirs) = (after.0 - before.0, after.1 - before.1);
@@ -94,9 +96,14 @@ fn main() {
         took.as_secs_f64(),
         100.0 * ours as f64 / theirs.max(1) as f64
     );
-    quantiles("agentmux list, a process each", &mut idle, &mut busy);
-    quantiles("agentmux --version, which asks nobody", &mut idle_alone, &mut busy_alone);
-    quantiles("session/list over one connection", &mut idle_asked, &mut busy_asked);
+    for (where_, ((busy, busy_alone), busy_asked)) in
+        [("on every processor", &mut everywhere), ("on one processor", &mut elsewhere)]
+    {
+        println!("while the child streams {where_}:");
+        quantiles("  agentmux list, a process each", &mut idle, busy);
+        quantiles("  agentmux --version, which asks nobody", &mut idle_alone, busy_alone);
+        quantiles("  session/list over one connection", &mut idle_asked, busy_asked);
+    }
     settle(&run);
     still(relay, seconds, &place.house);
 }
@@ -127,6 +134,13 @@ fn lists(agentmux: &Path) -> (Vec<Duration>, Vec<Duration>) {
         began.elapsed()
     };
     (0..LISTS).map(|_| (run("list"), run("--version"))).unzip()
+}
+
+/// Leaves all processors but the first to everybody else: what the child does not take is what commands can have.
+fn confine(child: i32) {
+    let confined =
+        Command::new("taskset").args(["-acp", "0", &child.to_string()]).stdout(Stdio::null()).status();
+    assert!(confined.is_ok_and(|status| status.success()), "taskset runs");
 }
 
 fn asks(place: &Place) -> Vec<Duration> {
