@@ -67,6 +67,32 @@ fn an_answer_is_printed_while_it_is_written() {
     assert!(ended.stderr.contains("ended as interrupted"), "{}", ended.evidence());
 }
 
+/// Whoever waits for an answer comes back through the next relay, which has adopted the turn, and gets the whole of it.
+#[test]
+fn who_waits_for_an_answer_hears_its_end_from_the_next_relay() {
+    let team = Team::of(&["reviewer"]);
+    let (house, model) = (&team.house, &team.model);
+    model.script([Rule::user("think aloud").beginning("First, ").reply("then last.").held_by("thinking")]);
+    let prompt = house.spawn(&["prompt", "reviewer", "think aloud", "--wait"]);
+    prompt.wait_for_stdout("First, ", SOON);
+    let killed = house.relay_pid().expect("a relay runs");
+    house.kill_nine(killed);
+    house.poll("the next relay to have the turn", SOON, || {
+        let list = house.run(&["list", "--json"]).ok().json()["sessions"][0].clone();
+        if house.relay_pid() != Some(killed) && list["turnId"].is_string() {
+            Ok(())
+        } else {
+            Err(list.to_string())
+        }
+    });
+    model.release("thinking");
+    let said = prompt.finish(SOON).ok().stdout;
+    assert!(
+        said.starts_with("First, ") && said.contains("the whole message:]\nFirst, then last.\n"),
+        "{said}"
+    );
+}
+
 /// Nothing is cut that a person asked for: `look` shows 8 KiB of a message, this all of it.
 #[test]
 fn a_long_answer_is_printed_whole() {

@@ -15,7 +15,8 @@ use crate::client::{CallError, Connection, catch_interrupt};
 use crate::model::fault::{Code, Fault};
 use crate::model::happening::DELTA;
 use crate::model::limits;
-use crate::protocol::answer::{Sent, Subscribed, Waited};
+use crate::model::session::{SessionState, Wanted};
+use crate::protocol::answer::{Sent, SessionInfo, Sessions, Subscribed, Waited};
 use crate::protocol::check::{check_mail, check_name};
 use crate::protocol::request::{Prompt as Request, Until, Watch};
 
@@ -101,7 +102,7 @@ fn turn_of(waited: &Waited) -> Option<String> {
 /// A connection that is told of what is said in a session.
 fn listen(context: &Context, name: &str) -> Result<Connection, Fault> {
     let mut connection = context.connect()?;
-    let events = [DELTA, "item", "turnEnded"].map(str::to_owned).to_vec();
+    let events = [DELTA, "item", "turnEnded", "state"].map(str::to_owned).to_vec();
     let watch = Watch { name: Some(name.to_owned()), events, replay: 0, after: None };
     let _: Subscribed = connection.call("events/subscribe", &watch)?;
     Ok(connection)
@@ -134,20 +135,29 @@ fn hear_messages(
     deadline: Instant,
 ) -> Result<(), Fault> {
     let name = answer.session.clone();
+    // Whether the next relay has yet to find out if the turn goes on.
+    let mut unsure = false;
     loop {
-        let event = events.next_event_until(Some(deadline)).map_err(|error| {
-            let look = format!("the turn goes on; agentmux look {name}");
-            match error {
-                CallError::TimedOut => Fault::timeout("the turn has not ended in time").hint(look),
-                CallError::Interrupted => {
-                    let turn = answer.turn_id.as_deref().unwrap_or("unknown");
-                    let why = format!("interrupted; turn {turn} goes on with the words {}", answer.id);
-                    Fault::new(Code::Interrupted, why).hint(look)
+        if unsure {
+            match goes_on(context, answer)? {
+                None => {}
+                Some(true) => unsure = false,
+                Some(false) => {
+                    let fault = Fault::timeout("the turn ended while there was no relay to hear it");
+                    return Err(fault.hint(format!("what it said: agentmux look {name}")));
                 }
-                CallError::Lost { .. } => Fault::timeout("the relay went away while the turn ran").hint(look),
-                other => Fault::from(other),
             }
-        })?;
+        }
+        let event = match events.next_event_until(Some(deadline)) {
+            Ok(event) => event,
+            Err(CallError::Lost { stopping: false }) => {
+                *events = listen(context, &name)?;
+                message.is_broken = message.told > 0;
+                unsure = true;
+                continue;
+            }
+            Err(error) => return Err(unheard(error, answer)),
+        };
         if event["turnId"].as_str() != answer.turn_id.as_deref() {
             continue;
         }
@@ -179,10 +189,42 @@ fn hear_messages(
     }
 }
 
+/// Why the end of the turn was not waited for.
+fn unheard(error: CallError, answer: &Prompted) -> Fault {
+    let look = format!("the turn goes on; agentmux look {}", answer.session);
+    match error {
+        CallError::TimedOut => Fault::timeout("the turn has not ended in time").hint(look),
+        CallError::Interrupted => {
+            let turn = answer.turn_id.as_deref().unwrap_or("unknown");
+            let why = format!("interrupted; turn {turn} goes on with the words {}", answer.id);
+            Fault::new(Code::Interrupted, why).hint(look)
+        }
+        CallError::Lost { .. } => Fault::timeout("the relay was stopped while the turn ran").hint(look),
+        other => Fault::from(other),
+    }
+}
+
+/// Whether the turn still runs; `None` while its session is on its way up, of which an event will tell more.
+fn goes_on(context: &Context, answer: &Prompted) -> Result<Option<bool>, Fault> {
+    let list: Sessions = context.connect()?.call("session/list", &serde_json::json!({}))?;
+    let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == answer.session);
+    let comes_up = |own: &SessionInfo| match own.state {
+        SessionState::Starting | SessionState::Backoff => true,
+        SessionState::Stopped => own.wanted == Wanted::Up,
+        _ => false,
+    };
+    Ok(match own {
+        Some(own) if comes_up(&own) => None,
+        own => Some(own.is_some_and(|own| own.turn_id.is_some() && own.turn_id == answer.turn_id)),
+    })
+}
+
 /// One message of the model, as it is written.
 #[derive(Debug, Default)]
 struct Message {
     text: String,
+    /// Whether some of it was said while there was no relay.
+    is_broken: bool,
     /// Bytes of it that this reader was told of or has missed.
     told: u64,
 }
@@ -212,6 +254,11 @@ impl Message {
     fn end(&mut self, item: &str) -> Done {
         let message = std::mem::take(self);
         match message.told {
+            _ if message.is_broken => {
+                let left =
+                    format!("\n[some was said while there was no relay; the whole message:]\n{item}\n");
+                Done { whole: item.to_owned(), left }
+            }
             0 => Done { whole: item.to_owned(), left: format!("{item}\n") },
             _ => Done { whole: message.text, left: "\n".to_owned() },
         }
