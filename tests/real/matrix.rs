@@ -339,7 +339,7 @@ fn a_session_that_waits_for_an_approval_is_told_nothing_until_it_is_settled() {
 /// A compaction is a turn like any other: everything waits for its end.
 #[test]
 fn a_session_that_compacts_is_told_afterwards() {
-    let mut row = Row::real(COMPACTING, "close");
+    let mut row = Row::real(COMPACTING, "urgent");
     row.script(Rule::user("CONTEXT CHECKPOINT").reply("a summary of it all").held_by("the compaction"));
     row.attach();
     for name in VERBS {
