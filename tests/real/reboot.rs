@@ -38,7 +38,8 @@ fn after_a_reboot_what_codex_lost_is_told_again() {
     let _ = house.run(&["up"]).ok();
     house.poll("the lost mail to be consumed again", DEADLINE, || {
         let states = states(&traced(&house, &lost));
-        if states.iter().filter(|state| *state == "consumed").count() == 2 {
+        // That its first turn was interrupted may be noted before, as a step of its own.
+        if states.iter().skip_while(|state| *state != "unknown").any(|state| state == "consumed") {
             Ok(())
         } else {
             Err(format!("{states:?}"))
