@@ -20,7 +20,7 @@ use super::action::Action;
 use super::conn::Ask;
 use super::planted::Planted;
 use super::record::Record;
-use super::session::Phase;
+use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::{Always, ApprovalAsked, ChildCommand, Choice};

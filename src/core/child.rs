@@ -14,7 +14,7 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::action::{Action, Signal};
 use super::record::Record;
-use super::session::Phase;
+use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::clock::Millis;

@@ -13,7 +13,7 @@ use super::ledger::{Delivery, Queue};
 use super::notice::Outcome;
 use super::planted::Planted;
 use super::record::{DeliveryId, Record};
-use super::session::{Flight, Phase};
+use super::running::{Flight, Phase};
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::{ChildCommand, ToolsState};

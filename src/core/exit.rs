@@ -15,7 +15,7 @@ use super::action::{Action, Signal};
 use super::child::RunPhase;
 use super::planted::Planted;
 use super::record::Record;
-use super::session::Phase;
+use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::id::Nonce;

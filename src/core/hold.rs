@@ -9,7 +9,7 @@
 //! **Invariant:** what is wanted of a session is not changed by waking it; only `up` and `down` change it.
 
 use super::record::{DeliveryId, Record};
-use super::session::Phase;
+use super::running::{Phase, Running};
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::clock::Millis;
@@ -141,7 +141,7 @@ impl Core {
 
     /// Sessions that mail has woken; one that was given up takes nobody's place.
     fn woken_count(&self) -> usize {
-        let counts = |(name, running): &(&Name, &super::session::Running)| {
+        let counts = |(name, running): &(&Name, &Running)| {
             running.woken && self.shown_state(name) != SessionState::Failed
         };
         self.sessions.iter().filter(counts).count()
@@ -153,9 +153,8 @@ impl Core {
 
     fn is_in_use(&self, name: &Name) -> bool {
         let attached = self.conns.values().any(|conn| conn.attached.as_ref() == Some(name));
-        let busy = |running: &super::session::Running| {
-            running.busy || running.claim.is_some() || running.phase == Phase::Starting
-        };
+        let busy =
+            |running: &Running| running.busy || running.claim.is_some() || running.phase == Phase::Starting;
         attached || self.sessions.get(name).is_some_and(busy)
     }
 }

@@ -19,6 +19,7 @@ mod approval;
 mod block;
 mod brake;
 mod child;
+mod circle;
 mod closing;
 pub mod conn;
 mod deliver;
@@ -31,6 +32,7 @@ mod notice;
 mod recovery;
 mod refusal;
 mod request;
+mod running;
 mod session;
 mod silence;
 mod statement;
@@ -89,7 +91,7 @@ pub struct Core {
     settings: Settings,
     timers: Timers,
     conns: BTreeMap<ConnId, conn::Conn>,
-    sessions: BTreeMap<Name, session::Running>,
+    sessions: BTreeMap<Name, running::Running>,
     children: BTreeMap<ChildKey, child::Children>,
     approvals: BTreeMap<String, approval::Approval>,
     waiting: waiting::Waiting,
@@ -161,7 +163,7 @@ impl Core {
 
     /// Whether a turn runs anywhere.
     pub fn has_turn(&self) -> bool {
-        self.sessions.values().any(|running| running.phase == session::Phase::Open && running.has_turn())
+        self.sessions.values().any(|running| running.phase == running::Phase::Open && running.has_turn())
     }
 
     /// Whether the relay is on its way out.

@@ -7,7 +7,7 @@ use super::action::{Action, Survivor};
 use super::child::Run;
 use super::planted::Planted;
 use super::record::Record;
-use super::session::Running;
+use super::running::Running;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::happening::What;

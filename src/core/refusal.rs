@@ -10,7 +10,7 @@
 //! **Invariant:** pauses double up to a longest one and have jitter, so that no two sessions of a machine ask in step.
 
 use super::action::Action;
-use super::session::Phase;
+use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::ChildCommand;

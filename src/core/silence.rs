@@ -14,7 +14,7 @@
 //! **Invariant:** an approval that waits is no silence, and nothing is asked while no turn runs: an idle relay has no timer.
 
 use super::action::Action;
-use super::session::Phase;
+use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::{ChildCommand, TurnOutcome};

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::conn::{Ask, Identity};
 use super::input::Resolved;
 use super::planted::Planted;
-use super::session::{Phase, is_held_elsewhere};
+use super::running::Phase;
+use super::session::is_held_elsewhere;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::Item;
@@ -214,32 +215,13 @@ impl Core {
         }
     }
 
-    /// The refusal of the wait of a session, or of an agent with a name, for an answer of others who wait, one for the other, for an
-    /// answer of its own.
-    pub(super) fn circle_refusal(&self, what: &str, by: &Identity, on: &[Name]) -> Option<Fault> {
-        let waits_on: Vec<(&Name, &Name)> = self
-            .waiting
-            .all
-            .values()
-            .filter_map(|entry| match &entry.wait {
-                Wait::Mail { sent, until: Until::Reply, .. } => {
-                    let identity = self.conns.get(&entry.ask.conn)?.identity.as_ref()?;
-                    Some((identity, sent))
-                }
-                _ => None,
-            })
-            .filter(|(identity, _)| identity.is_agent())
-            .flat_map(|(identity, sent)| sent.deliveries.iter().map(move |d| (&identity.name, &d.to)))
-            .collect();
-        if !by.is_agent() {
-            return None;
-        }
-        let circle = circle(&waits_on, &by.name, on)?;
-        let names: Vec<&str> = circle.iter().map(|name| name.as_str()).collect();
-        Some(
-            Fault::refused(format!("{what} refused: each would wait for the next: {}", names.join(" → ")))
-                .hint("write without waiting: agentmux send"),
-        )
+    /// Who waits for an answer of whom.
+    pub(super) fn askers(&self) -> impl Iterator<Item = (&Identity, &Name)> {
+        let waits = self.waiting.all.values().filter_map(|entry| {
+            let Wait::Mail { sent, until: Until::Reply, .. } = &entry.wait else { return None };
+            Some((self.conns.get(&entry.ask.conn)?.identity.as_ref()?, sent))
+        });
+        waits.flat_map(|(identity, sent)| sent.deliveries.iter().map(move |d| (identity, &d.to)))
     }
 
     pub(super) fn evaluate_waiting_for_session(&mut self, step: &mut Step, name: &Name) {
@@ -473,40 +455,5 @@ impl Core {
             }
             Err(why) => step.refuse(ask, Fault::refused(format!("look failed: {why}"))),
         }
-    }
-}
-
-/// The way from `from` over those in `on` back to `from`, if those who wait make one.
-fn circle<'a>(waits_on: &[(&'a Name, &'a Name)], from: &'a Name, on: &'a [Name]) -> Option<Vec<&'a Name>> {
-    let mut ways: Vec<Vec<&Name>> = on.iter().map(|name| vec![from, name]).collect();
-    let mut seen: BTreeSet<&Name> = on.iter().collect();
-    while let Some(way) = ways.pop() {
-        let last = way.last().copied()?;
-        if last == from {
-            return Some(way);
-        }
-        for (_, next) in waits_on.iter().filter(|(waiter, _)| *waiter == last) {
-            if *next == from || seen.insert(next) {
-                ways.push(way.iter().copied().chain([*next]).collect());
-            }
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_circle_of_askers_is_found_and_named_in_order() {
-        let name = |text: &str| Name::parse(text).unwrap();
-        let (a, b, c, d) = (name("a"), name("b"), name("c"), name("d"));
-        let waits = [(&b, &c), (&c, &d), (&d, &b), (&c, &a)];
-        let on = [b.clone()];
-        assert_eq!(circle(&waits, &a, &on), Some(vec![&a, &b, &c, &a]));
-        assert_eq!(circle(&waits[..3], &a, &on), None, "a circle of others is theirs");
-        assert_eq!(circle(&[], &a, &on), None);
-        assert_eq!(circle(&[(&b, &a)], &a, &[c.clone(), b.clone()]), Some(vec![&a, &b, &a]));
     }
 }

@@ -3,7 +3,7 @@
 use super::super::conn::Ask;
 use super::super::input::Resolved;
 use super::super::record::Record;
-use super::super::session::Running;
+use super::super::running::Running;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
 use crate::model::clock::Millis;

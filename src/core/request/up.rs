@@ -4,7 +4,7 @@ use super::super::action::Action;
 use super::super::conn::Ask;
 use super::super::input::Resolved;
 use super::super::record::Record;
-use super::super::session::Phase;
+use super::super::running::Phase;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
 use super::spawn::session_of;
