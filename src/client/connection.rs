@@ -4,19 +4,22 @@
 //! **Invariant:** an answer is waited for while the relay can give it, which it does within deadlines of its own; one that is
 //! stopped cannot.
 
-use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, UnixAddr, connect, setsockopt, socket, sockopt};
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, setsockopt, socket, sockopt,
+};
 use nix::sys::time::TimeVal;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::interrupt::interrupted;
+use super::interrupt::{interrupted, wait_to_read};
 use crate::boot::{environment, process};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -313,8 +316,9 @@ impl Connection {
                     Err(_) => return Err(unaddressed(line)),
                 }
             }
+            let seen = interrupted();
             let given_up_at =
-                interrupted().then(|| *self.interrupted_at.get_or_insert_with(Instant::now) + self.last_word);
+                seen.then(|| *self.interrupted_at.get_or_insert_with(Instant::now) + self.last_word);
             if given_up_at.is_some_and(|at| at <= Instant::now()) {
                 return Err(CallError::Interrupted);
             }
@@ -324,15 +328,15 @@ impl Connection {
                 return Err(CallError::TimedOut);
             }
             let lost = CallError::Lost { stopping: self.stopping };
-            if self.stream.set_read_timeout(left).is_err() {
+            if wait_to_read(self.stream.as_fd(), left, seen).is_err() {
                 return Err(lost);
             }
             let mut buffer = [0; 64 * 1024];
-            match self.stream.read(&mut buffer) {
+            // The wait may have ended for another reason.
+            match recv(self.stream.as_raw_fd(), &mut buffer, MsgFlags::MSG_DONTWAIT) {
                 Ok(0) => return Err(lost),
                 Ok(count) => self.lines.push(&buffer[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(_) => return Err(lost),
             }
         }
