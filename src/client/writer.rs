@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use crate::boot::bundle;
 use crate::boot::process;
 use crate::client::tmux::quoted;
 use crate::client::{CallError, Connection};
 use crate::model::fault::{Code, Fault};
+use crate::model::limits;
 use crate::protocol::answer::{NamedState, Sessions, Shown};
 use crate::protocol::request::One;
 use nix::sys::stat::stat;
@@ -56,7 +57,8 @@ pub struct Homes(BTreeMap<String, PathBuf>);
 
 impl Homes {
     /// Asks the relay, while there is one; nothing is known of what it does not tell in time. No names are all sessions.
-    pub fn of(connection: &mut Connection, names: &[String], deadline: Option<Instant>) -> Homes {
+    pub fn of(connection: &mut Connection, names: &[String]) -> Homes {
+        let deadline = Some(Instant::now() + Duration::from_millis(limits::HOMES_MS));
         let own = ["CODEX_HOME", "HOME"]
             .iter()
             .filter_map(|key| Some(((*key).to_owned(), std::env::var(key).ok()?)));

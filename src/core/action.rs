@@ -11,8 +11,10 @@ use crate::model::clock::Millis;
 use crate::model::fault::Fault;
 use crate::model::happening::Happening;
 use crate::model::id::{ClaimId, ConnId, MailId, Nonce, TurnId};
+use crate::model::limits;
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, ChildInfo, SessionDetails, SessionInfo};
+use crate::protocol::check::cursor_place;
 use crate::wire::rpc::Id;
 
 /// Something that the shell shall do.
@@ -228,6 +230,23 @@ pub struct Logging {
     pub follow: bool,
 }
 
+/// Which part of a list is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Page {
+    /// How many rows at most.
+    pub rows: u32,
+    /// Below which number; what is newer was listed before.
+    pub before: i64,
+}
+
+impl Page {
+    /// The part that a request means, whose cursor has been checked.
+    pub fn of(limit: Option<u32>, cursor: Option<&str>) -> Page {
+        let rows = limit.unwrap_or(limits::LIST_ROWS_DEFAULT).clamp(1, limits::LIST_ROWS_MAX);
+        Page { rows, before: cursor.and_then(cursor_place).unwrap_or(i64::MAX) }
+    }
+}
+
 /// A read-only question, authorised by the core and answered from the store after the commit.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Query {
@@ -241,8 +260,8 @@ pub enum Query {
         from: Option<Name>,
         /// Only what was accepted since then.
         since: Option<Millis>,
-        /// How many.
-        limit: u32,
+        /// Which part of it.
+        page: Page,
         /// The moment that ages are counted to.
         at: Millis,
     },
@@ -273,8 +292,8 @@ pub enum Query {
     },
     /// `mail/dead`.
     Dead {
-        /// How many.
-        limit: u32,
+        /// Which part of it.
+        page: Page,
         /// The moment that ages are counted to.
         at: Millis,
     },
@@ -282,8 +301,8 @@ pub enum Query {
     Search {
         /// The words.
         text: String,
-        /// How many.
-        limit: u32,
+        /// Which part of what is found.
+        page: Page,
         /// The moment that ages are counted to.
         at: Millis,
     },

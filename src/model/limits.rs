@@ -87,6 +87,8 @@ pub const SEARCH_BYTES_MAX: usize = 1_000;
 pub const SEARCHES_MAX: usize = 64;
 /// A piece of a body that a search shows.
 pub const EXCERPT_CHARS_MAX: usize = 160;
+/// In how much of a body that piece is looked for.
+pub const EXCERPT_CHARS_READ: usize = 16 * 1024;
 /// Default of `retention`: finished mail is forgotten this long after it was accepted.
 pub const RETENTION_MS: i64 = 180 * 24 * 60 * 60 * 1_000;
 /// Finished mails that are forgotten in one lap.
@@ -165,6 +167,10 @@ pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
 pub const BLOCKED_MS_MAX: i64 = 35 * 24 * 60 * 60 * 1_000;
 /// How long a command that was interrupted while it sent mail waits for the relay's word about that mail.
 pub const LAST_WORD_MS: u64 = 2_000;
+/// How long what the relay has told already is waited for, where it will tell no more.
+pub const HEARD_MS: u64 = 100;
+/// How long a command asks where threads lie, which is only told beside its answer.
+pub const HOMES_MS: u64 = 2_000;
 /// How long a session that is closed may take for its summary.
 pub const CLOSE_MS: i64 = 10_000;
 /// Bytes of a summary that are kept.
@@ -242,11 +248,11 @@ pub const KEEPER_END_MS: i64 = 5_000;
 /// A child's stderr file is cut to nothing when it has grown past this.
 pub const CHILD_LOG_BYTES_MAX: u64 = 1024 * 1024;
 /// Lines of its stderr that the end of a child is told with, their characters, and what is read for them.
-pub const LAST_WORDS_LINES: usize = 3;
-/// See [`LAST_WORDS_LINES`].
-pub const LAST_WORDS_CHARS_MAX: usize = 300;
-/// See [`LAST_WORDS_LINES`].
-pub const LAST_WORDS_BYTES_READ: u64 = 4 * 1024;
+pub const CHILD_WORDS_LINES: usize = 3;
+/// See [`CHILD_WORDS_LINES`].
+pub const CHILD_WORDS_CHARS_MAX: usize = 300;
+/// See [`CHILD_WORDS_LINES`].
+pub const CHILD_WORDS_BYTES_READ: u64 = 4 * 1024;
 /// One message from a child (Codex sends whole histories in one frame).
 pub const CHILD_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What may wait to be written to a child.
@@ -298,6 +304,8 @@ pub const LOG_BYTES_MAX: u64 = 8 * 1024 * 1024;
 pub const LOGS_KEPT: u32 = 2;
 /// Longest path that a Unix socket address takes on every platform we know.
 pub const SOCKET_PATH_BYTES_MAX: usize = 100;
+/// Characters of a user's text that are quoted back.
+pub const QUOTED_CHARS_MAX: usize = 40;
 /// Rows of one listing when the caller names no limit.
 pub const LIST_ROWS_DEFAULT: u32 = 50;
 /// Rows of one listing at most.
@@ -347,6 +355,7 @@ const _: () = assert!(ABSENCE_MS < SWEEP_MS && SWEEP_MS < LEASE_MS);
 const _: () = assert!(ANSWER_MS_MIN < LEASE_MS && LEASE_MS <= SILENT_MS);
 const _: () = assert!(3 * SWEEP_KILL_MS < KEEPER_END_MS, "a keeper asks, kills, and has as long again");
 const _: () = assert!(CHILD_START_MS > DOWN_MS && DOWN_MS > DOWN_NOW_MS);
+const _: () = assert!((HOMES_MS as i64) < DOWN_NOW_MS + DOWN_GRACE_MS);
 const _: () = assert!(BLOCKED_MS < BLOCKED_MS_MAX, "what is supposed is believed");
 const _: () =
     assert!(LOOK_ITEMS_MAX as usize * LOOK_TEXT_BYTES_MAX <= ANSWER_BYTES_MAX, "a look fits one answer");

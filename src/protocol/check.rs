@@ -121,6 +121,25 @@ pub fn check_search(text: &str) -> Result<(), Fault> {
     check_size("text", Some(text), limits::SEARCH_BYTES_MAX)
 }
 
+/// Where in a list an answer goes on: a number that only the relay gives out, and a list has fewer of from row to row.
+pub fn cursor_place(cursor: &str) -> Option<i64> {
+    cursor.parse().ok().filter(|place| *place > 0)
+}
+
+/// Checks where a list shall go on; clients call it too.
+///
+/// # Errors
+/// `usage` for what no answer can have had as its `cursor`.
+pub fn check_cursor(cursor: Option<&str>) -> Result<(), Fault> {
+    match cursor {
+        Some(cursor) if cursor_place(cursor).is_none() => {
+            let fault = Fault::usage(format!("list refused: `{}` is no cursor", quoted(cursor)));
+            Err(fault.hint("give the `cursor` of the answer before, or none to begin with the newest"))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Checks what a spawn asks for; clients call it too, so that a bad one starts no relay.
 ///
 /// # Errors
@@ -237,8 +256,8 @@ fn bad_name(name: &str) -> Fault {
 }
 
 /// A user's text, short and without control characters, for quoting it back.
-fn quoted(text: &str) -> String {
-    text.chars().take(40).flat_map(char::escape_debug).collect()
+pub fn quoted(text: &str) -> String {
+    text.chars().take(limits::QUOTED_CHARS_MAX).flat_map(char::escape_debug).collect()
 }
 
 fn check_size(what: &str, value: Option<&str>, bytes_max: usize) -> Result<(), Fault> {

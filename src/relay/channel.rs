@@ -172,18 +172,18 @@ impl Channel {
 fn last_lines(log: &File) -> String {
     use std::os::unix::fs::FileExt;
     let length = log.metadata().map_or(0, |meta| meta.len());
-    let tail_bytes = length.min(limits::LAST_WORDS_BYTES_READ);
+    let tail_bytes = length.min(limits::CHILD_WORDS_BYTES_READ);
     let mut tail = vec![0; tail_bytes as usize];
     if log.read_exact_at(&mut tail, length - tail_bytes).is_err() {
         return String::new();
     }
     let plain = |line: &str| -> String {
         let line = without_colours(line.trim());
-        line.chars().filter(|c| !c.is_control()).take(limits::LAST_WORDS_CHARS_MAX).collect()
+        line.chars().filter(|c| !c.is_control()).take(limits::CHILD_WORDS_CHARS_MAX).collect()
     };
     let text = String::from_utf8_lossy(&tail);
     let lines = text.lines().rev().map(plain).filter(|line| !line.is_empty());
-    let mut lines: Vec<String> = lines.take(limits::LAST_WORDS_LINES).collect();
+    let mut lines: Vec<String> = lines.take(limits::CHILD_WORDS_LINES).collect();
     lines.reverse();
     lines.join(" | ")
 }
@@ -249,7 +249,7 @@ mod tests {
             ("one\n", "one"),
             ("\ntwo\n\n", "one | two"),
             ("\x1b[31mthree\x1b[0m\nfour", "two | three | four"),
-            (long.as_str(), &long[..limits::LAST_WORDS_CHARS_MAX]),
+            (long.as_str(), &long[..limits::CHILD_WORDS_CHARS_MAX]),
         ] {
             std::io::Write::write_all(&mut log, more.as_bytes()).expect("it is writable");
             assert_eq!(last_lines(&log), words);

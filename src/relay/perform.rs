@@ -54,8 +54,8 @@ impl Relay {
                 }
                 self.clients.answer(conn, &rpc::refusal(Some(&id), &RpcError::of(&fault)))
             }
-            Action::Query { conn, id, query: Query::Search { text, limit, at } } => {
-                self.search(Search { conn, id, text, limit, at });
+            Action::Query { conn, id, query: Query::Search { text, page, at } } => {
+                self.search(Search { conn, id, text, page, at });
             }
             Action::Query { conn, id, query } => self.query(conn, &id, query),
             Action::Notify { conn, event } => self.clients.notify(conn, &notice(&event)),
@@ -130,21 +130,21 @@ impl Relay {
 
     fn look_up(&self, query: Query) -> Result<Option<Answer>, StoreError> {
         Ok(match query {
-            Query::Inbox { name, unread, from, since, limit, at } => {
-                Some(Answer::Mails(self.store.inbox(&name, unread, from.as_ref(), since, limit, at)?))
+            Query::Inbox { name, unread, from, since, page, at } => {
+                Some(Answer::Mails(self.store.inbox(&name, unread, from.as_ref(), since, page, at)?))
             }
             Query::Taken { mails, reader, at } => {
                 let mut taken = Vec::new();
                 for mail in mails {
                     taken.extend(self.store.read(mail, &reader, at)?.map(|read| read.mail));
                 }
-                Some(Answer::Mails(Mails { mails: taken }))
+                Some(Answer::Mails(Mails { mails: taken, cursor: None }))
             }
             Query::Read { mail, reader, at } => self.store.read(mail, &reader, at)?.map(Answer::Mail),
             Query::Trace { mail, reasons } => self.store.trace(mail, &reasons)?.map(Answer::Trace),
             // Answered when the index is up to date.
-            Query::Search { text, limit, at } => Some(Answer::Mails(self.store.search(&text, limit, at)?)),
-            Query::Dead { limit, at } => Some(Answer::Mails(self.store.dead(limit, at)?)),
+            Query::Search { text, page, at } => Some(Answer::Mails(self.store.search(&text, page, at)?)),
+            Query::Dead { page, at } => Some(Answer::Mails(self.store.dead(page, at)?)),
             Query::Show { mut session } => {
                 session.environment =
                     self.environment_of(&session.info.name).ok().map(|known| environment::redacted(&known));

@@ -5,6 +5,7 @@
 
 use super::lap::Relay;
 use crate::boot::process;
+use crate::core::action::Page;
 use crate::core::input::Input;
 use crate::model::clock::Millis;
 use crate::model::fault::Fault;
@@ -18,7 +19,7 @@ pub struct Search {
     pub conn: ConnId,
     pub id: Id,
     pub text: String,
-    pub limit: u32,
+    pub page: Page,
     pub at: Millis,
 }
 
@@ -110,7 +111,7 @@ impl Relay {
     fn answer_searches(&mut self, may: &Result<(), Fault>) {
         for search in std::mem::take(&mut self.upkeep.searches) {
             let found = may.clone().and_then(|()| {
-                let found = self.store.search(&search.text, search.limit, search.at);
+                let found = self.store.search(&search.text, search.page, search.at);
                 found.map_err(|error| Fault::io(format!("search failed: {error}")))
             });
             let line = match found {

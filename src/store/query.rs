@@ -1,9 +1,10 @@
 //! Answers to read-only questions, after the commit: listings, one mail, a mail's history, counts.
 
-use rusqlite::{Row, params};
+use rusqlite::{Row, Rows, params};
 
 use super::sql::Col;
 use super::{Store, StoreError};
+use crate::core::action::Page;
 use crate::core::record::DeliveryId;
 use crate::model::clock::Millis;
 use crate::model::id::MailId;
@@ -23,27 +24,23 @@ impl Store {
         unread: bool,
         from: Option<&Name>,
         since: Option<Millis>,
-        limit: u32,
+        page: Page,
         now: Millis,
     ) -> Result<Mails, StoreError> {
         let filter = if unread { "AND d.state IN ('queued', 'claimed', 'submitted', 'unknown')" } else { "" };
         let sql = format!(
-            "SELECT m.*, d.state AS delivery_state FROM deliveries d JOIN mails m ON m.id = d.mail
-             WHERE d.recipient = ?1 {filter} AND (?3 IS NULL OR m.sender = ?3) AND (?4 IS NULL OR m.sent_at >= ?4)
-             ORDER BY d.id DESC LIMIT ?2"
+            "SELECT d.id AS place, {LISTED}, d.state AS delivery_state FROM deliveries d JOIN mails m ON m.id = d.mail
+             WHERE d.recipient = ?1 AND d.id < ?2 {filter} AND (?3 IS NULL OR m.sender = ?3)
+             AND (?4 IS NULL OR m.sent_at >= ?4) ORDER BY d.id DESC"
         );
         let mut statement = self.db.prepare_cached(&sql)?;
-        let mut rows = statement.query(params![
+        let rows = statement.query(params![
             name.as_str(),
-            limit,
+            page.before,
             from.map(Name::as_str),
             since.map(|since| since.0)
         ])?;
-        let mut mails = Vec::new();
-        while let Some(row) = rows.next()? {
-            mails.push(MailInfo { body: None, ..info(row, now)? });
-        }
-        Ok(Mails { mails })
+        listed(rows, page, |row| Ok(MailInfo { body: None, ..info(row, now)? }))
     }
 
     /// One mail whole, seen by `reader`: its own delivery's state when it has one, else the least advanced one.
@@ -122,18 +119,17 @@ impl Store {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn dead(&self, limit: u32, now: Millis) -> Result<Mails, StoreError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT m.*, d.state AS delivery_state, d.recipient, d.note FROM deliveries d JOIN mails m ON m.id = d.mail
-             WHERE d.state IN ('expired', 'failed') AND d.discarded = 0 ORDER BY d.id DESC LIMIT ?1",
-        )?;
-        let mut rows = statement.query([limit])?;
-        let mut mails = Vec::new();
-        while let Some(row) = rows.next()? {
+    pub fn dead(&self, page: Page, now: Millis) -> Result<Mails, StoreError> {
+        let mut statement = self.db.prepare_cached(&format!(
+            "SELECT d.id AS place, {LISTED}, d.state AS delivery_state, d.recipient, d.note
+             FROM deliveries d JOIN mails m ON m.id = d.mail
+             WHERE d.state IN ('expired', 'failed') AND d.discarded = 0 AND d.id < ?1 ORDER BY d.id DESC"
+        ))?;
+        let rows = statement.query([page.before])?;
+        listed(rows, page, |row| {
             let recipient = Some(row.get::<_, Col<Name>>("recipient")?.0);
-            mails.push(MailInfo { body: None, recipient, reason: row.get("note")?, ..info(row, now)? });
-        }
-        Ok(Mails { mails })
+            Ok(MailInfo { body: None, recipient, reason: row.get("note")?, ..info(row, now)? })
+        })
     }
 
     /// Numbers of the deliveries that `dead` lists, oldest first.
@@ -159,6 +155,31 @@ impl Store {
     }
 }
 
+/// The columns of `mails` for a list: a body may have a megabyte, and is not read where it is not shown.
+pub(super) const LISTED: &str = "m.id, m.sender, m.sender_kind, m.recipients, m.subject, '' AS body, m.reply_to, m.thread, \
+                                 m.priority, m.at_when, m.hops, m.key, m.expires_at, m.sent_at, m.tag";
+
+/// Reads rows, whose number is in `place`, until there are as many as the page may have or an answer may carry; says where the next
+/// page begins.
+pub(super) fn listed(
+    mut rows: Rows<'_>,
+    page: Page,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<MailInfo>,
+) -> Result<Mails, StoreError> {
+    let (mut mails, mut bytes, mut place) = (Vec::new(), 0, 0);
+    while let Some(row) = rows.next()? {
+        let mail = read(row)?;
+        bytes += serde_json::to_vec(&mail).map_or(0, |text| text.len());
+        let is_full = mails.len() == page.rows as usize || bytes > limits::ANSWER_BYTES_MAX;
+        if is_full && !mails.is_empty() {
+            return Ok(Mails { mails, cursor: Some(i64::to_string(&place)) });
+        }
+        place = row.get("place")?;
+        mails.push(mail);
+    }
+    Ok(Mails { mails, cursor: None })
+}
+
 pub(super) fn info(row: &Row<'_>, now: Millis) -> rusqlite::Result<MailInfo> {
     let mail = super::lookup::mail(row)?;
     let state: DeliveryState = row.get::<_, Col<_>>("delivery_state")?.0;
@@ -180,4 +201,67 @@ pub(super) fn info(row: &Row<'_>, now: Millis) -> rusqlite::Result<MailInfo> {
         reason: None,
         excerpt: None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::mail::{FromKind, Priority};
+
+    fn some_mail() -> MailInfo {
+        let id = MailId::parse("0192f000-0000-7000-8000-000000000001").expect("it is an id");
+        MailInfo {
+            id,
+            from: Name::operator(),
+            from_kind: FromKind::Operator,
+            to: vec![],
+            subject: None,
+            body: None,
+            thread: id,
+            reply_to: None,
+            priority: Priority::Normal,
+            sent_at: Millis(0),
+            age_ms: 0,
+            state: DeliveryState::Queued,
+            unread: true,
+            recipient: None,
+            reason: None,
+            excerpt: None,
+        }
+    }
+
+    /// Design §5: an answer ends where a page does, or before it grows too large, and the next one goes on there.
+    #[test]
+    fn a_list_ends_with_the_page_or_with_what_an_answer_may_carry() {
+        let db = rusqlite::Connection::open_in_memory().expect("sqlite opens");
+        let sql = "WITH RECURSIVE n(place) AS (SELECT 9 UNION ALL SELECT place - 1 FROM n WHERE place > 1)
+                   SELECT place FROM n WHERE place < ?1";
+        let mut statement = db.prepare(sql).expect("it is SQL");
+        for (rows, bytes, pages) in [
+            (4, 10, &[&[9, 8, 7, 6][..], &[5, 4, 3, 2], &[1]][..]),
+            (9, 10, &[&[9, 8, 7, 6, 5, 4, 3, 2, 1]]),
+            (9, limits::ANSWER_BYTES_MAX / 4, &[&[9, 8, 7], &[6, 5, 4], &[3, 2, 1]]),
+            (9, limits::ANSWER_BYTES_MAX * 2, &[&[9], &[8], &[7], &[6], &[5], &[4], &[3], &[2], &[1]]),
+        ] {
+            let text = "x".repeat(bytes);
+            let read = |row: &Row<'_>| {
+                Ok(MailInfo {
+                    subject: Some(row.get::<_, i64>(0)?.to_string()),
+                    excerpt: Some(text.clone()),
+                    ..some_mail()
+                })
+            };
+            let mut before = i64::MAX;
+            for (n, page) in pages.iter().enumerate() {
+                let rows = statement.query([before]).map(|found| listed(found, Page { rows, before }, read));
+                let mails = rows.expect("it is a query").expect("it is read");
+                let places: Vec<String> =
+                    mails.mails.iter().filter_map(|mail| mail.subject.clone()).collect();
+                assert_eq!(places, page.iter().map(i32::to_string).collect::<Vec<_>>());
+                let is_last = n + 1 == pages.len();
+                assert_eq!(mails.cursor, (!is_last).then(|| page[page.len() - 1].to_string()));
+                before = i64::from(page[page.len() - 1]);
+            }
+        }
+    }
 }

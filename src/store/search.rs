@@ -3,9 +3,11 @@
 //!
 //! **Invariant:** the index holds every mail up to the row in `facts`, and no other. It has no copy of the texts.
 
-use rusqlite::{OptionalExtension, Row, params};
+use rusqlite::{OptionalExtension, params};
 
+use super::query::{LISTED, info, listed};
 use super::{Store, StoreError};
+use crate::core::action::Page;
 use crate::model::clock::Millis;
 use crate::model::limits;
 use crate::protocol::answer::{MailInfo, Mails};
@@ -64,17 +66,19 @@ impl Store {
     ///
     /// # Errors
     /// When SQLite fails.
-    pub fn search(&self, text: &str, limit: u32, now: Millis) -> Result<Mails, StoreError> {
-        let mut statement = self.db.prepare_cached(
-            "SELECT m.*, (SELECT state FROM deliveries d WHERE d.mail = m.id ORDER BY d.id LIMIT 1) AS delivery_state
-             FROM search s JOIN mails m ON m.rowid = s.rowid WHERE search MATCH ?1 ORDER BY s.rowid DESC LIMIT ?2",
-        )?;
-        let mut rows = statement.query(params![expression(text), limit])?;
-        let mut mails = Vec::new();
-        while let Some(row) = rows.next()? {
-            mails.push(found(row, text, now)?);
-        }
-        Ok(Mails { mails })
+    pub fn search(&self, text: &str, page: Page, now: Millis) -> Result<Mails, StoreError> {
+        let mut statement = self.db.prepare_cached(&format!(
+            "SELECT s.rowid AS place, {LISTED}, substr(m.body, 1, ?3) AS beginning,
+             (SELECT state FROM deliveries d WHERE d.mail = m.id ORDER BY d.id LIMIT 1) AS delivery_state
+             FROM search s JOIN mails m ON m.rowid = s.rowid
+             WHERE search MATCH ?1 AND s.rowid < ?2 ORDER BY s.rowid DESC"
+        ))?;
+        let beginning = limits::EXCERPT_CHARS_READ as i64;
+        let rows = statement.query(params![expression(text), page.before, beginning])?;
+        listed(rows, page, |row| {
+            let excerpt = Some(excerpt(row.get_ref("beginning")?.as_str()?, text));
+            Ok(MailInfo { body: None, excerpt, ..info(row, now)? })
+        })
     }
 
     /// Deletes some finished mail that was accepted before a moment; returns how much. Mail is finished when each recipient
@@ -129,12 +133,6 @@ fn first_id(at: Millis) -> Vec<u8> {
     [&ms[2..], &[0; 10]].concat()
 }
 
-fn found(row: &Row<'_>, text: &str, now: Millis) -> rusqlite::Result<MailInfo> {
-    let mail = super::query::info(row, now)?;
-    let excerpt = excerpt(mail.body.as_deref().unwrap_or_default(), text);
-    Ok(MailInfo { body: None, excerpt: Some(excerpt), ..mail })
-}
-
 /// A person's words as an expression of FTS5 in which nothing but a final `*` is special.
 fn expression(text: &str) -> String {
     let word = |word: &str| {
@@ -144,10 +142,10 @@ fn expression(text: &str) -> String {
     text.split_whitespace().map(word).collect::<Vec<String>>().join(" ")
 }
 
-/// The line of a body that the first word stands in, or its first one, cut.
+/// The line of the beginning of a body that the first word stands in, or its first one, cut.
 fn excerpt(body: &str, text: &str) -> String {
     let first = text.split_whitespace().next().unwrap_or_default().trim_end_matches('*').to_lowercase();
-    let has_it = |line: &&str| line.len() <= 64 * 1024 && line.to_lowercase().contains(&first);
+    let has_it = |line: &&str| line.to_lowercase().contains(&first);
     let line = body.lines().find(has_it).or(body.lines().next()).unwrap_or_default();
     line.trim().chars().take(limits::EXCERPT_CHARS_MAX).collect()
 }

@@ -95,3 +95,45 @@ fn an_unknown_inbox_is_refused_and_an_agent_may_not_look() {
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["inbox", ".."])), 2);
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["inbox", "--no-start"])), 5);
 }
+
+/// Design §5: a list goes on where the one before ended, also when mail came meanwhile, and says so only while there is more.
+#[test]
+fn a_long_list_is_read_page_by_page() {
+    let team = Team::asleep(&["reviewer"]);
+    let house = &team.house;
+    let sent: Vec<String> = (0..5).map(|n| mail_to_operator(house, &format!("zebra {n}"))).collect();
+    let dead: Vec<String> = (0..3).map(|n| dead::expired(house, &format!("okapi {n}"))).collect();
+    for (list, expected) in
+        [(&["inbox", "--from", "outside"][..], &sent), (&["search", "zebra"], &sent), (&["dead"], &dead)]
+    {
+        let mut listed = Vec::new();
+        let mut more: Vec<String> = Vec::new();
+        loop {
+            let mut words = [list, &["-n", "2", "--json"]].concat();
+            words.extend(more.iter().map(String::as_str));
+            let page = house.run(&words).ok().json();
+            let ids = page["mails"].as_array().cloned().unwrap_or_default();
+            listed.extend(ids.iter().filter_map(|mail| Some(mail["id"].as_str()?.to_owned())));
+            let Some(cursor) = page["cursor"].as_str() else { break };
+            assert_eq!(ids.len(), 2, "{page}");
+            more = vec!["--cursor".to_owned(), cursor.to_owned()];
+            if list[0] == "inbox" {
+                let _ = mail_to_operator(house, "newer");
+            }
+        }
+        listed.reverse();
+        assert_eq!(&listed, expected, "{list:?}");
+    }
+    let told = house.run(&["inbox", "-n", "1"]).ok();
+    assert!(
+        told.stderr.contains("hint: there is more; the same command with --cursor "),
+        "{}",
+        told.evidence()
+    );
+    let nowhere = House::new();
+    for list in [&["inbox"][..], &["search", "x"], &["dead"]] {
+        let words = [list, &["--cursor", "yesterday"]].concat();
+        let text = refused(touches_nothing(&nowhere, || nowhere.run(&words)), 2);
+        assert!(text.contains("`yesterday` is no cursor"), "{text}");
+    }
+}

@@ -448,7 +448,7 @@ impl World {
             (3..=5, Some(id)) => Request::Requeue(Settle { id, name: to }),
             (6 | 7, Some(id)) => Request::Cancel(MailRef { id }),
             (8, id) => Request::Discard(Discard { id }),
-            (9, _) => Request::Dead(Dead { limit: None }),
+            (9, _) => Request::Dead(Dead::default()),
             (10 | 11, _) => {
                 let for_ms = self.random.chance(700).then(|| self.random.below(20_000));
                 Request::Hold(Hold { name, for_ms })

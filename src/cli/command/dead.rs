@@ -2,12 +2,14 @@
 
 use clap::Args;
 
+use super::inbox::tell_more;
 use crate::cli::context::Context;
 use crate::cli::print;
 use crate::client::Connection;
 use crate::model::clock::age;
 use crate::model::fault::Fault;
 use crate::protocol::answer::{Discarded, MailInfo, Mails};
+use crate::protocol::check::check_cursor;
 use crate::protocol::request::{Dead as Request, Discard};
 
 /// Arguments of `dead`.
@@ -16,6 +18,9 @@ pub struct Dead {
     /// How many, newest first
     #[arg(short = 'n', long, value_name = "COUNT", conflicts_with = "discard", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Go on where a list ended that told this at its end
+    #[arg(long, value_name = "CURSOR", conflicts_with = "discard")]
+    cursor: Option<String>,
     /// List these no longer; the mail itself is kept
     #[arg(long)]
     discard: bool,
@@ -32,11 +37,13 @@ pub fn run(context: &Context, args: &Dead) -> Result<u8, Fault> {
         let fault = Fault::usage("discard refused: no mail is named");
         return Err(fault.hint("name some: agentmux dead --discard ID…, or --all"));
     }
+    check_cursor(args.cursor.as_deref())?;
     let mut connection = context.connect()?;
     if args.discard {
         return discard(context, &mut connection, args);
     }
-    let answer: Mails = connection.call("mail/dead", &Request { limit: args.limit })?;
+    let request = Request { limit: args.limit, cursor: args.cursor.clone() };
+    let answer: Mails = connection.call("mail/dead", &request)?;
     context.print(&answer, |answer| table(context, &answer.mails));
     if answer.mails.is_empty() {
         context.tell("no dead mail");
@@ -45,6 +52,7 @@ pub fn run(context: &Context, args: &Dead) -> Result<u8, Fault> {
             "hint: agentmux requeue ID delivers one after all; agentmux dead --discard ID lists it no longer",
         );
     }
+    tell_more(context, &answer);
     Ok(0)
 }
 

@@ -43,9 +43,7 @@ pub fn run(context: &Context, args: Down) -> Result<u8, Fault> {
     let budget_ms = if args.now { limits::DOWN_NOW_MS } else { limits::DOWN_MS } + limits::DOWN_GRACE_MS;
     let deadline = Instant::now() + Duration::from_millis(budget_ms as u64);
     let relay = process::pidfd(connection.relay_pid);
-    // The most of the time is for what is asked for; where threads lie is only told beside it.
-    let soon = Instant::now() + Duration::from_millis(limits::LAST_WORD_MS);
-    let homes = Homes::of(&mut connection, &args.names, Some(soon.min(deadline)));
+    let homes = Homes::of(&mut connection, &args.names);
     let request = Request { names: args.names, now: args.now };
     let answer: States = match connection.call_until("session/down", &request, Some(deadline)) {
         Err(CallError::TimedOut) => return Err(still_there(connection.relay_pid, "has not answered")),

@@ -8,7 +8,7 @@ use crate::cli::print;
 use crate::model::clock::age;
 use crate::model::fault::Fault;
 use crate::protocol::answer::{MailInfo, Mails};
-use crate::protocol::check::check_name;
+use crate::protocol::check::{check_cursor, check_name};
 use crate::protocol::request::Inbox as Request;
 
 /// Arguments of `inbox`.
@@ -28,10 +28,14 @@ pub struct Inbox {
     /// How many, newest first
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Go on where a list ended that told this at its end
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
 }
 
 pub fn run(context: &Context, args: Inbox) -> Result<u8, Fault> {
     args.name.iter().chain(&args.from).try_for_each(|name| check_name(name))?;
+    check_cursor(args.cursor.as_deref())?;
     let mut connection = context.connect()?;
     let request = Request {
         name: args.name,
@@ -39,6 +43,7 @@ pub fn run(context: &Context, args: Inbox) -> Result<u8, Fault> {
         from: args.from,
         since_ms: args.since,
         limit: args.limit,
+        cursor: args.cursor,
         take: false,
     };
     let answer: Mails = connection.call("mail/list", &request)?;
@@ -46,7 +51,15 @@ pub fn run(context: &Context, args: Inbox) -> Result<u8, Fault> {
     if answer.mails.is_empty() {
         context.tell("no mail");
     }
+    tell_more(context, &answer);
     Ok(0)
+}
+
+/// Says that a list goes on, and where; for inbox, search and dead.
+pub(super) fn tell_more(context: &Context, answer: &Mails) {
+    if let Some(cursor) = &answer.cursor {
+        context.tell(&format!("hint: there is more; the same command with --cursor {cursor} shows it"));
+    }
 }
 
 fn table(context: &Context, mails: &[MailInfo]) -> String {

@@ -137,19 +137,22 @@ fn hear_messages(
     let name = answer.session.clone();
     // Whether the next relay has yet to find out if the turn goes on.
     let mut unsure = false;
+    // Whether it is over; what was told of its end before that was known is still to be read.
+    let mut is_over = false;
     loop {
-        if unsure {
-            match goes_on(context, answer)? {
-                None => {}
-                Some(true) => unsure = false,
-                Some(false) => {
-                    let fault = Fault::timeout("the turn ended while there was no relay to hear it");
-                    return Err(fault.hint(format!("what it said: agentmux look {name}")));
-                }
-            }
+        if unsure && !is_over {
+            let goes_on = goes_on(context, answer)?;
+            is_over = goes_on == Some(false);
+            unsure = goes_on.is_none();
         }
-        let event = match events.next_event_until(Some(deadline)) {
+        let heard = || Instant::now() + Duration::from_millis(limits::HEARD_MS);
+        let until = if is_over { heard() } else { deadline };
+        let event = match events.next_event_until(Some(until)) {
             Ok(event) => event,
+            Err(CallError::TimedOut) if is_over => {
+                let fault = Fault::timeout("the turn ended while there was no relay to hear it");
+                return Err(fault.hint(format!("what it said: agentmux look {name}")));
+            }
             Err(CallError::Lost { stopping: false }) => {
                 *events = listen(context, &name)?;
                 message.is_broken = message.told > 0;
@@ -253,12 +256,11 @@ impl Message {
     /// The message is done. What the relay tells of it then may be cut, so that it counts only when nothing was told before.
     fn end(&mut self, item: &str) -> Done {
         let message = std::mem::take(self);
+        if message.is_broken {
+            let left = format!("\n[some was said while there was no relay; the whole message:]\n{item}\n");
+            return Done { whole: item.to_owned(), left };
+        }
         match message.told {
-            _ if message.is_broken => {
-                let left =
-                    format!("\n[some was said while there was no relay; the whole message:]\n{item}\n");
-                Done { whole: item.to_owned(), left }
-            }
             0 => Done { whole: item.to_owned(), left: format!("{item}\n") },
             _ => Done { whole: message.text, left: "\n".to_owned() },
         }

@@ -19,7 +19,7 @@ pub struct Remove {
 pub fn run(context: &Context, args: Remove) -> Result<u8, Fault> {
     check_name(&args.name)?;
     let mut connection = context.connect()?;
-    let homes = Homes::of(&mut connection, std::slice::from_ref(&args.name), None);
+    let homes = Homes::of(&mut connection, std::slice::from_ref(&args.name));
     let answer: States = connection.call("session/remove", &One { name: args.name })?;
     context.print(&answer, |answer| {
         let line = |session: &crate::protocol::answer::NamedState| {

@@ -2,12 +2,13 @@
 
 use clap::Args;
 
+use super::inbox::tell_more;
 use crate::cli::context::Context;
 use crate::cli::print;
 use crate::model::clock::age;
 use crate::model::fault::Fault;
 use crate::protocol::answer::{MailInfo, Mails};
-use crate::protocol::check::check_search;
+use crate::protocol::check::{check_cursor, check_search};
 use crate::protocol::request::Search as Request;
 
 /// Arguments of `search`.
@@ -19,17 +20,23 @@ pub struct Search {
     /// How many, newest first
     #[arg(short = 'n', long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     limit: Option<u32>,
+    /// Go on where a list ended that told this at its end
+    #[arg(long, value_name = "CURSOR")]
+    cursor: Option<String>,
 }
 
 pub fn run(context: &Context, args: Search) -> Result<u8, Fault> {
     let text = args.words.join(" ");
     check_search(&text)?;
+    check_cursor(args.cursor.as_deref())?;
     let mut connection = context.connect()?;
-    let answer: Mails = connection.call("mail/search", &Request { text, limit: args.limit })?;
+    let request = Request { text, limit: args.limit, cursor: args.cursor };
+    let answer: Mails = connection.call("mail/search", &request)?;
     context.print(&answer, |answer| table(context, &answer.mails));
     if answer.mails.is_empty() {
         context.tell("no mail has that");
     }
+    tell_more(context, &answer);
     Ok(0)
 }
 

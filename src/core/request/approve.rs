@@ -10,6 +10,7 @@ use crate::model::fault::Fault;
 use crate::model::id::{approval_id, is_approval};
 use crate::model::limits;
 use crate::protocol::answer::{Answer, ApprovalSettled};
+use crate::protocol::check::quoted;
 use crate::protocol::request::{Decision, SettleApproval};
 
 impl Core {
@@ -75,28 +76,28 @@ impl Core {
         let approval = self.approvals.get(key).expect("looked up by the caller");
         let (id, choice) = (approval_id(key), settle.choice.clone().unwrap_or_default());
         let is_no = settle.decision == Decision::Deny;
-        let fitting = approval.choices.iter().filter(|(_, choice)| choice.is_no == is_no);
-        let offered: Vec<&str> = fitting.map(|(name, _)| name.as_str()).collect();
-        if !offered.contains(&choice.as_str()) {
-            let choice: String = choice.chars().take(40).flat_map(char::escape_debug).collect();
-            let why = format!("{} refused: {id} does not offer `{choice}`", word(settle));
+        let chosen = approval.choices.get(&choice).filter(|chosen| chosen.is_no == is_no);
+        let Some(chosen) = chosen else {
+            let fitting = approval.choices.iter().filter(|(_, other)| other.is_no == is_no);
+            let offered: Vec<&str> = fitting.map(|(name, _)| name.as_str()).collect();
+            let why = format!("{} refused: {id} does not offer `{}`", word(settle), quoted(&choice));
             let hint = if offered.is_empty() {
                 format!("it offers nothing else: agentmux {} {id}", word(settle))
             } else {
                 format!("it offers: {}", offered.join(", "))
             };
             return Err(Fault::refused(why).hint(hint));
-        }
-        let lasting = approval.choices.get(&choice).and_then(|choice| choice.lasting.as_ref());
-        let decision = match lasting {
+        };
+        let decision = match &chosen.lasting {
             _ if is_no => "denied",
             Some(_) => "approvedAlways",
             None => "approved",
         };
         let why = settle.reason.as_deref().map(|why| format!(": {why}")).unwrap_or_default();
-        let for_ever = match lasting {
+        let for_ever = match &chosen.lasting {
             Some(always) => {
-                let how = format!("--decision '{choice}'");
+                // The words are the child's, and stand in a command that a person may paste.
+                let how = format!("--decision '{}'", choice.replace('\'', r"'\''"));
                 format!(
                     ", for ever: `{}` in {}",
                     always.rule,
@@ -157,7 +158,7 @@ impl Core {
             ([one], []) => Ok((*one).clone()),
             ([], [past]) => Err(settled_already(word, past)),
             ([], []) => {
-                let id: String = id.chars().take(40).flat_map(char::escape_debug).collect();
+                let id = quoted(id);
                 let fault = Fault::not_found(format!("approval not found: there is no `{id}`"));
                 Err(fault.hint("`agentmux approvals` lists them; the first 4 digits of an id are enough"))
             }

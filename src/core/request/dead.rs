@@ -1,21 +1,20 @@
 //! `dead`: what expired or failed, with reasons; and the explicit word that it need not be listed any more. The mail itself is
 //! kept.
 
-use super::super::action::{Action, Query};
+use super::super::action::{Action, Page, Query};
 use super::super::conn::Ask;
 use super::super::input::{Lookup, Resolved};
 use super::super::record::{DeliveryId, Record};
 use super::super::{Core, Step};
 use super::send::lookup_fault;
-use crate::model::limits;
 use crate::model::mail::DeliveryState;
 use crate::protocol::answer::{Answer, Discarded};
 use crate::protocol::request::{Dead, Discard};
 
 impl Core {
     pub(in crate::core) fn request_dead(&mut self, step: &mut Step, ask: Ask, dead: &Dead) {
-        let limit = dead.limit.unwrap_or(limits::LIST_ROWS_DEFAULT).clamp(1, limits::LIST_ROWS_MAX);
-        let query = Query::Dead { limit, at: step.now };
+        let page = Page::of(dead.limit, dead.cursor.as_deref());
+        let query = Query::Dead { page, at: step.now };
         step.act(Action::Query { conn: ask.conn, id: ask.id, query });
     }
 

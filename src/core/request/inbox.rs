@@ -1,6 +1,6 @@
 //! `inbox`: a recipient's mail. Looking changes nothing; bodies that a session with a child has not got are not shown.
 
-use super::super::action::{Action, Query};
+use super::super::action::{Action, Page, Query};
 use super::super::conn::{Ask, Identity};
 use super::super::{Core, Step};
 use crate::model::fault::Fault;
@@ -36,15 +36,16 @@ impl Core {
                 Err(fault) => return step.refuse(ask, fault),
             },
         };
-        let limit = inbox.limit.unwrap_or(limits::LIST_ROWS_DEFAULT).clamp(1, limits::LIST_ROWS_MAX);
+        let page = Page::of(inbox.limit, inbox.cursor.as_deref());
         let since = inbox.since_ms.map(|ms| step.now.plus(-(ms.min(i64::MAX as u64) as i64)));
         let from = inbox.from.as_deref().and_then(Name::parse);
-        let query = Query::Inbox { name, unread: inbox.unread, from, since, limit, at: step.now };
+        let query = Query::Inbox { name, unread: inbox.unread, from, since, page, at: step.now };
         step.act(Action::Query { conn: ask.conn, id: ask.id, query });
     }
+
     /// Hands a reader without a child what waits for it, as many and as much as one answer takes.
     fn take_waiting_mail(&mut self, step: &mut Step, ask: Ask, reader: &Identity, limit: Option<u32>) {
-        let limit = limit.unwrap_or(limits::LIST_ROWS_DEFAULT).clamp(1, limits::LIST_ROWS_MAX) as usize;
+        let rows = Page::of(limit, None).rows as usize;
         let open = self.ledger.queue(&reader.name).into_iter().flat_map(|queue| &queue.open);
         let queued = open.filter_map(|id| self.ledger.deliveries.get(id));
         let queued = queued.filter(|delivery| delivery.state == DeliveryState::Queued && !delivery.braked);
@@ -55,7 +56,7 @@ impl Core {
                 bytes += delivery.bytes as usize;
                 room
             })
-            .take(limit)
+            .take(rows)
             .map(|delivery| delivery.mail)
             .collect();
         for mail in &mails {

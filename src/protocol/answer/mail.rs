@@ -107,6 +107,9 @@ pub struct MailInfo {
 pub struct Mails {
     /// The mails.
     pub mails: Vec<MailInfo>,
+    /// Where the next answer would begin, when there is more.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// The answer to `mail/read`.

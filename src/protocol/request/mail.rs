@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::mail::{Priority, When};
-use crate::protocol::check::{Groups, check_mail, check_name, check_priority, check_recipient};
+use crate::protocol::check::{Groups, check_cursor, check_mail, check_name, check_priority, check_recipient};
 
 /// `mail/send`.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
@@ -103,6 +103,9 @@ pub struct Inbox {
     /// How many, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Go on where the answer that had this as its `cursor` ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
     /// Hands the caller what waits for it, oldest first and with bodies; its next request confirms that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub take: bool,
@@ -110,7 +113,8 @@ pub struct Inbox {
 
 impl Inbox {
     pub(super) fn check(&self) -> Result<(), Fault> {
-        self.name.iter().chain(&self.from).try_for_each(|name| check_name(name))
+        self.name.iter().chain(&self.from).try_for_each(|name| check_name(name))?;
+        check_cursor(self.cursor.as_deref())
     }
 }
 
@@ -137,6 +141,9 @@ pub struct Dead {
     /// How many, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Go on where the answer that had this as its `cursor` ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// `mail/discard`: dead mail that nobody needs to see any more.
@@ -155,6 +162,9 @@ pub struct Search {
     /// How many, newest first.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub limit: Option<u32>,
+    /// Go on where the answer that had this as its `cursor` ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cursor: Option<String>,
 }
 
 /// `mail/next`: the caller's next mail, handed over.

@@ -15,7 +15,7 @@ pub use self::events::{Answered, Elsewhere, Log, PaneReport, Place, Watch};
 pub use self::hello::{Hello, Stop};
 pub use self::mail::{Dead, Discard, Inbox, MailRef, Next, Reply, Search, Send, Settle, Until, Wait};
 pub use self::session::{Close, Down, Hold, Look, Names, One, Prompt, Release, Spawn};
-use super::check::{check_name, check_reason, check_report, check_search, check_spawn};
+use super::check::{check_cursor, check_name, check_reason, check_report, check_search, check_spawn};
 use crate::model::fault::Fault;
 
 /// What a client asks of the relay.
@@ -199,7 +199,11 @@ impl Request {
             Request::PaneReport(report) => check_report(report)?,
             Request::SettleApproval(settle) => check_reason(settle.reason.as_deref())?,
             Request::Hold(hold) => check_name(&hold.name)?,
-            Request::Search(search) => check_search(&search.text)?,
+            Request::Search(search) => {
+                check_search(&search.text)?;
+                check_cursor(search.cursor.as_deref())?;
+            }
+            Request::Dead(dead) => check_cursor(dead.cursor.as_deref())?,
             Request::Next(Next { from: Some(from), .. }) => check_name(from)?,
             Request::Inbox(inbox) => inbox.check()?,
             Request::Ack(Settle { name: Some(name), .. })
