@@ -177,7 +177,12 @@ fn answer_in(message: &Value) -> Option<Answered> {
     let (id, result) = (&message["id"], &message["result"]);
     let decision = match &result["decision"] {
         Value::String(word) => word.clone(),
-        Value::Object(kinds) => kinds.keys().next()?.clone(),
+        Value::Object(kinds) => {
+            let (kind, said) = kinds.iter().next()?;
+            // One kind says yes and no (`transport/codex/offer.rs`).
+            let is_no = said["network_policy_amendment"]["action"] == "deny";
+            if is_no { "denied".to_owned() } else { kind.clone() }
+        }
         _ => match (result["action"].as_str(), &result["permissions"], &result["answers"]) {
             (Some(word), ..) => result["_meta"]["persist"].as_str().unwrap_or(word).to_owned(),
             (_, Value::Object(given), _) if given.is_empty() => "decline".to_owned(),
@@ -350,6 +355,10 @@ mod tests {
             (
                 r#"{"id":7,"result":{"action":"accept","content":{},"_meta":{"persist":"always"}}}"#,
                 answers("always"),
+            ),
+            (
+                r#"{"id":7,"result":{"decision":{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"host":"x","action":"deny"}}}}}"#,
+                answers("denied"),
             ),
             (r#"{"id":7,"result":{"permissions":{},"scope":"turn"}}"#, answers("decline")),
             (r#"{"id":7,"result":{"permissions":{"network":{}},"scope":"session"}}"#, answers("session")),

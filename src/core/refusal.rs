@@ -9,13 +9,10 @@
 //!
 //! **Invariant:** pauses double up to a longest one and have jitter, so that no two sessions of a machine ask in step.
 
-use super::action::Action;
 use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
-use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
-use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
 
@@ -40,16 +37,6 @@ impl Core {
         self.touch(name);
     }
 
-    /// Asks a child to leave a thread, and its turn to end first.
-    pub(super) fn leave_thread(&mut self, step: &mut Step, name: &Name, nonce: Nonce) {
-        if let Some(running) = self.sessions.get_mut(name) {
-            running.still_in = false;
-            running.reason.take_if(|_| running.end_refused.is_some());
-        }
-        step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session: name.clone() } });
-        self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
-    }
-
     /// The child would not end the turn of a thread that shall be left: it is asked again later, because the turn would run on; but for a
     /// child that is ended with it anyway.
     pub(super) fn on_close_refused(&mut self, step: &mut Step, name: &Name, why: &str) {
@@ -60,10 +47,9 @@ impl Core {
         running.still_in = true;
         running.reason = Some(format!("its child would not end its turn: {why}"));
         let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        let others = key.into_iter().flat_map(|key| self.sessions_on(key));
-        if !others.into_iter().any(|other| other != *name && self.should_run(&other))
-            && !self.should_run(name)
-        {
+        let is_needed =
+            key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.should_run(other)));
+        if !is_needed {
             return self.thread_left(step, name, "the session was stopped");
         }
         let until = self.put_end_off(step, name);

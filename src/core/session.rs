@@ -5,7 +5,7 @@
 //! | `Stopped` | not needed | wanted up |
 //! | `Starting` | coming up, or asked to open the thread | thread open · thread refused · overdue |
 //! | `Open` | has the thread | child lost or gone · thread gone · wanted down |
-//! | `Closing` | asked to leave the thread | thread gone · overdue · child gone |
+//! | `Closing` | asked to leave the thread, again while it would not end the turn | thread gone · overdue · child gone · wanted up |
 //! | `Failed` | refused the thread for good | `up` |
 //!
 //! What is known of each is in `running.rs`.
@@ -68,6 +68,7 @@ impl Core {
             // It is wanted again, and has not been left.
             (Phase::Closing, true) if running.still_in => {
                 running.still_in = false;
+                running.reason = None;
                 running.phase = Phase::Open;
                 self.timers.clear(&Timer::Thread(name.clone()));
                 self.touch(name);
@@ -81,6 +82,16 @@ impl Core {
         }
         self.watch_silence(name);
         self.note_shown_state(step, name);
+    }
+
+    /// Asks a child to leave a thread, and its turn to end first.
+    fn leave_thread(&mut self, step: &mut Step, name: &Name, nonce: Nonce) {
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.still_in = false;
+            running.reason.take_if(|_| running.end_refused.is_some());
+        }
+        step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session: name.clone() } });
+        self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
     }
 
     /// Stores what is wanted of a session, before anything acts on it.
@@ -310,9 +321,8 @@ impl Core {
             return;
         };
         // A turn that was found running has been running since it began, whoever looked.
-        let found_since = running.turn.as_ref().and(running.turn_since);
-        let found_since = found_since.filter(|_| running.shown.0 == SessionState::Starting);
-        let since = found_since.filter(|_| state == SessionState::Busy).unwrap_or(step.now);
+        let is_found = state == SessionState::Busy && running.shown.0 == SessionState::Starting;
+        let since = running.turn_since.filter(|_| is_found && running.turn.is_some()).unwrap_or(step.now);
         let (before, _) = std::mem::replace(&mut running.shown, (state, since));
         if state == SessionState::Failed && running.woken {
             self.touch_sleepers();

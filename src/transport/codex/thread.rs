@@ -82,8 +82,9 @@ impl Thread {
 impl Codex {
     pub(super) fn close_thread(&mut self, session: Name) {
         self.openings.remove(&session);
-        self.leave_subs(&session);
+        self.interrupt_subs(&session);
         let Some(thread) = self.threads.get_mut(&session) else {
+            self.leave_subs(&session);
             return self.events.push_back(ChildEvent::ThreadGone { session });
         };
         // A turn can only be interrupted by its id, and an interrupt before it has begun is refused.
