@@ -338,7 +338,7 @@ impl Core {
         for id in self.open_deliveries_of(claim) {
             let newer = self.ledger.deliveries.get(&id).and_then(|delivery| delivery.claims.last().copied())
                 != Some(claim);
-            let note = if newer { Some("evidence of an earlier attempt") } else { note };
+            let note = note.or(newer.then_some("evidence of an earlier attempt"));
             self.move_delivery(
                 step,
                 id,

@@ -74,7 +74,7 @@ impl Store {
     fn claims_of_open_deliveries(&self) -> Result<BTreeMap<DeliveryId, Vec<ClaimId>>, StoreError> {
         let mut claims_of: BTreeMap<DeliveryId, Vec<ClaimId>> = BTreeMap::new();
         let sql = "SELECT d.id, c.id FROM deliveries d JOIN claim_mails l ON l.delivery = d.id JOIN claims c ON c.id = l.claim
-                   WHERE d.state IN ('queued', 'claimed', 'submitted', 'unknown') ORDER BY c.opened_at, c.id";
+                   WHERE d.state IN ('queued', 'claimed', 'submitted', 'unknown') ORDER BY c.ended_at IS NULL, c.opened_at, c.id";
         self.each(sql, |row| {
             claims_of.entry(DeliveryId(row.get(0)?)).or_default().push(row.get::<_, Col<ClaimId>>(1)?.0);
             Ok(())
@@ -107,7 +107,7 @@ impl Store {
     pub fn claims_of(&self, mail: MailId) -> Result<Vec<(DeliveryId, ClaimId, Claim)>, StoreError> {
         let sql = "SELECT c.id, c.session, c.child, c.opened_at, c.ended_at, d.id
                    FROM deliveries d JOIN claim_mails l ON l.delivery = d.id JOIN claims c ON c.id = l.claim
-                   WHERE d.mail = ?1 ORDER BY c.opened_at, c.id";
+                   WHERE d.mail = ?1 ORDER BY c.ended_at IS NULL, c.opened_at, c.id";
         let mut by_mail = self.db.prepare_cached(sql)?;
         let rows = by_mail.query_map([Col(mail)], |row| {
             let (id, claim) = claim(row)?;

@@ -45,6 +45,7 @@ fn the_store_equals_the_ledger_after_every_commit_and_every_crash() {
     }
     println!("{seeds} seeds: {counts:?}");
     assert!(counts.records > seeds * LAPS && counts.crashes > 0 && counts.consumed > 0, "{counts:?}");
+    assert!(counts.reboots > 0 && counts.doubted > 0, "{counts:?}");
 }
 
 #[derive(Debug, Default)]
@@ -56,6 +57,8 @@ struct Counts {
     lost_records: u64,
     mails: u64,
     consumed: u64,
+    reboots: u64,
+    doubted: u64,
 }
 
 /// The relay's lap over a real store in a directory of its own.
@@ -81,7 +84,8 @@ impl Shell {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let file = dir.path().join("mail.db");
         std::fs::File::create(&file).expect("the store's file");
-        let store = Store::open(&file).expect("an empty file becomes a store");
+        let mut store = Store::open(&file).expect("an empty file becomes a store");
+        store.doubt_after_reboot("first", Millis(0)).expect("the boot is noted");
         let core = Core::new(store.load().expect("an empty store loads"), settings());
         let store = Some(store);
         let (random, now) = (Random::new(seed), Millis(1_777_629_600_000));
@@ -103,7 +107,7 @@ impl Shell {
     }
 
     fn run(mut self, counts: &mut Counts) {
-        self.start();
+        self.start(false);
         for lap in 0..LAPS {
             let committed = self.core.ledger().clone();
             let mut records = 0;
@@ -131,7 +135,7 @@ impl Shell {
                 // A crash before the commit: the open transaction is lost, and with it everything that it led to.
                 counts.crashes += 1;
                 counts.lost_records += records;
-                self.reopen(&committed, lap);
+                self.reopen(&committed, lap, counts);
                 continue;
             }
             self.store.as_mut().expect(OPEN).commit().expect("SQLite commits");
@@ -141,13 +145,13 @@ impl Shell {
             if self.random.chance(60) {
                 counts.reopened += 1;
                 let ledger = self.core.ledger().clone();
-                self.reopen(&ledger, lap);
+                self.reopen(&ledger, lap, counts);
                 continue;
             }
             actions.into_iter().for_each(|action| self.perform(action));
             if std::mem::take(&mut self.leaving) {
                 let ledger = self.core.ledger().clone();
-                self.reopen(&ledger, lap);
+                self.reopen(&ledger, lap, counts);
             }
         }
     }
@@ -164,24 +168,47 @@ impl Shell {
     }
 
     #[track_caller]
-    fn reopen(&mut self, expected: &Ledger, lap: u64) {
+    fn reopen(&mut self, expected: &Ledger, lap: u64, counts: &mut Counts) {
         // The old one is closed first, with whatever was not committed, as its process' death would.
         drop(self.store.take());
         self.store = Some(Store::open(&self.file).expect("the store opens again"));
-        let loaded = self.store.as_ref().expect(OPEN).load().expect("the store loads");
+        let mut loaded = self.store.as_ref().expect(OPEN).load().expect("the store loads");
         assert_eq!(loaded, *expected, "seed {}, lap {lap}: after reopening", self.seed);
+        let is_reboot = self.random.chance(400);
+        if is_reboot {
+            counts.reboots += 1;
+            counts.doubted += self.reboot(counts.reboots);
+            loaded = self.store.as_ref().expect(OPEN).load().expect("the store loads");
+        }
         self.core = Core::new(loaded, settings());
         self.pending.clear();
-        self.start();
+        self.start(is_reboot);
+    }
+
+    /// Doubts what was consumed last, and checks that each mail is in one open claim as long as it is under way, and no other (G2).
+    /// Returns how many are doubted.
+    fn reboot(&mut self, boot: u64) -> u64 {
+        let store = self.store.as_mut().expect(OPEN);
+        let before = store.open_counts().expect("it counts")[1];
+        let doubted = store.doubt_after_reboot(&boot.to_string(), self.now).expect("SQLite doubts");
+        let loaded = store.load().expect("the store loads");
+        assert_eq!(loaded.deliveries.len(), before + doubted, "seed {}", self.seed);
+        assert_eq!(store.doubt_after_reboot(&boot.to_string(), self.now), Ok(0), "once per boot");
+        for (id, delivery) in &loaded.deliveries {
+            let open = loaded.claims.values().filter(|claim| !claim.ended && claim.deliveries.contains(id));
+            let is_under_way = delivery.state != DeliveryState::Queued;
+            assert_eq!(open.count(), usize::from(is_under_way), "seed {}: {delivery:?}", self.seed);
+        }
+        doubted as u64
     }
 
     /// The first input of a life, with those children that outlived the last.
-    fn start(&mut self) {
+    fn start(&mut self, is_reboot: bool) {
         self.now = self.now.plus(self.random.ms(0, 3_000));
         let children: Vec<Nonce> = self.core.ledger().children.keys().copied().collect();
         let survivors: Vec<Survivor> = children
             .into_iter()
-            .filter(|_| self.random.chance(600))
+            .filter(|_| !is_reboot && self.random.chance(600))
             .map(|nonce| Survivor { nonce, pid: 77 })
             .collect();
         self.nonces = survivors.iter().map(|survivor| survivor.nonce).collect();

@@ -19,6 +19,8 @@ use agentmux::model::name::Name;
 use agentmux::model::session::{Child, Session};
 use agentmux::model::token::TokenHash;
 
+use crate::random::Random;
+
 /// One row of the deliveries.
 #[derive(Debug, Clone, PartialEq)]
 pub struct DeliveryRow {
@@ -27,6 +29,8 @@ pub struct DeliveryRow {
     pub state: DeliveryState,
     pub turn: Option<TurnId>,
     pub note: Option<String>,
+    /// When it came to that state.
+    pub at: Millis,
     /// Every state that it went to since it was accepted, in order.
     pub path: Vec<DeliveryState>,
     /// Whether it was revived, and so no longer expires.
@@ -111,6 +115,37 @@ impl Disk {
             self.pending.clear();
             self.open = self.committed.clone();
         }
+    }
+
+    /// What the next relay does first after a reboot: what was consumed last is in doubt again, each mail by a claim of its own. Returns
+    /// which.
+    pub fn reboot(&mut self, now: Millis, random: &mut Random) -> Vec<DeliveryId> {
+        let last = self.committed.deliveries.values().map(|row| row.at).max().unwrap_or(now);
+        let is_recent = |row: &DeliveryRow| {
+            row.state == DeliveryState::Consumed && last.since(row.at) <= limits::RECHECK_MS
+        };
+        let recent = self.committed.deliveries.iter().filter(|(_, row)| is_recent(row));
+        let of_session = |(id, row): (&DeliveryId, &DeliveryRow)| {
+            self.committed.sessions.get(&row.to).map(|session| (*id, session.created_at))
+        };
+        let recent: Vec<(DeliveryId, Millis)> = recent.filter_map(of_session).collect();
+        let mut doubted = Vec::new();
+        for (id, since) in recent {
+            let claims = self.committed.claims.values().filter(|claim| claim.opened_at >= since);
+            let held = claims.filter(|claim| claim.child.is_some() && claim.deliveries.contains(&id));
+            let Some(claim) = held.max_by_key(|claim| claim.row).cloned() else { continue };
+            let row = self.committed.claims.len();
+            if claim.ended_at.is_some() {
+                let doubt = ClaimRow { deliveries: vec![id], opened_at: now, ended_at: None, row, ..claim };
+                self.committed.claims.insert(ClaimId(uuid::Uuid::from_u128(random.wide())), doubt);
+            }
+            let delivery = self.committed.deliveries.get_mut(&id).expect("it was just found");
+            delivery.state = DeliveryState::Unknown;
+            delivery.path.push(DeliveryState::Unknown);
+            doubted.push(id);
+        }
+        self.open = self.committed.clone();
+        doubted
     }
 
     /// Looks a mail up by its id, a prefix or a suffix of it.
@@ -254,6 +289,7 @@ impl Tables {
                         state: DeliveryState::Queued,
                         turn: None,
                         note: None,
+                        at: mail.sent_at,
                         path: Vec::new(),
                         revived: false,
                         braked: false,
@@ -271,7 +307,7 @@ impl Tables {
                     {
                         session.consumed_at = Some(*at);
                     }
-                    row.state = *to;
+                    (row.state, row.at) = (*to, *at);
                     row.braked = false;
                     row.path.push(*to);
                     row.turn = turn.clone();

@@ -58,6 +58,7 @@ fn every_seed_keeps_every_guarantee() {
             counts.closes,
             counts.summaries,
             counts.taken_back,
+            counts.reboots,
         ];
         assert!(rare.iter().all(|count| *count > 0), "the rare cases happen: {counts:?}");
     }

@@ -24,6 +24,8 @@ pub struct Shape {
     pub crash_before_commit: u64,
     pub crash_after_commit: u64,
     pub crash_after_release: u64,
+    /// How often a crash is that of the whole machine.
+    pub reboots: u64,
     pub client_closes: u64,
     pub child_dies: u64,
     pub connection_breaks: u64,
@@ -73,6 +75,7 @@ impl Shape {
             crash_before_commit: 6,
             crash_after_commit: 6,
             crash_after_release: 6,
+            reboots: 100,
             client_closes: 40,
             child_dies: 8,
             connection_breaks: 8,

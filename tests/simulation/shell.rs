@@ -186,11 +186,25 @@ impl World {
         self.note(|| format!("relay crashes {point:?}"));
         self.counts.crashes[point as usize] += 1;
         self.relay_is_gone();
+        if self.chance(self.shape.reboots) {
+            self.reboot();
+        }
         // A client that waits starts the next one at once; else the next client does.
         if self.random.chance(500) {
             let pause = self.random.ms(0, 5);
             self.in_ms(pause, Happening::RelayStarts);
         }
+    }
+
+    /// The machine starts again: no child has outlived it.
+    pub fn reboot(&mut self) {
+        self.note(|| "the machine reboots".to_owned());
+        self.counts.reboots += 1;
+        for nonce in self.codex.processes.keys().copied().collect::<Vec<_>>() {
+            self.child_dies(nonce);
+        }
+        let doubted = self.disk.reboot(self.now, &mut self.random);
+        self.witness.doubts(&doubted);
     }
 
     fn relay_is_gone(&mut self) {

@@ -111,6 +111,11 @@ impl Witness {
         }
     }
 
+    /// The machine was restarted, and these mails are in doubt again.
+    pub fn doubts(&mut self, deliveries: &[DeliveryId]) {
+        self.in_doubt.extend(deliveries);
+    }
+
     /// A child refuses a claim.
     pub fn child_refuses(&mut self, claim: ClaimId, temporary: bool) {
         if !temporary {

@@ -105,6 +105,7 @@ pub struct Counts {
     pub summaries: u64,
     /// Words of the person that a close took back.
     pub taken_back: u64,
+    pub reboots: u64,
 }
 
 /// See the header of this file.
@@ -162,6 +163,7 @@ impl Counts {
         self.closes += other.closes;
         self.summaries += other.summaries;
         self.taken_back += other.taken_back;
+        self.reboots += other.reboots;
     }
 }
 
