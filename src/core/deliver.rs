@@ -145,6 +145,9 @@ impl Core {
         let earlier = before.map(|flight| [flight.earlier, vec![flight.claim]].concat()).unwrap_or_default();
         let for_now = for_now.or(before_now);
         running.claim = Some(Flight { claim, turn: into.clone(), ended: Vec::new(), for_now, earlier });
+        if into.is_none() {
+            running.heard_at = at;
+        }
         running.retry_at = None;
         running.singly = running.singly.saturating_sub(1);
         let as_written = self.ledger.sessions.get(name).is_some_and(|session| session.skills_in_mail);

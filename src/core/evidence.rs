@@ -216,7 +216,7 @@ impl Core {
     }
 
     /// Our turn is over; without evidence its claim is in doubt.
-    fn end_flight(&mut self, name: &Name) {
+    pub(super) fn end_flight(&mut self, name: &Name) {
         self.timers.clear(&Timer::Lease(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
             running.claim = None;

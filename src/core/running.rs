@@ -49,7 +49,8 @@ pub(super) struct Running {
     pub end_refused: Option<(Millis, u32)>,
     /// Whether the child would not end the turn of a thread that shall be left, and has not been asked again since.
     pub still_in: bool,
-    /// When its child last told anything of it, or an approval that its turn waited for was settled: until then it could say nothing.
+    /// When its child last told anything of it, a turn of ours went out, or an approval was settled that its turn waited for: before, it
+    /// could say nothing.
     pub heard_at: Millis,
     /// Until when a silent turn is not asked about again, because its child has just called it running.
     pub ask_not_before: Option<Millis>,

@@ -5,7 +5,7 @@
 //! | silent for `silent_after` | the child is asked whether it runs; nobody judges before |
 //! | it runs, says the child | it goes on, and the session says since when it is silent; it is asked about again after as long |
 //! | it answers, but does not say that | as if it ran; it is asked again later each time, and the session says why |
-//! | it does not | it is over; what it had not shown to have taken is looked for in the history |
+//! | it does not | it is over, or never began; what it had not shown to have taken is looked for in the history |
 //! | no answer, twice in a row | the child is hung, and is killed; the next one settles what is in doubt |
 //! | its model is not reached, and the child tries on | the session says so, until the child says more; it is left alone |
 //! | context full | it is summed up (compacted) once; full again before a turn went through: the session fails, with the reason |
@@ -35,7 +35,12 @@ impl Core {
                     self.timers.set(timer, running.ask_not_before.map_or(silent_at, |at| at.max(silent_at)));
                 }
             }
-            _ => self.timers.clear(&timer),
+            _ => {
+                self.timers.clear(&timer);
+                if let Some(running) = self.sessions.get_mut(name) {
+                    running.asked = None;
+                }
+            }
         }
     }
 
@@ -72,11 +77,23 @@ impl Core {
             self.note_shown_state(step, name);
             return;
         }
+        let is_accepted = running.claim.as_ref().is_none_or(|flight| flight.turn.is_some());
         match turn {
             Some(turn) if silent => {
                 let outcome =
                     TurnOutcome::Failed("its child says that it is over, and never said how".to_owned());
                 self.on_turn_ended(step, name, &turn, &outcome);
+            }
+            // It never began.
+            None if silent && is_accepted => {
+                running.busy = false;
+                self.end_flight(name);
+                self.touch(name);
+            }
+            // The lease of what the child has not answered judges that.
+            None if silent => {
+                running.ask_not_before = Some(step.now.plus(self.settings.policy.silent_ms));
+                self.touch(name);
             }
             _ => self.touch(name),
         }

@@ -5,9 +5,11 @@
 use agentmux::core::input::Input;
 use agentmux::core::policy::Policy;
 use agentmux::core::record::DeliveryId;
-use agentmux::model::id::Nonce;
+use agentmux::model::child::ChildEvent;
+use agentmux::model::id::{Nonce, TurnId};
 use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
+use agentmux::model::name::Name;
 use agentmux::protocol::request::{Names, Request};
 
 use crate::story::{Story, tell};
@@ -114,6 +116,45 @@ fn a_silent_turn_is_asked_about_once_in_a_silence_whatever_waits() {
         assert_eq!(story.state(waits), DeliveryState::Queued);
         let asked = story.asked("status", since);
         assert_eq!(asked.len(), 2, "in two and a half silences: {asked:?}");
+    });
+}
+
+/// Symptom: a child that had accepted a turn, never began it and said that none runs was asked about it for ever, as fast as it answered,
+/// and its mail stayed `submitted`. Now: that turn is over, and the mail, which is in no history, goes in again.
+#[test]
+fn an_accepted_turn_that_never_begins_is_over_when_its_child_says_so() {
+    tell(|story| {
+        let since = story.world.now;
+        story.world.shape.says_nothing = 1_000;
+        let mail = story.sends("lead");
+        story.for_ms(LAPS_MS);
+        story.world.shape.says_nothing = 0;
+        let nonce = story.child();
+        if story.world.counts.lost_inputs == 0 {
+            return; // It has begun after all.
+        }
+        let claim = *story.world.disk.committed.claims.last_key_value().expect("it was claimed").0;
+        let (session, turn) = (Name::parse("lead").expect("a name"), TurnId::from("turn-lost"));
+        let event = ChildEvent::TurnAccepted { session, claim, turn };
+        story.world.reaches_relay(Input::Child { nonce, event });
+        story.until_state(mail, DeliveryState::Consumed);
+        assert_eq!((story.told(mail), story.asked("status", since).len()), (1, 1));
+        let took = story.world.now.since(since);
+        assert!(took < Policy::default().silent_ms + limits::ABSENCE_MS + 2_000, "{took} ms");
+    });
+}
+
+/// Symptom: the first turn after a long idle time was asked about as soon as it went out. Cause: the silence counted from the last word
+/// before it.
+#[test]
+fn the_time_before_a_turn_is_no_silence() {
+    tell(|story| {
+        let silent_ms = Policy::default().silent_ms;
+        story.for_ms(2 * silent_ms);
+        let since = story.world.now;
+        let _ = story.long_turn("lead");
+        story.for_ms(silent_ms / 2);
+        assert_eq!(story.asked("status", since), []);
     });
 }
 
