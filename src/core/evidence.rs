@@ -321,7 +321,9 @@ impl Core {
     /// has lasted long enough with no turn running.
     fn absence_is_proof(&mut self, now: Millis, name: &Name, claim: ClaimId, busy: bool) -> bool {
         let held_by = self.ledger.claims.get(&claim).and_then(|claim| claim.child);
-        if held_by != self.ready_child_of(name) || self.is_planted(Planted::AbsenceBelievedAtOnce) {
+        // A child that drains, or is about to end, may still write what it took.
+        let is_dead = held_by.is_none_or(|nonce| !self.ledger.children.contains_key(&nonce));
+        if is_dead || self.is_planted(Planted::AbsenceBelievedAtOnce) {
             return true;
         }
         let Some(running) = self.sessions.get_mut(name) else { return false };

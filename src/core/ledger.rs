@@ -98,6 +98,8 @@ pub struct Queue {
     pub queued: BTreeSet<(Priority, DeliveryId)>,
     /// Those of them that interrupt a running turn.
     pub pressing: BTreeSet<DeliveryId>,
+    /// Those of them that are notices.
+    pub notices: BTreeSet<DeliveryId>,
     /// Everything open, queued or not, oldest first.
     pub open: BTreeSet<DeliveryId>,
     /// How many of those the loop brake holds back.
@@ -139,11 +141,15 @@ impl Queue {
         if delivery.when == Some(When::Now) {
             self.pressing.insert(id);
         }
+        if delivery.from == Name::system() {
+            self.notices.insert(id);
+        }
     }
 
     fn dequeue(&mut self, id: DeliveryId, priority: Priority) {
         self.queued.remove(&(priority, id));
         self.pressing.remove(&id);
+        self.notices.remove(&id);
     }
 }
 

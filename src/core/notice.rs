@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** a notice wakes nobody (it is `fyi`), is never answered, and leads to no further notice.
 //! **Invariant:** one input leads to at most one notice per sender, however many mails it ended.
+//! **Invariant:** who reads none has the last [`limits::NOTICES_MAX`]; what became of each mail is kept with the mail.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -11,7 +12,7 @@ use super::record::{DeliveryId, Record};
 use super::{Core, Step};
 use crate::model::id::MailId;
 use crate::model::limits;
-use crate::model::mail::{FromKind, Mail, Priority};
+use crate::model::mail::{DeliveryState, FromKind, Mail, Priority};
 use crate::model::name::Name;
 
 /// Something that somebody has to hear of.
@@ -60,6 +61,7 @@ impl Core {
             sent_at,
             tag: step.mint.tag(),
         };
+        self.take_old_notices_back(step, &to);
         let delivery = DeliveryId(self.ledger.last_delivery + 1);
         self.record(
             step,
@@ -67,6 +69,18 @@ impl Core {
         );
         self.touch(&to);
         self.waiting_saw_mail(step, &to);
+    }
+
+    /// Makes room for one more notice.
+    fn take_old_notices_back(&mut self, step: &mut Step, reader: &Name) {
+        let notices = |core: &Core| {
+            let notices = &core.ledger.queue(reader)?.notices;
+            notices.first().copied().filter(|_| notices.len() >= limits::NOTICES_MAX)
+        };
+        while let Some(oldest) = notices(self) {
+            let note = format!("{} newer notices have not been read either", limits::NOTICES_MAX);
+            self.move_delivery(step, oldest, DeliveryState::Cancelled, None, Some(note));
+        }
     }
 }
 

@@ -196,7 +196,9 @@ impl Running {
         self.ended_turn = None;
         self.claim = None;
         self.finding = false;
+        self.unread = 0;
         self.unanswered = 0;
         self.missing.clear();
+        self.compacted = false;
     }
 }

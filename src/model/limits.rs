@@ -96,6 +96,8 @@ pub const FORGET_MAILS_PER_SLICE: usize = 200;
 /// How often finished mail is looked for, in a relay that has something to do anyway.
 pub const FORGET_EVERY_MS: i64 = 60 * 60 * 1_000;
 
+/// Notices that wait for one reader; the oldest makes room for the next one.
+pub const NOTICES_MAX: usize = 100;
 /// Outcomes that one notice lists.
 pub const NOTICE_LINES_MAX: usize = 20;
 

@@ -150,7 +150,7 @@ pub(super) fn apply(db: &Connection, record: &Record) -> rusqlite::Result<()> {
             // A child that asks again has not had the answer; then it is open again.
             let sql =
                 "INSERT INTO approvals (key, session, kind, summary, asked_at, id) VALUES (?1, ?2, ?3, ?4, ?5, ?6)
-                       ON CONFLICT (key) DO UPDATE SET asked_at = ?5, settled_at = NULL, decision = NULL, reason = NULL, settled_by = NULL";
+                       ON CONFLICT (key) DO UPDATE SET session = ?2, kind = ?3, summary = ?4, asked_at = ?5, settled_at = NULL, decision = NULL, reason = NULL, settled_by = NULL";
             run(db, sql, params![key, session.as_str(), kind, summary, at.0, approval_id(key)])
         }
         Record::ApprovalSettled { key, decision, by, reason, at, .. } => {

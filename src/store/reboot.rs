@@ -68,7 +68,8 @@ fn doubt_by_claim(
 /// session took that had the name before is in a thread that nobody here reads.
 fn consumed_last(db: &rusqlite::Connection) -> Result<Vec<(i64, ClaimId)>, StoreError> {
     let sql = "SELECT DISTINCT d.id, (SELECT c.id FROM claim_mails l JOIN claims c ON c.id = l.claim
-                      WHERE l.delivery = d.id AND c.child IS NOT NULL AND c.opened_at >= s.created_at ORDER BY c.opened_at DESC, c.id DESC LIMIT 1) AS claim
+                      WHERE l.delivery = d.id AND c.child IS NOT NULL AND c.opened_at >= s.created_at
+                      ORDER BY c.opened_at DESC, c.id DESC LIMIT 1) AS claim
                FROM transitions t JOIN deliveries d ON d.id = t.delivery JOIN sessions s ON s.name = d.recipient
                WHERE t.state = 'consumed' AND d.state = 'consumed' AND claim IS NOT NULL
                  AND t.at >= (SELECT at FROM transitions ORDER BY rowid DESC LIMIT 1) - ?1";

@@ -14,7 +14,7 @@ use agentmux::core::record::{DeliveryId, Record};
 use agentmux::model::clock::Millis;
 use agentmux::model::id::{ClaimId, MailId, Nonce, TurnId};
 use agentmux::model::limits;
-use agentmux::model::mail::{DeliveryState, Mail};
+use agentmux::model::mail::{DeliveryState, FromKind, Mail};
 use agentmux::model::name::Name;
 use agentmux::model::session::{Child, Session};
 use agentmux::model::token::TokenHash;
@@ -53,6 +53,18 @@ pub struct ClaimRow {
     pub ended_at: Option<Millis>,
     /// Its place in the order of writing.
     pub row: usize,
+}
+
+impl DeliveryRow {
+    /// Whether it is a notice, and its reader has so many newer ones that it may make room.
+    pub fn is_old_notice(&self, tables: &Tables) -> bool {
+        let is_notice = |row: &&DeliveryRow| tables.mails[&row.mail].from_kind == FromKind::System;
+        let sent_at = |row: &DeliveryRow| tables.mails[&row.mail].sent_at;
+        let newer =
+            tables.deliveries.values().filter(|row| row.to == self.to && sent_at(row) >= sent_at(self));
+        let waiting = newer.filter(|row| row.state == DeliveryState::Queued).filter(is_notice);
+        is_notice(&self) && waiting.count() >= limits::NOTICES_MAX
+    }
 }
 
 impl ClaimRow {

@@ -4,6 +4,7 @@
 
 use agentmux::core::ledger::{Delivery, Ledger, Tokens};
 use agentmux::model::mail::{DeliveryState, When};
+use agentmux::model::name::Name;
 
 use crate::disk::Tables;
 
@@ -32,6 +33,7 @@ pub fn load(tables: &Tables) -> Ledger {
             if !row.braked {
                 queue.queued.insert((mail.priority, *id));
                 queue.pressing.extend((mail.when == Some(When::Now)).then_some(*id));
+                queue.notices.extend((mail.from == Name::system()).then_some(*id));
             }
             ledger.expiring.extend(expires_at.map(|at| (at, *id)));
         }

@@ -4,15 +4,17 @@
 
 use agentmux::core::input::Input;
 use agentmux::core::policy::Policy;
+use agentmux::model::limits;
 use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::Name;
 use agentmux::protocol::request::{
     Close, Down, Hold, MailRef, Names, One, Prompt, Release, Request, Send, Settle, Until, Wait,
 };
 
+use crate::disk::DeliveryRow;
 use crate::plain;
 use crate::shell::CrashPoint;
-use crate::story::tell;
+use crate::story::{tell, tell_in};
 
 /// Mail is not delivered because bytes were written (SQ-7): an interrupted turn never took it.
 #[test]
@@ -296,6 +298,30 @@ fn mail_that_expired_cannot_be_acked() {
         story.asks(0, Request::Ack(Settle { id, name: None }));
         story.answered(0);
         assert_eq!(story.state(mail), DeliveryState::Expired);
+    });
+}
+
+/// Symptom: notices of mail that expired piled up for a person who reads none, until mail to that person was refused. Now: the last
+/// hundred wait; the older ones are taken back, and say why.
+#[test]
+fn notices_that_nobody_reads_make_room_for_newer_ones() {
+    tell_in(4, |story| {
+        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.answered(0);
+        for _ in 0..limits::NOTICES_MAX + 7 {
+            let (to, body, expires_ms) = (vec!["lead".to_owned()], "soon".to_owned(), Some(5));
+            story.asks(0, Request::Send(Send { to, body, expires_ms, ..Send::default() }));
+            story.answered(0);
+            story.for_ms(10);
+        }
+        let rows = story.world.disk.committed.deliveries.values();
+        let notices: Vec<_> = rows.filter(|row| row.to == Name::operator()).collect();
+        assert_eq!(notices.len(), limits::NOTICES_MAX + 7);
+        let (old, newer) = notices.split_at(7);
+        assert!(newer.iter().all(|row| row.state == DeliveryState::Queued), "{newer:?}");
+        let is_told =
+            |row: &DeliveryRow| row.note.as_deref() == Some("100 newer notices have not been read either");
+        assert!(old.iter().all(|row| row.state == DeliveryState::Cancelled && is_told(row)), "{old:?}");
     });
 }
 

@@ -315,6 +315,7 @@ impl World {
                 DeliveryState::Cancelled | DeliveryState::Acked => {
                     self.counts.settled += 1;
                     let is_asked = match to {
+                        DeliveryState::Cancelled if row.is_old_notice(disk) => true,
                         DeliveryState::Cancelled => {
                             let is_prompt = disk.mails[&row.mail].priority == Priority::Prompt;
                             let taken_back = is_prompt && self.orders.was_closed(&row.to);
