@@ -184,9 +184,11 @@ fn answer_in(message: &Value) -> Option<Answered> {
             if is_no { "denied".to_owned() } else { kind.clone() }
         }
         _ => match (result["action"].as_str(), &result["permissions"], &result["answers"]) {
-            (Some(word), ..) => result["_meta"]["persist"].as_str().unwrap_or(word).to_owned(),
+            (Some("accept"), ..) => result["_meta"]["persist"].as_str().unwrap_or("accept").to_owned(),
+            (Some(word), ..) => word.to_owned(),
             (_, Value::Object(given), _) if given.is_empty() => "decline".to_owned(),
             (_, Value::Object(_), _) => result["scope"].as_str().unwrap_or("turn").to_owned(),
+            (.., Value::Object(given)) if given.is_empty() => "decline".to_owned(),
             (.., Value::Object(_)) => "answers".to_owned(),
             _ => return None,
         },
@@ -360,6 +362,12 @@ mod tests {
                 r#"{"id":7,"result":{"decision":{"applyNetworkPolicyAmendment":{"network_policy_amendment":{"host":"x","action":"deny"}}}}}"#,
                 answers("denied"),
             ),
+            (
+                r#"{"id":7,"result":{"action":"decline","content":null,"_meta":{"persist":"always"}}}"#,
+                answers("decline"),
+            ),
+            (r#"{"id":7,"result":{"answers":{}}}"#, answers("decline")),
+            (r#"{"id":7,"result":{"answers":{"q":{"answers":["yes"]}}}}"#, answers("answers")),
             (r#"{"id":7,"result":{"permissions":{},"scope":"turn"}}"#, answers("decline")),
             (r#"{"id":7,"result":{"permissions":{"network":{}},"scope":"session"}}"#, answers("session")),
             (r#"{"id":7,"error":{"code":1,"message":"no"}}"#, None),

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `approve`, `deny` | `approved`, `approvedAlways`, `denied` by `operator` |
 //! | a pane, which told before it passed the answer on | `approved`, `approvedAlways`, `denied` by `operator`, in a pane |
+//! | two panes at once, with different answers | `elsewhere`: nobody knows which the child took |
 //! | the end of its turn by `interrupt`, `close`, `down`, `remove` or mail for now | `cancelled` by who asked for that |
 //! | something else (`serverRequest/resolved` of Codex): another screen, the turn's own end | `elsewhere` |
 //! | the deadline | `declined` by `deadline`; `cancelled`, with the turn, where that is wanted and offered |
@@ -26,6 +27,7 @@ use super::{Core, Step};
 use crate::model::child::{Always, ApprovalAsked, ChildCommand, Choice};
 use crate::model::clock::{Millis, age};
 use crate::model::id::{Nonce, approval_id, is_approval};
+use crate::model::limits;
 use crate::model::name::Name;
 use crate::protocol::answer::{Answer, ApprovalInfo, Approvals};
 
@@ -51,10 +53,37 @@ pub(super) struct Approval {
     pub choices: BTreeMap<String, Choice>,
     asked_at: Millis,
     deadline_at: Option<Millis>,
-    /// What its pane was heard to answer, by the child's name for it.
-    answered: Option<String>,
+    pane: Option<PaneAnswer>,
     /// Whether its session was gone when it was asked; a later one of that name has nothing to do with it.
     is_orphan: bool,
+}
+
+/// What a pane was heard to answer. It passes that on at once, so that the child settles the approval soon; but a pane may die.
+#[derive(Debug)]
+struct PaneAnswer {
+    /// By the child's name for it; `None` when two panes gave different answers.
+    word: Option<String>,
+    at: Millis,
+}
+
+impl Approval {
+    /// Until when the answer of a pane is on its way to the child, so that any other would come too late and be called the one.
+    pub fn answered_until(&self, now: Millis) -> Option<Millis> {
+        let until = self.pane.as_ref()?.at.plus(limits::PANE_ANSWER_MS);
+        (now < until).then_some(until)
+    }
+
+    /// What an answer by that name is recorded as.
+    fn decision_of(&self, word: &str) -> &'static str {
+        match self.choices.get(word) {
+            Some(choice) if choice.is_no => "denied",
+            Some(choice) if choice.lasting.is_some() => "approvedAlways",
+            Some(_) => "approved",
+            None if NOES.contains(&word) => "denied",
+            None if word.contains("mendment") || word == "always" => "approvedAlways",
+            None => "approved",
+        }
+    }
 }
 
 impl Core {
@@ -134,7 +163,7 @@ impl Core {
                 choices,
                 asked_at,
                 deadline_at,
-                answered: None,
+                pane: None,
                 is_orphan,
             },
         );
@@ -142,26 +171,29 @@ impl Core {
 
     pub(super) fn on_approval_resolved(&mut self, step: &mut Step, nonce: Nonce, child_key: &str) {
         let key = format!("{nonce}/{child_key}");
-        let answered = self.approvals.get(&key).and_then(|approval| approval.answered.clone());
-        let Some(word) = answered else {
-            return self.settle_with_turn(step, &key, "answered elsewhere, or its turn ended");
-        };
-        let decision = match word.as_str() {
-            _ if NOES.contains(&word.as_str()) => "denied",
-            _ if word.contains("mendment") || word == "always" => "approvedAlways",
-            _ => "approved",
-        };
-        self.settle_approval(step, &key, decision, "operator", &format!("in a pane, with `{word}`"));
+        let approval = self.approvals.get(&key);
+        match approval.and_then(|approval| Some((approval, approval.pane.as_ref()?))) {
+            None => self.settle_with_turn(step, &key, "answered elsewhere, or its turn ended"),
+            Some((_, PaneAnswer { word: None, .. })) => {
+                let why = "answered in two panes at once, and not alike";
+                self.settle_approval(step, &key, "elsewhere", "elsewhere", why);
+            }
+            Some((approval, PaneAnswer { word: Some(word), .. })) => {
+                let (decision, why) = (approval.decision_of(word), format!("in a pane, with `{word}`"));
+                self.settle_approval(step, &key, decision, "operator", &why);
+            }
+        }
     }
 
     /// A pane of a session is about to answer what a child asks. Only the child's own word settles it; this says who did.
-    pub(super) fn note_answer(&mut self, session: &Name, child_key: &str, word: &str) {
-        let is_meant = |approval: &&mut Approval| {
-            approval.session == *session && approval.child_key == child_key && approval.answered.is_none()
-        };
-        if let Some(approval) = self.approvals.values_mut().find(is_meant) {
-            approval.answered = Some(word.to_owned());
-        }
+    pub(super) fn note_answer(&mut self, at: Millis, session: &Name, child_key: &str, word: &str) {
+        let mut approvals = self.approvals.values_mut();
+        let is_meant =
+            |approval: &&mut Approval| approval.session == *session && approval.child_key == child_key;
+        let Some(approval) = approvals.find(is_meant) else { return };
+        let is_other = |before: &PaneAnswer| before.word.as_deref() != Some(word);
+        let differs = approval.answered_until(at).is_some() && approval.pane.as_ref().is_some_and(is_other);
+        approval.pane = Some(PaneAnswer { word: (!differs).then(|| word.to_owned()), at });
     }
 
     /// Somebody ends what a session's turn does, and with it what it asks.
@@ -184,6 +216,9 @@ impl Core {
 
     pub(super) fn handle_approval_overdue(&mut self, step: &mut Step, key: &str) {
         let Some(approval) = self.approvals.get(key) else { return };
+        if let Some(until) = approval.answered_until(step.now) {
+            return self.timers.set(Timer::Approval(key.to_owned()), until);
+        }
         let waited = approval.deadline_at.map_or(0, |at| at.since(approval.asked_at));
         let reason = format!("nobody answered within {}", age(waited));
         let key_of_child = approval.child_key.clone();

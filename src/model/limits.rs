@@ -169,6 +169,8 @@ pub const BLOCKED_MS: i64 = 10 * 60 * 1_000;
 pub const BLOCKED_MS_MAX: i64 = 35 * 24 * 60 * 60 * 1_000;
 /// How long a command that was interrupted while it sent mail waits for the relay's word about that mail.
 pub const LAST_WORD_MS: u64 = 2_000;
+/// How long an answer that a pane has told of is on its way to the child: no other is given meanwhile.
+pub const PANE_ANSWER_MS: i64 = 5_000;
 /// How long what the relay has told already is waited for, where it will tell no more.
 pub const HEARD_MS: u64 = 100;
 /// How long a command asks where threads lie, which is only told beside its answer.

@@ -89,6 +89,8 @@ pub struct Tables {
     pub claims: BTreeMap<ClaimId, ClaimRow>,
     pub children: BTreeMap<Nonce, (Child, bool)>,
     pub approvals: BTreeMap<String, OpenApproval>,
+    /// How approvals were settled: the decision, by whom, and why.
+    pub settled: Vec<(String, String, String)>,
     /// Session, child, hash, and whether it was used; in the order of writing.
     pub tokens: Vec<(Name, Nonce, TokenHash, bool)>,
     pub outsiders: BTreeMap<Name, Outsider>,
@@ -393,8 +395,9 @@ impl Tables {
                 let open = OpenApproval { session: session.clone(), asked_at: *at };
                 self.approvals.insert(key.clone(), open);
             }
-            Record::ApprovalSettled { key, .. } => {
+            Record::ApprovalSettled { key, decision, by, reason, .. } => {
                 self.approvals.remove(key);
+                self.settled.push((decision.clone(), by.clone(), reason.clone()));
             }
             Record::ClaimNoted { .. } => {}
         }

@@ -8,6 +8,7 @@
 //!
 //! **Invariant:** no wall clock, no sleep, no thread, and no randomness but a seed's.
 
+mod approvals;
 mod children;
 mod clients;
 mod codex;

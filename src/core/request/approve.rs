@@ -49,6 +49,12 @@ impl Core {
                 Fault::busy(format!("{} refused: the child of that agent does not answer", word(settle)));
             return step.refuse(ask, fault.hint("`agentmux list` says what it is doing"));
         };
+        if approval.answered_until(step.now).is_some() {
+            let why =
+                format!("{} refused: it is being answered in a pane of {}", word(settle), approval.session);
+            return step
+                .refuse(ask, Fault::busy(why).hint("`agentmux approvals` shows whether it is still open"));
+        }
         let (session, summary) = (approval.session.clone(), approval.summary.clone());
         let decided = match settle.decision {
             _ if settle.choice.is_some() => self.choose(step, &key, settle, resolved),

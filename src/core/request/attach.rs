@@ -29,7 +29,7 @@ impl Core {
             return step.refuse(ask, Fault::refused("report refused: this connection shows no session"));
         };
         if let Some(answered) = &report.answered {
-            self.note_answer(&session, &answered.request, &answered.decision);
+            self.note_answer(step.now, &session, &answered.request, &answered.decision);
             return step.reply(ask, Answer::Nothing(Nothing {}));
         }
         let Some(conn) = self.conns.get_mut(&ask.conn) else { return };
