@@ -263,6 +263,8 @@ pub const CHILD_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Messages of one child that are handled in one lap.
 pub const CHILD_MESSAGES_PER_LAP: usize = 256;
+/// Bytes of them after which the rest is left to the next lap.
+pub const CHILD_BYTES_PER_LAP: usize = CHILD_MESSAGE_BYTES_MAX;
 /// A child that says more than this in [`CHILD_FLOOD_MS`] is out of its mind: 20 sessions that stream without pause say a hundredth of it.
 pub const CHILD_FLOOD_MESSAGES: u64 = 6_000_000;
 /// As [`CHILD_FLOOD_MESSAGES`], in bytes.

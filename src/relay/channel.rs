@@ -102,7 +102,6 @@ impl Channel {
 
     /// Does what can be done on the socket; true when messages were left for the next lap.
     pub fn exchange(&mut self, nonce: Nonce, inputs: &mut Vec<Input>) -> Result<bool, String> {
-        self.bound_log();
         let Some(link) = &mut self.link else { return Ok(false) };
         if !link.is_open() {
             if !link.shake()? {
@@ -111,12 +110,17 @@ impl Channel {
             self.transport.on_open();
         }
         self.pump(nonce, inputs)?;
+        let mut bytes = 0;
         for _ in 0..limits::CHILD_MESSAGES_PER_LAP {
             let Some(link) = &mut self.link else { return Ok(false) };
             let Some(text) = link.read()? else { return Ok(false) };
+            bytes += text.len();
             self.flood.hear(text.len());
             self.transport.on_message(&text);
             self.pump(nonce, inputs)?;
+            if bytes > limits::CHILD_BYTES_PER_LAP {
+                break;
+            }
         }
         Ok(true)
     }
@@ -154,7 +158,8 @@ impl Channel {
         link.flush()
     }
 
-    fn bound_log(&self) {
+    /// Cuts its errors to nothing when they have grown too long.
+    pub fn bound_log(&self) {
         if let Some(log) = &self.log
             && log.metadata().is_ok_and(|meta| meta.len() > limits::CHILD_LOG_BYTES_MAX)
         {

@@ -186,6 +186,11 @@ impl Children {
         self.all.values().flat_map(of_child).flatten().chain(self.sweeps.deadline()).min()
     }
 
+    /// Keeps what the children write to their stderr short.
+    pub fn bound_logs(&self) {
+        self.all.values().for_each(|child| child.channel.bound_log());
+    }
+
     /// Whether something was left for the next lap.
     pub fn has_unread(&self) -> bool {
         !self.unread.is_empty()

@@ -161,7 +161,7 @@ impl Relay {
             self.children.deadline(),
             self.clients.deadline(),
             self.hooks.deadline(),
-            self.memory_deadline(),
+            self.weighing_deadline(),
         ];
         let deadline = deadlines.into_iter().flatten().min()?;
         Some(Duration::from_millis(deadline.since(self.clock.now()) as u64))

@@ -27,7 +27,7 @@ pub struct Search {
 #[derive(Debug, Default)]
 pub struct Upkeep {
     searches: Vec<Search>,
-    /// When the children's memory is looked at next.
+    /// When the children are looked at next.
     weigh_at: Option<Millis>,
     /// When finished mail is looked for again; `None` before the first time.
     forget_at: Option<Millis>,
@@ -55,7 +55,7 @@ impl Relay {
     /// Does one slice of what is due. On a disk that is nearly full nothing is indexed: who searches is answered from an index that is
     /// whole, and else refused.
     pub(super) fn upkeep(&mut self, now: Millis) {
-        self.watch_memory(now);
+        self.weigh_children(now);
         if self.upkeep.searches.is_empty() && !self.is_forgetting_due(now) {
             return;
         }
@@ -87,19 +87,20 @@ impl Relay {
         }
     }
 
-    /// When the children's memory has to be looked at: while a turn runs, which may be silent for long and need ever more.
-    pub(super) fn memory_deadline(&self) -> Option<Millis> {
-        self.facts.child_bytes_max.and(self.upkeep.weigh_at).filter(|_| self.core.has_turn())
+    /// When the children have to be looked at: while a turn runs, which may be silent for long and need ever more.
+    pub(super) fn weighing_deadline(&self) -> Option<Millis> {
+        self.upkeep.weigh_at.filter(|_| self.core.has_turn())
     }
 
-    /// Looks how much memory the children have, once in a while as long as something happens or a turn runs.
-    fn watch_memory(&mut self, now: Millis) {
-        let Some(most) =
-            self.facts.child_bytes_max.filter(|_| self.upkeep.weigh_at.is_none_or(|at| at <= now))
-        else {
+    /// Looks how much memory the children have, and cuts what they complain of, once in a while as long as something happens or a
+    /// turn runs.
+    fn weigh_children(&mut self, now: Millis) {
+        if self.upkeep.weigh_at.is_some_and(|at| at > now) {
             return;
-        };
+        }
         self.upkeep.weigh_at = Some(now.plus(limits::MEMORY_EVERY_MS));
+        self.children.bound_logs();
+        let Some(most) = self.facts.child_bytes_max else { return };
         for child in self.core.ledger().children.values() {
             if let Some(bytes) = child.pid.and_then(process::rss_bytes).filter(|bytes| *bytes > most) {
                 self.inputs.push(Input::ChildGrew { nonce: child.nonce, bytes, most });

@@ -7,6 +7,7 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
+use agentmux::model::limits;
 use serde_json::Value;
 
 use super::support::house::House;
@@ -162,6 +163,29 @@ fn a_child_that_grows_in_a_silent_turn_is_noticed() {
         log if log.contains("MiB, more than 48, and was ended: fake-codex: I need more room") => Ok(()),
         log => Err(log),
     });
+}
+
+/// Symptom: what a child wrote to its stderr was cut only when it said something on its socket, too. Now: also in a silent turn, in which
+/// nobody asks for anything.
+#[test]
+fn what_a_child_complains_of_in_a_silent_turn_is_cut() {
+    let house = spawned("complain");
+    deliver(&house);
+    let logs = || -> Vec<u64> {
+        let files = std::fs::read_dir(house.bundle_dir().join("children")).expect("it is there").flatten();
+        let logs = files.filter(|file| file.path().extension().is_some_and(|end| end == "log"));
+        logs.filter_map(|log| Some(log.metadata().ok()?.len())).collect()
+    };
+    tell(&house, "");
+    house.poll("all of it", DEADLINE, || match heard(&house).contains(&"complained".to_owned()) {
+        true => Ok(()),
+        false => Err(format!("{:?}", logs())),
+    });
+    house.poll("less of it", DEADLINE, || match logs()[..] {
+        [bytes] if bytes <= limits::CHILD_LOG_BYTES_MAX => Ok(()),
+        _ => Err(format!("{:?}", logs())),
+    });
+    assert!(house.run(&["list"]).ok().stdout.contains("busy"), "the turn goes on");
 }
 
 /// Users 3: a lost notification strands nobody: a turn whose end was never told is asked about, is over when its child says so, and the

@@ -17,6 +17,7 @@
 //! | `garbage` | once: a text that is not JSON in place of that answer | a broken peer |
 //! | `babble` | texts that are not JSON after that answer, for as long as it is told so | a broken peer |
 //! | `grow` | a turn without an end, in which it has 64 MiB more as soon as it is no longer told so, and complains on stderr | a leak |
+//! | `complain` | a turn without an end, in which it writes 3 MiB to stderr as soon as it is no longer told so | a library that logs |
 //! | `forget` | once: a turn whose `turn/completed` never comes | a notification that got lost, as on a link that broke |
 //! | `drop` | ends every connection after `initialize` | a crash loop inside the server |
 //! | `mute` | answers nothing | a hung start |
@@ -214,6 +215,16 @@ impl Server {
             }
             eprintln!("fake-codex: I need more room");
             std::mem::forget(std::hint::black_box(vec![1_u8; 64 << 20]));
+            return Ok(());
+        }
+        if is_told("complain") {
+            while is_told("complain") {
+                std::thread::yield_now();
+            }
+            for n in 0..3 * 1024 {
+                eprintln!("{n:1023}");
+            }
+            note("complained");
             return Ok(());
         }
         if is_told_once("forget") {
