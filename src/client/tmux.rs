@@ -7,8 +7,10 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
+use std::sync::mpsc;
 use std::time::Duration;
 
+use crate::boot::process;
 use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::name::Name;
@@ -257,11 +259,11 @@ impl Tmux {
     fn run(&self, words: &[&str]) -> Result<Output, Fault> {
         let program = self.program();
         let mut command = Command::new(&program[0]);
-        command.args(&program[1..]).args(words).stdin(Stdio::null());
+        command.args(&program[1..]).args(words);
         if self.socket.is_some() {
             command.current_dir(&self.dir).env_remove("TMUX");
         }
-        command.output().map_err(|error| missing(&error))
+        output_in_time(command)
     }
 }
 
@@ -309,8 +311,7 @@ impl OwnPane {
         let more = ["set-option", "-p", "-t", &self.pane, "@agentmux_label", label];
         let mut command = Command::new("tmux");
         command.args(words).args(more).current_dir(&self.dir);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        if command.status().is_ok_and(|status| status.success()) {
+        if output_in_time(command).is_ok_and(|output| output.status.success()) {
             self.shown = shown;
         }
     }
@@ -338,6 +339,23 @@ pub fn end_if_unused(dir: &Path) {
         // A bounded look again, because tmux tells a stranger nothing of the end of a program.
         std::thread::sleep(Duration::from_millis(limits::PANES_END_LOOK_MS));
     }
+}
+
+/// Runs a command of tmux to its end: one whose server is stopped would wait for ever.
+fn output_in_time(mut command: Command) -> Result<Output, Fault> {
+    let command = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let child = command.spawn().map_err(|error| missing(&error))?;
+    let pidfd = process::pidfd(child.id());
+    let (ended, end) = mpsc::channel();
+    std::thread::spawn(move || ended.send(child.wait_with_output()));
+    if let Ok(output) = end.recv_timeout(Duration::from_millis(limits::TMUX_MS)) {
+        return output.map_err(|error| missing(&error));
+    }
+    if let Ok(pidfd) = pidfd {
+        let _ = process::signal(&pidfd, libc::SIGKILL);
+    }
+    let fault = format!("panes failed: tmux has not ended within {} s", limits::TMUX_MS / 1000);
+    Err(Fault::busy(fault).hint("its server may be stopped, or busy; the sessions go on without panes"))
 }
 
 fn missing(error: &std::io::Error) -> Fault {

@@ -109,8 +109,8 @@ impl Core {
         counts
     }
 
-    /// Approvals that wait for a person.
+    /// Approvals that wait for a person, also those that a child has yet to repeat to this relay.
     pub(super) fn open_approvals(&self) -> u64 {
-        self.approvals.len() as u64
+        self.ledger.approvals.len() as u64
     }
 }

@@ -333,6 +333,8 @@ pub const HOOK_AGAIN_MS: i64 = 5_000;
 pub const HOOK_REASON_CHARS_MAX: usize = 200;
 /// Panes of one tmux window; more sessions get another window.
 pub const PANES_PER_WINDOW: usize = 9;
+/// A command of tmux that takes longer is given up.
+pub const TMUX_MS: u64 = 5_000;
 /// Times that tmux is asked again when the server before has just ended.
 pub const TMUX_TRIES: u32 = 5;
 /// How often `down` looks whether the last panes have ended, and the pause between.

@@ -115,6 +115,7 @@ impl Relay {
     }
 
     fn query(&mut self, conn: ConnId, id: &Id, query: Query) {
+        let hands_over = matches!(query, Query::Read { .. } | Query::Taken { .. });
         let line = match self.look_up(query) {
             Ok(Some(answer)) => rpc::answer(id, &answer),
             Ok(None) => {
@@ -122,6 +123,10 @@ impl Relay {
             }
             Err(error) => {
                 log::error!("a look-up failed: {error}");
+                // What it was handed it has not got: its next request would say that it has.
+                if hands_over {
+                    self.clients.close(conn);
+                }
                 rpc::refusal(Some(id), &RpcError::of(&Fault::io(format!("look-up failed: {error}"))))
             }
         };

@@ -70,6 +70,9 @@ fn an_approval_outlives_its_relay() {
     team.house.kill_nine(team.house.relay_pid().expect("a relay runs"));
     assert_eq!(listed(&team.house), std::slice::from_ref(&before), "the first answer of the next relay");
     team.house.kill_nine(team.house.relay_pid().expect("a relay runs"));
+    let _ = team.house.run(&["inbox"]).ok();
+    let status = team.house.run(&["status", "--json"]).ok().json();
+    assert_eq!(status["approvals"], 1, "also what the child has yet to repeat: {status}");
     let ran = team.house.run(&["approve", &id_of(&before)]).ok();
     assert!(ran.stdout.starts_with("approved: reviewer: "), "{}", ran.evidence());
     wait_until_idle(&team.house, "reviewer");

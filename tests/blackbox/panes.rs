@@ -48,3 +48,23 @@ fn what_has_no_pane_is_refused() {
     let nowhere = House::new();
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["panes", ".."])), 2);
 }
+
+/// A tmux that does not end, because its server is stopped, holds no command up for ever.
+#[test]
+fn a_tmux_that_does_not_answer_is_given_up() {
+    let team = Team::of(&["reviewer"]);
+    let dir = tempfile::tempdir().expect("a directory");
+    support::program::write_script(
+        dir.path().join("tmux"),
+        "#!/bin/sh\necho $$ > \"$0.pid\"\nexec sleep 600\n",
+    );
+    let path = format!("{}:{}", dir.path().display(), std::env::var("PATH").unwrap_or_default());
+    let text = refused(team.house.call(&["panes"]).env("PATH", &path).deadline(SOON).run(), 75);
+    assert!(text.contains("panes failed: tmux has not ended within 5 s\nhint: "), "{text}");
+    let pid = std::fs::read_to_string(dir.path().join("tmux.pid")).expect("it was run");
+    let is_gone = || match Path::new(&format!("/proc/{}", pid.trim())).exists() {
+        true => Err(pid.clone()),
+        false => Ok(()),
+    };
+    team.house.poll("its end", SOON, is_gone);
+}
