@@ -128,6 +128,13 @@ impl Core {
         if self.approvals.contains_key(&key) {
             return;
         }
+        if self.approvals.values().filter(|open| open.nonce == nonce).count()
+            >= limits::APPROVALS_PER_CHILD_MAX
+        {
+            let reason = format!("{} approvals wait already", limits::APPROVALS_PER_CHILD_MAX);
+            let command = ChildCommand::Decline { key: asked.key, reason };
+            return step.act(Action::Command { nonce, command });
+        }
         let ApprovalAsked { key: child_key, session, kind, summary, .. } = asked;
         let known = self.ledger.approvals.get(&key).map(|open| open.asked_at);
         let asked_at = known.unwrap_or(step.now);

@@ -307,10 +307,11 @@ impl Core {
         can_be_settled
     }
 
-    /// These claims, and all that their mails were in before: what was believed absent may have come to light.
+    /// These claims, and those that their mails were in before, the last ones of each: what was believed absent may have come to light.
     fn with_earlier_claims(&self, claims: Vec<ClaimId>) -> Vec<ClaimId> {
         let mails = claims.iter().flat_map(|claim| self.open_deliveries_of(*claim));
-        let earlier = mails.filter_map(|id| self.ledger.deliveries.get(&id)).flat_map(|mail| &mail.claims);
+        let mails = mails.filter_map(|id| self.ledger.deliveries.get(&id));
+        let earlier = mails.flat_map(|mail| mail.claims.iter().rev().take(limits::EARLIER_CLAIMS_MAX));
         let all: BTreeSet<ClaimId> = claims.iter().chain(earlier).copied().collect();
         all.into_iter().collect()
     }

@@ -96,6 +96,10 @@ pub const FORGET_MAILS_PER_SLICE: usize = 200;
 /// How often finished mail is looked for, in a relay that has something to do anyway.
 pub const FORGET_EVERY_MS: i64 = 60 * 60 * 1_000;
 
+/// Claims of one mail that its child's history is searched for: a child that refuses a mail again and again leaves one each time.
+pub const EARLIER_CLAIMS_MAX: usize = 64;
+/// Approvals that a child may ask at once; more are declined at once.
+pub const APPROVALS_PER_CHILD_MAX: usize = 256;
 /// Notices that wait for one reader; the oldest makes room for the next one.
 pub const NOTICES_MAX: usize = 100;
 /// Outcomes that one notice lists.

@@ -2,11 +2,14 @@
 //!
 //! **Invariant:** a pane tells first and then passes its answer on; only the child's word settles.
 
+use agentmux::core::input::Input;
 use agentmux::model::id::{Nonce, ThreadId, approval_id};
 use agentmux::model::limits;
+use agentmux::model::name::Name;
 use agentmux::protocol::request::{Answered, Decision, One, PaneReport, Request, SettleApproval};
 
-use crate::story::{Story, tell};
+use crate::plain;
+use crate::story::{Story, tell, tell_in};
 
 const LEAD: &str = "lead";
 const KEY: &str = "sure";
@@ -75,6 +78,24 @@ fn an_answer_that_a_pane_never_gave_is_forgotten() {
             settled(story).first().map(|(decision, by, _)| (*decision, *by)),
             Some(("denied", "operator"))
         );
+    });
+}
+
+/// A child that asks without end gets a no; what it asked before waits on.
+#[test]
+fn a_child_asks_so_much_at_once_and_no_more() {
+    tell_in(3, |story| {
+        let _ = story.long_turn(LEAD);
+        let nonce = story.child();
+        let session = Name::parse(LEAD).expect("a name in the grammar");
+        for n in 0..limits::APPROVALS_PER_CHILD_MAX + 5 {
+            let event = plain::approval_asked(session.clone(), &format!("question {n}"));
+            story.world.reaches_relay(Input::Child { nonce, event });
+        }
+        story.for_ms(100);
+        let open = &story.world.disk.committed.approvals;
+        assert_eq!(open.len(), limits::APPROVALS_PER_CHILD_MAX);
+        assert!(!open.keys().any(|key| key.ends_with("question 256")), "{open:?}");
     });
 }
 
