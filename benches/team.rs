@@ -85,9 +85,9 @@ fn main() {
     // A stretch of time is measured, because of which nothing is asked in it.
     std::thread::sleep(Duration::from_secs(10));
     let (after, took) = ((ticks(relay), ticks(child)), began.elapsed());
-    let mut everywhere = (lists(&place.agentmux), asks(&place));
+    let mut spread = (lists(&place.agentmux), asks(&place));
     confine(child);
-    let mut elsewhere = (lists(&place.agentmux), asks(&place));
+    let mut confined = (lists(&place.agentmux), asks(&place));
     streaming.store(false, Ordering::Relaxed);
     let mails = feeder.join().expect("the feeder ends");
     let (ours, theirs) = (after.0 - before.0, after.1 - before.1);
@@ -97,7 +97,7 @@ fn main() {
         100.0 * ours as f64 / theirs.max(1) as f64
     );
     for (where_, ((busy, busy_alone), busy_asked)) in
-        [("on every processor", &mut everywhere), ("on one processor", &mut elsewhere)]
+        [("on every processor", &mut spread), ("on one processor", &mut confined)]
     {
         println!("while the child streams {where_}:");
         quantiles("  agentmux list, a process each", &mut idle, busy);

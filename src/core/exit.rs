@@ -32,7 +32,7 @@ impl Core {
         self.kill_child(step, key, why);
     }
 
-    /// A child that never stops talking is ended, however harmless the flood is to others.
+    /// A child that never stops talking, or whose words cannot be read, is ended, however harmless that is to others.
     pub(super) fn handle_child_flooded(&mut self, step: &mut Step, nonce: Nonce, what: &str) {
         let Some(key) = self.key_of(nonce) else { return };
         self.kill_child(step, key, format!("it said {what}, and was killed"));

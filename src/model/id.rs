@@ -29,12 +29,13 @@ pub struct ConnId(pub u64);
 /// A thread of the child, in the child's own words.
 pub type ThreadId = Arc<str>;
 
+/// A turn of the child, in the child's own words.
+pub type TurnId = Arc<str>;
+
 /// Reads a thread's id as a person gives it, in whichever spelling of a UUID; Codex itself speaks the plain one in lower case.
 pub fn thread_id(text: &str) -> Option<ThreadId> {
     Uuid::try_parse(text).ok().map(|id| id.hyphenated().to_string().into())
 }
-/// A turn of the child, in the child's own words.
-pub type TurnId = Arc<str>;
 
 /// What a claim id begins with, so that our own input can be told from a person's.
 pub const CLAIM_PREFIX: &str = "am-";

@@ -79,9 +79,7 @@ impl Core {
             Some(DeliveryState::Queued) => {
                 let claim = step.mint.claim();
                 self.open_claim(step, claim, &delivery.to, None, &[id], None);
-                let note = Some("taken without being read here".to_owned());
-                self.move_delivery(step, id, DeliveryState::Consumed, None, note);
-                self.end_claim(step, claim);
+                self.confirm(step, id, "taken without being read here");
             }
             Some(_) => {
                 self.confirm(step, id, "its recipient says that it has it");
