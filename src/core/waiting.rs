@@ -14,7 +14,7 @@ use super::{Core, Step};
 use crate::model::child::Item;
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
-use crate::model::id::{ConnId, MailId, TurnId};
+use crate::model::id::{ConnId, MailId, ThreadId, TurnId};
 use crate::model::limits;
 use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
@@ -55,6 +55,8 @@ pub(super) enum Wait {
     Down { names: Vec<Name> },
     /// A session that is being closed to be stopped.
     Closed { name: Name },
+    /// A session to be stopped, so that it can be removed.
+    Removed { name: Name, thread: Option<ThreadId> },
     /// A session's running turn to have ended.
     Interrupted { name: Name, turn: Option<TurnId> },
     /// A session to be reachable for a pane.
@@ -111,7 +113,7 @@ impl Core {
         // Mail may wake a session that somebody waited to see stopped.
         match &entry.wait {
             Wait::Down { names } => names.iter().for_each(|name| self.touch(name)),
-            Wait::Closed { name } => self.touch(name),
+            Wait::Closed { name } | Wait::Removed { name, .. } => self.touch(name),
             _ => {}
         }
         Some(entry)
@@ -229,6 +231,7 @@ impl Core {
             Wait::Spawned { name: other }
             | Wait::Attach { name: other }
             | Wait::Closed { name: other }
+            | Wait::Removed { name: other, .. }
             | Wait::Interrupted { name: other, .. } => other == name,
             Wait::Up { names } | Wait::Down { names } => names.contains(name),
             Wait::Approvals | Wait::Settle { .. } => true,
@@ -249,6 +252,15 @@ impl Core {
                 && let Wait::Settle { settle, resolved } = entry.wait
             {
                 self.settle_asked(step, entry.ask, &settle, &resolved);
+            }
+            return;
+        }
+        if let Some(Entry { wait: Wait::Removed { name, .. }, .. }) = self.waiting.all.get(&number) {
+            if self.is_removal_over(name)
+                && let Some(entry) = self.take_waiting(number)
+                && let Wait::Removed { name, thread } = entry.wait
+            {
+                self.finish_removal(step, entry.ask, name, thread);
             }
             return;
         }
@@ -335,7 +347,7 @@ impl Core {
                 (_, answer) => answer.map(|attached| Ok(Answer::Attach(attached))),
             },
             Wait::Approvals => (!self.has_unheard_approvals()).then(|| Ok(self.listed_approvals())),
-            Wait::Next { .. } | Wait::Look { .. } | Wait::Settle { .. } => None,
+            Wait::Next { .. } | Wait::Look { .. } | Wait::Settle { .. } | Wait::Removed { .. } => None,
         }
     }
 
@@ -343,7 +355,7 @@ impl Core {
     pub(super) fn is_awaited_down(&self, name: &Name) -> bool {
         self.waiting.all.values().any(|entry| match &entry.wait {
             Wait::Down { names } => names.contains(name),
-            Wait::Closed { name: other } => other == name,
+            Wait::Closed { name: other } | Wait::Removed { name: other, .. } => other == name,
             _ => false,
         })
     }
@@ -412,6 +424,7 @@ impl Core {
                 let answer = self.closed_answer(&name);
                 step.reply(entry.ask, answer);
             }
+            Wait::Removed { name, .. } => self.refuse_removal(step, entry.ask, &name),
             Wait::Interrupted { name, .. } => {
                 // Whatever runs when its thread is open again is not what was meant.
                 let lost = self.sessions.get_mut(&name).filter(|running| running.phase != Phase::Open);

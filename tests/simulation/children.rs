@@ -165,6 +165,14 @@ impl World {
             ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {
                 process.is_deaf = true;
             }
+            // As in the real transport: what is not open is gone, with an opening that is under way.
+            ChildCommand::CloseThread { ref session }
+                if process.link.as_ref().is_none_or(|open| !open.opened.contains(session)) =>
+            {
+                let session = session.clone();
+                let _ = self.attempt_to_open(nonce, &command);
+                self.child_says(nonce, ChildEvent::ThreadGone { session });
+            }
             ChildCommand::CloseThread { ref session } => {
                 if let Some(thread) = process.names.get(session).cloned() {
                     process.closing.insert(session.clone(), thread.clone());
@@ -394,6 +402,10 @@ impl World {
         if self.chance(self.shape.thread_refused) {
             let (temporary, why) = (self.random.chance(800), "no such model".to_owned());
             return self.child_says(nonce, ChildEvent::ThreadFailed { session, temporary, why });
+        }
+        if self.chance(self.shape.too_busy) {
+            let why = "Server overloaded; retry later.".to_owned();
+            return self.child_says(nonce, ChildEvent::ThreadFailed { session, temporary: true, why });
         }
         let thread = thread.unwrap_or_else(|| format!("thread-{}", self.codex.next()).into());
         self.codex.threads.entry(thread.clone()).or_default();
