@@ -5,6 +5,7 @@
 //! | a turn's start, a steer, an opening, a search | the session waits, whatever it has to do (`back_off`) |
 //! | an interrupt | it is asked for again while somebody wants it; mail that nobody wants to interrupt for does not wait |
 //! | an interrupt, in a thread that shall be left | it is not left before, unless its child ends anyway; silence is no answer |
+//! | whose thread a question is about | it is looked for again, a few times (`transport/codex/seek.rs`) |
 //! | whether a silent turn runs, summing a context up | `silence.rs` |
 //!
 //! **Invariant:** pauses double up to a longest one and have jitter, so that no two sessions of a machine ask in step.
@@ -13,6 +14,7 @@ use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::clock::Millis;
+use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
 
@@ -72,6 +74,12 @@ impl Core {
     fn ends_with_child(&self, name: &Name) -> bool {
         let key = self.ledger.sessions.get(name).map(|session| session.child_key);
         !key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.should_run(other)))
+    }
+
+    /// A question whose thread nobody knows yet is placed within milliseconds, or when the child has time to say whose it is.
+    pub(super) fn on_ask_unplaced(&mut self, step: &mut Step, nonce: Nonce, key: String, times: u32) {
+        let at = step.now.plus(pause_ms(step, times));
+        self.timers.set(Timer::Ask(nonce, key), at);
     }
 
     /// The child would not end a turn: it is asked again later, and later each time.

@@ -59,6 +59,8 @@ pub(super) enum Wait {
     Removed { name: Name, thread: Option<ThreadId> },
     /// A session's running turn to have ended.
     Interrupted { name: Name, turn: Option<TurnId> },
+    /// The turns of a session's sub-agents to have ended, where no turn of its own runs.
+    SubsInterrupted { name: Name },
     /// A session to be reachable for a pane.
     Attach { name: Name },
     /// A child to read a thread's items.
@@ -232,6 +234,7 @@ impl Core {
             | Wait::Attach { name: other }
             | Wait::Closed { name: other }
             | Wait::Removed { name: other, .. }
+            | Wait::SubsInterrupted { name: other }
             | Wait::Interrupted { name: other, .. } => other == name,
             Wait::Up { names } | Wait::Down { names } => names.contains(name),
             Wait::Approvals | Wait::Settle { .. } => true,
@@ -336,8 +339,15 @@ impl Core {
             Wait::Interrupted { name, turn } => {
                 let over = self.sessions.get(name).is_none_or(|running| !running.interrupt_wanted);
                 let turn_id = turn.as_deref().map(str::to_owned);
-                over.then(|| Ok(Answer::Interrupted(Interrupted { session: name.clone(), turn_id })))
+                over.then(|| {
+                    Ok(Answer::Interrupted(Interrupted { session: name.clone(), turn_id, sub_turns: None }))
+                })
             }
+            // What its child is doing cannot be heard any more.
+            Wait::SubsInterrupted { name } => (!self.is_open(name)).then(|| {
+                let state = self.shown_state(name).as_str();
+                Err(Fault::busy(format!("interrupt failed: {name} is {state} meanwhile")))
+            }),
             Wait::Attach { name } => match (self.shown_state(name), self.attach_answer(name)) {
                 (SessionState::Failed, _) => Some(Err(self.why_failed("attach", name))),
                 (SessionState::Stopped, _) => {
@@ -374,6 +384,14 @@ impl Core {
             .all
             .values()
             .any(|entry| matches!(&entry.wait, Wait::Interrupted { name: other, .. } if other == name))
+    }
+
+    /// Those who wait for the turns of a session's sub-agents to end; they wait no more.
+    pub(super) fn take_interrupting_subs_of(&mut self, name: &Name) -> Vec<Ask> {
+        let waits = |wait: &Wait| matches!(wait, Wait::SubsInterrupted { name: other } if other == name);
+        let numbers: Vec<u64> =
+            self.waiting.all.iter().filter(|(_, entry)| waits(&entry.wait)).map(|(n, _)| *n).collect();
+        numbers.into_iter().filter_map(|number| Some(self.take_waiting(number)?.ask)).collect()
     }
 
     fn why_failed(&self, what: &str, name: &Name) -> Fault {
@@ -434,6 +452,13 @@ impl Core {
                 let s = limits::DOWN_MS / 1000;
                 let fault =
                     Fault::timeout(format!("interrupt failed: the turn of {name} did not end within {s} s"));
+                step.refuse(entry.ask, fault.hint(format!("stop it: agentmux down {name} --now")));
+            }
+            Wait::SubsInterrupted { name } => {
+                let s = limits::DOWN_MS / 1000;
+                let what =
+                    format!("the child of {name} has not ended the turns of its sub-agents within {s} s");
+                let fault = Fault::timeout(format!("interrupt failed: {what}"));
                 step.refuse(entry.ask, fault.hint(format!("stop it: agentmux down {name} --now")));
             }
             Wait::Attach { name } => {

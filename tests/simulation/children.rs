@@ -120,6 +120,7 @@ impl World {
             ChildCommand::InterruptTurn { .. } => Some("interrupt"),
             ChildCommand::Compact { .. } => Some("compact"),
             ChildCommand::CloseThread { .. } => Some("close"),
+            ChildCommand::PlaceAsk { .. } => Some("place"),
             _ => None,
         };
         self.codex.asked.extend(what.map(|what| (self.now, what)));
@@ -196,7 +197,11 @@ impl World {
                 }
             }
             // Nothing here begins threads beside its own.
-            ChildCommand::InterruptSubs { .. } => {}
+            ChildCommand::InterruptSubs { .. } if self.random.chance(self.shape.says_nothing) => {}
+            ChildCommand::InterruptSubs { session } => {
+                self.child_says(nonce, ChildEvent::SubsInterrupted { session, turns: 0, refused: None });
+            }
+            ChildCommand::PlaceAsk { .. } => {}
             ChildCommand::Compact { .. } if self.random.chance(self.shape.says_nothing) => {}
             ChildCommand::Compact { session } => {
                 if let Some(thread) = process.names.get(&session).cloned() {
@@ -391,6 +396,7 @@ impl World {
             | ChildCommand::SteerTurn { .. }
             | ChildCommand::InterruptTurn { .. }
             | ChildCommand::InterruptSubs { .. }
+            | ChildCommand::PlaceAsk { .. }
             | ChildCommand::Compact { .. }
             | ChildCommand::Approve { .. }
             | ChildCommand::Choose { .. }

@@ -25,7 +25,7 @@ pub struct Codex {
     pub threads: BTreeMap<ThreadId, Vec<Input>>,
     pub processes: BTreeMap<Nonce, Process>,
     pub last: u64,
-    /// When turns were asked about, interrupted, summed up and left, in order.
+    /// When turns were asked about, interrupted, summed up and left, and threads of questions looked for again, in order.
     pub asked: Vec<(Millis, &'static str)>,
 }
 

@@ -3,11 +3,13 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 
+use agentmux::core::input::Input;
+use agentmux::model::child::ChildEvent;
 use agentmux::model::clock::Millis;
 use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
 use agentmux::model::name::Name;
-use agentmux::protocol::request::{Down, Names, One, Request};
+use agentmux::protocol::request::{Down, Names, One, Request, Send};
 
 use crate::shell::CrashPoint;
 use crate::story::{Story, tell};
@@ -269,5 +271,51 @@ fn a_full_context_that_cannot_be_summed_up_for_now_is_summed_up_later() {
         story.world.shape.too_busy = 0;
         story.until_state(waits, DeliveryState::Consumed);
         assert_eq!(story.told(waits), 1);
+    });
+}
+
+/// A question whose thread an overloaded child would not describe is looked for again, later each time.
+#[test]
+fn the_thread_of_a_question_is_looked_for_later_each_time() {
+    tell(|story| {
+        let child = story.child();
+        for times in 0..4 {
+            let since = story.world.now;
+            let event = ChildEvent::AskUnplaced { key: "7".to_owned(), times };
+            story.world.reaches_relay(Input::Child { nonce: child, event });
+            story.until("the next look", |world| {
+                let mut asked = world.codex.asked.iter();
+                asked.any(|(at, what)| *what == "place" && *at > since)
+            });
+            let (took, longest) = (story.world.now.since(since), limits::RETRY_MS_MIN << times);
+            assert!((longest / 2..=longest + 100).contains(&took), "{took} ms after {times}");
+        }
+    });
+}
+
+/// Symptom: an interrupt of a session without a turn of its own was answered before its sub-agents had ended. Now: when they have, and
+/// nothing goes in before; a child that does not say so keeps nobody waiting for ever.
+#[test]
+fn an_interrupt_is_done_when_the_sub_agents_have_ended() {
+    tell(|story| {
+        story.world.shape.says_nothing = 1_000;
+        let since = story.world.now;
+        story.asks(0, Request::Interrupt(One { name: "lead".to_owned() }));
+        story.for_ms(50);
+        story.world.shape.says_nothing = 0;
+        story.asks(
+            1,
+            Request::Send(Send { to: vec!["lead".to_owned()], body: "go".to_owned(), ..Send::default() }),
+        );
+        story.answered(1);
+        let mail = *story.world.disk.committed.deliveries.last_key_value().expect("accepted means on disk").0;
+        story.for_ms(5_000);
+        assert!(!story.world.clients.all[0].asked.is_empty() && story.state(mail) == DeliveryState::Queued);
+        story.answered(0);
+        assert!((limits::DOWN_MS..limits::DOWN_MS + 100).contains(&story.world.now.since(since)));
+        story.until_state(mail, DeliveryState::Consumed);
+        story.asks(0, Request::Interrupt(One { name: "lead".to_owned() }));
+        story.for_ms(1_000);
+        assert!(story.world.clients.all[0].asked.is_empty(), "it is told at once");
     });
 }
