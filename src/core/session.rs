@@ -187,7 +187,9 @@ impl Core {
         running.retry_at = None;
         running.busy = busy;
         if let Some(Underway { turn, since, at_boundary }) = turn {
-            running.turn_since = Some(since.map_or(step.now, |since| since.min(step.now)));
+            // What cannot be so is not believed.
+            let since = since.filter(|since| (Millis(0)..=step.now).contains(since));
+            running.turn_since = Some(since.unwrap_or(step.now));
             running.turn = Some(turn);
             running.at_boundary = at_boundary;
         }

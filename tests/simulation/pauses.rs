@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeSet;
 
 use agentmux::core::input::Input;
-use agentmux::model::child::ChildEvent;
+use agentmux::model::child::{ChildEvent, Underway};
 use agentmux::model::clock::Millis;
 use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
@@ -318,4 +318,26 @@ fn an_interrupt_is_done_when_the_sub_agents_have_ended() {
         story.for_ms(1_000);
         assert!(story.world.clients.all[0].asked.is_empty(), "it is told at once");
     });
+}
+
+/// Symptom: a child that called its turn older than time itself made `list` fail for the whole bundle. Now: what cannot be so is not
+/// believed.
+#[test]
+fn a_turn_that_cannot_be_so_old_is_as_old_as_its_first_word() {
+    for since in [Millis(i64::MIN), Millis(-1), Millis(i64::MAX)] {
+        tell(|story| {
+            let (child, turn) = story.long_turn("lead");
+            let (thread, session) =
+                (story.thread("lead"), Name::parse("lead").expect("a name in the grammar"));
+            story.world.connection_breaks(child);
+            let broken_at = story.world.now;
+            let turn = Some(Underway { turn, since: Some(since), at_boundary: true });
+            let event = ChildEvent::ThreadOpened { session, thread, busy: true, turn };
+            story.world.reaches_relay(Input::Child { nonce: child, event });
+            story.asks(0, Request::List);
+            story.answered(0);
+            let since = story.world.clients.listed[0].since.expect("it is busy since then");
+            assert!((broken_at..=story.world.now).contains(&since), "{since:?}");
+        });
+    }
 }
