@@ -41,7 +41,7 @@ pub(super) struct Running {
     pub turn_since: Option<Millis>,
     /// What its thread has cost so far, once its child has said.
     pub tokens: Option<Tokens>,
-    /// Whether tools run in that turn, so that its model is not streaming.
+    /// Whether a tool is at work in that turn and nothing is being written, so that input can join it.
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
     pub interrupting: Option<TurnId>,

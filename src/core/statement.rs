@@ -49,7 +49,7 @@ impl Core {
             }
             ChildEvent::AskUnplaced { key, times } => self.on_ask_unplaced(step, nonce, key, times),
             ChildEvent::CloseRefused { session, why } => self.on_close_refused(step, &session, &why),
-            ChildEvent::ToolsRunning { session, running } => self.on_tools_running(&session, running),
+            ChildEvent::Boundary { session, at_boundary } => self.on_boundary(&session, at_boundary),
             ChildEvent::InputTaken { session, claim, turn } => {
                 self.on_input_taken(step, &session, claim, &turn)
             }

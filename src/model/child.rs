@@ -294,12 +294,12 @@ pub enum ChildEvent {
         /// How often it was looked for again.
         times: u32,
     },
-    /// Tools run in a turn, so that its model is not streaming (a boundary), or no longer.
-    ToolsRunning {
+    /// A turn has come to a boundary (a tool is at work and nothing is being written), or has left it.
+    Boundary {
         /// The session.
         session: Name,
-        /// Whether they do.
-        running: bool,
+        /// Whether it is at one now.
+        at_boundary: bool,
     },
     /// The answer to [`ChildCommand::AskStatus`].
     StatusTold {
@@ -435,7 +435,7 @@ impl ChildEvent {
             | ChildEvent::TurnMissed { session, .. }
             | ChildEvent::InterruptRefused { session, .. }
             | ChildEvent::SubsInterrupted { session, .. }
-            | ChildEvent::ToolsRunning { session, .. }
+            | ChildEvent::Boundary { session, .. }
             | ChildEvent::ClaimsFound { session, .. }
             | ChildEvent::HistoryUnread { session, .. }
             | ChildEvent::StatusTold { session, .. }

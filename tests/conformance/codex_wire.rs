@@ -407,7 +407,7 @@ fn a_boundary_is_a_tool_at_work_and_nothing_being_written() {
             "willRetry": true, "error": {"message": "Reconnecting... 1/5"}});
         pair.codex.on_message(&json!({"method": method, "params": params}).to_string());
         let boundary = |event: ChildEvent| match event {
-            ChildEvent::ToolsRunning { running, .. } => Some(running),
+            ChildEvent::Boundary { at_boundary, .. } => Some(at_boundary),
             _ => None,
         };
         pair.events().into_iter().filter_map(boundary).collect()

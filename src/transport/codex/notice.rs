@@ -197,9 +197,9 @@ impl Codex {
         let Some(thread) = self.threads.get_mut(session) else { return };
         let before = thread.is_at_boundary();
         change(thread);
-        let running = thread.is_at_boundary();
-        if running != before {
-            self.events.push_back(ChildEvent::ToolsRunning { session: session.clone(), running });
+        let at_boundary = thread.is_at_boundary();
+        if at_boundary != before {
+            self.events.push_back(ChildEvent::Boundary { session: session.clone(), at_boundary });
         }
     }
 
