@@ -44,6 +44,7 @@ impl Core {
         let holds_mail = self.blocked_until(name).is_some() || self.is_held(name);
         let waits = running.retry_at.is_some_and(|at| at > step.now)
             || running.interrupt_wanted
+            || running.subs_end_by.is_some_and(|at| at > step.now)
             || (holds_mail && self.next_prompt(name).is_none());
         if running.tools == Some(ToolsState::Starting) && !running.busy {
             return;

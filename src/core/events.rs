@@ -188,7 +188,7 @@ impl Core {
             running.heard_at = step.now;
             if matches!(
                 event,
-                ChildEvent::ItemDone { .. } | ChildEvent::Said { .. } | ChildEvent::ToolsRunning { .. }
+                ChildEvent::ItemDone { .. } | ChildEvent::Said { .. } | ChildEvent::Boundary { .. }
             ) && std::mem::take(&mut running.struggles)
             {
                 running.reason = None;

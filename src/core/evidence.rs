@@ -130,9 +130,9 @@ impl Core {
         self.touch(name);
     }
 
-    pub(super) fn on_tools_running(&mut self, name: &Name, at_work: bool) {
+    pub(super) fn on_boundary(&mut self, name: &Name, at_boundary: bool) {
         if let Some(running) = self.sessions.get_mut(name) {
-            running.at_boundary = at_work;
+            running.at_boundary = at_boundary;
         }
         self.touch(name);
     }

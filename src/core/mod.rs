@@ -51,7 +51,7 @@ use policy::Policy;
 use record::Record;
 use timer::{Timer, Timers};
 
-use crate::model::child::ToolsState;
+use crate::model::child::{ChildCommand, ToolsState};
 use crate::model::clock::Millis;
 use crate::model::id::{ConnId, Mint};
 use crate::model::limits;
@@ -250,6 +250,9 @@ impl Core {
             Timer::Linger(name) => self.handle_linger_over(&name),
             Timer::Tools(name) => self.on_own_tools(step.now, &name, ToolsState::Gone),
             Timer::Name(name) => self.handle_name_kept(step, &name),
+            Timer::Ask(nonce, key) => {
+                step.act(Action::Command { nonce, command: ChildCommand::PlaceAsk { key } });
+            }
             Timer::Approval(key) => self.handle_approval_overdue(step, &key),
             Timer::Expire => self.expire_mail(step),
             Timer::Sweep => {

@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | a turn's start, a steer, an opening, a search | the session waits, whatever it has to do (`back_off`) |
 //! | an interrupt | it is asked for again while somebody wants it; mail that nobody wants to interrupt for does not wait |
-//! | an interrupt, in a thread that shall be left | the thread is not left before, unless its child ends anyway |
+//! | an interrupt, in a thread that shall be left | it is not left before, unless its child ends anyway; silence is no answer |
+//! | whose thread a question is about | it is looked for again, a few times (`transport/codex/seek.rs`) |
 //! | whether a silent turn runs, summing a context up | `silence.rs` |
 //!
 //! **Invariant:** pauses double up to a longest one and have jitter, so that no two sessions of a machine ask in step.
@@ -13,6 +14,7 @@ use super::running::Phase;
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::clock::Millis;
+use crate::model::id::Nonce;
 use crate::model::limits;
 use crate::model::name::Name;
 
@@ -46,15 +48,38 @@ impl Core {
         };
         running.still_in = true;
         running.reason = Some(format!("its child would not end its turn: {why}"));
-        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        let is_needed =
-            key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.should_run(other)));
-        if !is_needed {
+        if self.ends_with_child(name) {
             return self.thread_left(step, name, "the session was stopped");
         }
         let until = self.put_end_off(step, name);
         self.timers.set(Timer::Thread(name.clone()), until.plus(limits::DOWN_NOW_MS / 2));
         self.touch(name);
+    }
+
+    /// The child has not said that it has left a thread, nor that it would not: a turn may run on in it, so that it is asked again. What
+    /// it does with the request that is on its way, it does once.
+    pub(super) fn handle_close_unanswered(&mut self, step: &mut Step, name: &Name) {
+        let child = self.ready_child_of(name).filter(|_| !self.ends_with_child(name));
+        let Some(nonce) = child else { return self.thread_left(step, name, "the session was stopped") };
+        let until = self.put_end_off(step, name);
+        self.leave_thread(step, name, nonce);
+        self.timers.set(Timer::Thread(name.clone()), until.plus(limits::DOWN_NOW_MS / 2));
+        if let Some(running) = self.sessions.get_mut(name) {
+            running.reason = Some("its child has not said that its turn has ended".to_owned());
+        }
+        self.touch(name);
+    }
+
+    /// Whether a session's child is ended with the session, because no other needs it.
+    fn ends_with_child(&self, name: &Name) -> bool {
+        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
+        !key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.should_run(other)))
+    }
+
+    /// A question whose thread nobody knows yet is placed within milliseconds, or when the child has time to say whose it is.
+    pub(super) fn on_ask_unplaced(&mut self, step: &mut Step, nonce: Nonce, key: String, times: u32) {
+        let at = step.now.plus(pause_ms(step, times));
+        self.timers.set(Timer::Ask(nonce, key), at);
     }
 
     /// The child would not end a turn: it is asked again later, and later each time.

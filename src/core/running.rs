@@ -41,7 +41,7 @@ pub(super) struct Running {
     pub turn_since: Option<Millis>,
     /// What its thread has cost so far, once its child has said.
     pub tokens: Option<Tokens>,
-    /// Whether tools run in that turn, so that its model is not streaming.
+    /// Whether a tool is at work in that turn and nothing is being written, so that input can join it.
     pub at_boundary: bool,
     /// The turn that the child was asked to interrupt.
     pub interrupting: Option<TurnId>,
@@ -65,6 +65,8 @@ pub(super) struct Running {
     pub room_refusals: u32,
     /// Whether the operator wants the running turn to end.
     pub interrupt_wanted: bool,
+    /// Until when nothing goes in, because the operator wants the turns of its sub-agents to end.
+    pub subs_end_by: Option<Millis>,
     /// Who ended its turn last, and how, until it has another one: what that turn asked is over by their word.
     pub ended_by: Option<(Name, &'static str)>,
     /// The close that is on its way.
@@ -139,6 +141,7 @@ impl Running {
             room_due: false,
             room_refusals: 0,
             interrupt_wanted: false,
+            subs_end_by: None,
             ended_by: None,
             closing: None,
             closed: false,
@@ -187,6 +190,7 @@ impl Running {
         self.at_boundary = false;
         self.interrupting = None;
         self.end_refused = None;
+        self.subs_end_by = None;
         self.still_in = false;
         self.asked = None;
         self.ask_not_before = None;

@@ -5,14 +5,14 @@
 //! | `Stopped` | not needed | wanted up |
 //! | `Starting` | coming up, or asked to open the thread | thread open · thread refused · overdue |
 //! | `Open` | has the thread | child lost or gone · thread gone · wanted down |
-//! | `Closing` | asked to leave the thread, again while it would not end the turn | thread gone · overdue · child gone · wanted up |
+//! | `Closing` | asked to leave the thread, again if it does not | thread gone · child gone, or not needed · wanted up |
 //! | `Failed` | refused the thread for good | `up` |
 //!
 //! What is known of each is in `running.rs`.
 
 use super::action::Action;
 use super::record::{DeliveryId, Record};
-use super::running::Phase;
+use super::running::{Phase, Running};
 use super::timer::Timer;
 use super::{Core, Step};
 use crate::model::child::{ChildCommand, ToolServer, ToolsState, Underway};
@@ -85,7 +85,7 @@ impl Core {
     }
 
     /// Asks a child to leave a thread, and its turn to end first.
-    fn leave_thread(&mut self, step: &mut Step, name: &Name, nonce: Nonce) {
+    pub(super) fn leave_thread(&mut self, step: &mut Step, name: &Name, nonce: Nonce) {
         if let Some(running) = self.sessions.get_mut(name) {
             running.still_in = false;
             running.reason.take_if(|_| running.end_refused.is_some());
@@ -187,7 +187,9 @@ impl Core {
         running.retry_at = None;
         running.busy = busy;
         if let Some(Underway { turn, since, at_boundary }) = turn {
-            running.turn_since = Some(since.map_or(step.now, |since| since.min(step.now)));
+            // What cannot be so is not believed.
+            let since = since.filter(|since| (Millis(0)..=step.now).contains(since));
+            running.turn_since = Some(since.unwrap_or(step.now));
             running.turn = Some(turn);
             running.at_boundary = at_boundary;
         }
@@ -209,7 +211,8 @@ impl Core {
     pub(super) fn on_thread_failed(&mut self, step: &mut Step, name: &Name, temporary: bool, why: &str) {
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.opening = false;
-        running.left_open = false;
+        // Who could not open it for now may have a turn in it as before; nobody has in what another program writes to.
+        running.left_open &= temporary && !is_held_elsewhere(why);
         // An answer to an opening that was given up meanwhile; what came after it has its own answer and deadline.
         if running.phase != Phase::Starting {
             return;
@@ -236,7 +239,11 @@ impl Core {
     pub(super) fn handle_thread_overdue(&mut self, step: &mut Step, name: &Name) {
         let Some(running) = self.sessions.get(name) else { return };
         match running.phase {
-            Phase::Closing => self.thread_left(step, name, "the session was stopped"),
+            // It is wanted again: opened again, it is left no more.
+            Phase::Closing if self.should_run(name) => {
+                self.thread_left(step, name, "the session was stopped");
+            }
+            Phase::Closing => self.handle_close_unanswered(step, name),
             Phase::Starting if running.opening => {
                 let s = limits::THREAD_OPEN_MS / 1000;
                 self.on_thread_failed(
@@ -285,8 +292,14 @@ impl Core {
 
     /// Whether a session is stopped, and no turn of it can be left in a child.
     pub(super) fn is_down(&self, name: &Name) -> bool {
-        let left_open = self.sessions.get(name).is_some_and(|running| running.left_open);
-        self.shown_state(name) == SessionState::Stopped && !left_open
+        self.shown_state(name) == SessionState::Stopped && !self.may_have_turn(name)
+    }
+
+    /// Whether its child may have a session's thread open, and a turn running in it.
+    pub(super) fn may_have_turn(&self, name: &Name) -> bool {
+        let of =
+            |running: &Running| running.left_open || matches!(running.phase, Phase::Open | Phase::Closing);
+        self.sessions.get(name).is_some_and(of)
     }
 
     /// What a session is doing, in the words of `list`.

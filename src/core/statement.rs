@@ -44,8 +44,12 @@ impl Core {
                 self.on_turn_missed(step, &session, claim, &why)
             }
             ChildEvent::InterruptRefused { session, .. } => self.on_interrupt_refused(step, &session),
+            ChildEvent::SubsInterrupted { session, turns, refused } => {
+                self.on_subs_interrupted(step, &session, turns, refused.as_deref());
+            }
+            ChildEvent::AskUnplaced { key, times } => self.on_ask_unplaced(step, nonce, key, times),
             ChildEvent::CloseRefused { session, why } => self.on_close_refused(step, &session, &why),
-            ChildEvent::ToolsRunning { session, running } => self.on_tools_running(&session, running),
+            ChildEvent::Boundary { session, at_boundary } => self.on_boundary(&session, at_boundary),
             ChildEvent::InputTaken { session, claim, turn } => {
                 self.on_input_taken(step, &session, claim, &turn)
             }

@@ -13,6 +13,7 @@ use crate::model::fault::Fault;
 use crate::model::happening::What;
 use crate::model::limits;
 use crate::model::name::Name;
+use crate::model::session::SessionState;
 use crate::protocol::answer::{Answer, NamedState, States};
 
 /// A relay on its way out.
@@ -110,7 +111,11 @@ impl Core {
     pub(super) fn named_states(&self, names: &[Name]) -> Vec<NamedState> {
         let of = |name: &Name| NamedState {
             name: name.clone(),
-            state: self.shown_state(name),
+            state: match self.shown_state(name) {
+                // A turn may run on in its child.
+                SessionState::Stopped if !self.is_down(name) => SessionState::Busy,
+                state => state,
+            },
             reason: self.sessions.get(name).and_then(|running| running.reason.clone()),
             thread_id: self
                 .ledger

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::model::clock::Millis;
-use crate::model::id::ConnId;
+use crate::model::id::{ConnId, Nonce};
 use crate::model::name::Name;
 use crate::model::session::ChildKey;
 
@@ -42,6 +42,8 @@ pub enum Timer {
     Tools(Name),
     /// A name is no longer kept for its token.
     Name(Name),
+    /// The thread of a child's question is looked for again.
+    Ask(Nonce, String),
     /// An approval is declined.
     Approval(String),
     /// The soonest mail expires.

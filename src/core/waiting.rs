@@ -14,7 +14,7 @@ use super::{Core, Step};
 use crate::model::child::Item;
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
-use crate::model::id::{ConnId, MailId, TurnId};
+use crate::model::id::{ConnId, MailId, ThreadId, TurnId};
 use crate::model::limits;
 use crate::model::mail::DeliveryState;
 use crate::model::name::Name;
@@ -55,8 +55,12 @@ pub(super) enum Wait {
     Down { names: Vec<Name> },
     /// A session that is being closed to be stopped.
     Closed { name: Name },
+    /// A session to be stopped, so that it can be removed.
+    Removed { name: Name, thread: Option<ThreadId> },
     /// A session's running turn to have ended.
     Interrupted { name: Name, turn: Option<TurnId> },
+    /// The turns of a session's sub-agents to have ended, where no turn of its own runs.
+    SubsInterrupted { name: Name },
     /// A session to be reachable for a pane.
     Attach { name: Name },
     /// A child to read a thread's items.
@@ -111,7 +115,7 @@ impl Core {
         // Mail may wake a session that somebody waited to see stopped.
         match &entry.wait {
             Wait::Down { names } => names.iter().for_each(|name| self.touch(name)),
-            Wait::Closed { name } => self.touch(name),
+            Wait::Closed { name } | Wait::Removed { name, .. } => self.touch(name),
             _ => {}
         }
         Some(entry)
@@ -229,6 +233,8 @@ impl Core {
             Wait::Spawned { name: other }
             | Wait::Attach { name: other }
             | Wait::Closed { name: other }
+            | Wait::Removed { name: other, .. }
+            | Wait::SubsInterrupted { name: other }
             | Wait::Interrupted { name: other, .. } => other == name,
             Wait::Up { names } | Wait::Down { names } => names.contains(name),
             Wait::Approvals | Wait::Settle { .. } => true,
@@ -249,6 +255,15 @@ impl Core {
                 && let Wait::Settle { settle, resolved } = entry.wait
             {
                 self.settle_asked(step, entry.ask, &settle, &resolved);
+            }
+            return;
+        }
+        if let Some(Entry { wait: Wait::Removed { name, .. }, .. }) = self.waiting.all.get(&number) {
+            if self.is_removal_over(name)
+                && let Some(entry) = self.take_waiting(number)
+                && let Wait::Removed { name, thread } = entry.wait
+            {
+                self.finish_removal(step, entry.ask, name, thread);
             }
             return;
         }
@@ -324,8 +339,15 @@ impl Core {
             Wait::Interrupted { name, turn } => {
                 let over = self.sessions.get(name).is_none_or(|running| !running.interrupt_wanted);
                 let turn_id = turn.as_deref().map(str::to_owned);
-                over.then(|| Ok(Answer::Interrupted(Interrupted { session: name.clone(), turn_id })))
+                over.then(|| {
+                    Ok(Answer::Interrupted(Interrupted { session: name.clone(), turn_id, sub_turns: None }))
+                })
             }
+            // What its child is doing cannot be heard any more.
+            Wait::SubsInterrupted { name } => (!self.is_open(name)).then(|| {
+                let state = self.shown_state(name).as_str();
+                Err(Fault::busy(format!("interrupt failed: {name} is {state} meanwhile")))
+            }),
             Wait::Attach { name } => match (self.shown_state(name), self.attach_answer(name)) {
                 (SessionState::Failed, _) => Some(Err(self.why_failed("attach", name))),
                 (SessionState::Stopped, _) => {
@@ -335,7 +357,7 @@ impl Core {
                 (_, answer) => answer.map(|attached| Ok(Answer::Attach(attached))),
             },
             Wait::Approvals => (!self.has_unheard_approvals()).then(|| Ok(self.listed_approvals())),
-            Wait::Next { .. } | Wait::Look { .. } | Wait::Settle { .. } => None,
+            Wait::Next { .. } | Wait::Look { .. } | Wait::Settle { .. } | Wait::Removed { .. } => None,
         }
     }
 
@@ -343,7 +365,7 @@ impl Core {
     pub(super) fn is_awaited_down(&self, name: &Name) -> bool {
         self.waiting.all.values().any(|entry| match &entry.wait {
             Wait::Down { names } => names.contains(name),
-            Wait::Closed { name: other } => other == name,
+            Wait::Closed { name: other } | Wait::Removed { name: other, .. } => other == name,
             _ => false,
         })
     }
@@ -362,6 +384,14 @@ impl Core {
             .all
             .values()
             .any(|entry| matches!(&entry.wait, Wait::Interrupted { name: other, .. } if other == name))
+    }
+
+    /// Those who wait for the turns of a session's sub-agents to end; they wait no more.
+    pub(super) fn take_interrupting_subs_of(&mut self, name: &Name) -> Vec<Ask> {
+        let waits = |wait: &Wait| matches!(wait, Wait::SubsInterrupted { name: other } if other == name);
+        let numbers: Vec<u64> =
+            self.waiting.all.iter().filter(|(_, entry)| waits(&entry.wait)).map(|(n, _)| *n).collect();
+        numbers.into_iter().filter_map(|number| Some(self.take_waiting(number)?.ask)).collect()
     }
 
     fn why_failed(&self, what: &str, name: &Name) -> Fault {
@@ -412,6 +442,7 @@ impl Core {
                 let answer = self.closed_answer(&name);
                 step.reply(entry.ask, answer);
             }
+            Wait::Removed { name, .. } => self.refuse_removal(step, entry.ask, &name),
             Wait::Interrupted { name, .. } => {
                 // Whatever runs when its thread is open again is not what was meant.
                 let lost = self.sessions.get_mut(&name).filter(|running| running.phase != Phase::Open);
@@ -421,6 +452,13 @@ impl Core {
                 let s = limits::DOWN_MS / 1000;
                 let fault =
                     Fault::timeout(format!("interrupt failed: the turn of {name} did not end within {s} s"));
+                step.refuse(entry.ask, fault.hint(format!("stop it: agentmux down {name} --now")));
+            }
+            Wait::SubsInterrupted { name } => {
+                let s = limits::DOWN_MS / 1000;
+                let what =
+                    format!("the child of {name} has not ended the turns of its sub-agents within {s} s");
+                let fault = Fault::timeout(format!("interrupt failed: {what}"));
                 step.refuse(entry.ask, fault.hint(format!("stop it: agentmux down {name} --now")));
             }
             Wait::Attach { name } => {

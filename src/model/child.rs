@@ -123,6 +123,11 @@ pub enum ChildCommand {
         /// Why, for the kinds of questions whose answer has a place for it.
         reason: String,
     },
+    /// Look once more for the thread of a question (see [`ChildEvent::AskUnplaced`]).
+    PlaceAsk {
+        /// The question's key.
+        key: String,
+    },
     /// Say whether a turn still runs in a thread.
     AskStatus {
         /// The session.
@@ -273,12 +278,28 @@ pub enum ChildEvent {
         /// The child's words.
         why: String,
     },
-    /// Tools run in a turn, so that its model is not streaming (a boundary), or no longer.
-    ToolsRunning {
+    /// The answer to [`ChildCommand::InterruptSubs`].
+    SubsInterrupted {
         /// The session.
         session: Name,
-        /// Whether they do.
-        running: bool,
+        /// How many turns of its sub-agents were ended.
+        turns: u32,
+        /// The child's words, if it would not end one for now.
+        refused: Option<String>,
+    },
+    /// The child asks about a thread that nobody knows yet; it is looked for, and again when [`ChildCommand::PlaceAsk`] says so.
+    AskUnplaced {
+        /// The question's key.
+        key: String,
+        /// How often it was looked for again.
+        times: u32,
+    },
+    /// A turn has come to a boundary (a tool is at work and nothing is being written), or has left it.
+    Boundary {
+        /// The session.
+        session: Name,
+        /// Whether it is at one now.
+        at_boundary: bool,
     },
     /// The answer to [`ChildCommand::AskStatus`].
     StatusTold {
@@ -413,7 +434,8 @@ impl ChildEvent {
             | ChildEvent::TurnEnded { session, .. }
             | ChildEvent::TurnMissed { session, .. }
             | ChildEvent::InterruptRefused { session, .. }
-            | ChildEvent::ToolsRunning { session, .. }
+            | ChildEvent::SubsInterrupted { session, .. }
+            | ChildEvent::Boundary { session, .. }
             | ChildEvent::ClaimsFound { session, .. }
             | ChildEvent::HistoryUnread { session, .. }
             | ChildEvent::StatusTold { session, .. }
@@ -434,6 +456,7 @@ impl ChildEvent {
             | ChildEvent::Unusable { .. }
             | ChildEvent::Garbled { .. }
             | ChildEvent::ApprovalResolved { .. }
+            | ChildEvent::AskUnplaced { .. }
             | ChildEvent::ItemsRead { .. } => None,
         }
     }

@@ -189,6 +189,10 @@ pub const APPROVAL_MS: i64 = 10 * 60 * 1_000;
 pub const APPROVALS_KNOWN_MS: i64 = 5_000;
 /// Bytes of the reason for a denial.
 pub const REASON_BYTES_MAX: usize = 1_000;
+/// Characters of what an approval is about, in one line.
+pub const APPROVAL_SUMMARY_CHARS_MAX: usize = 500;
+/// Paths of a change of files that are shown with its approval.
+pub const CHANGED_PATHS_SHOWN: usize = 20;
 /// Characters of a command that is shown with its approval.
 pub const APPROVAL_COMMAND_CHARS_MAX: usize = 65_536;
 /// Characters of what a decision says that stand in its name.
@@ -229,6 +233,10 @@ pub const SUB_THREADS_MAX: usize = 256;
 pub const SUB_THREAD_STEPS_MAX: u32 = 8;
 /// Questions of one child that wait until it is known whose thread they are about; more are refused.
 pub const ASKS_UNPLACED_MAX: usize = 64;
+/// How often the thread of such a question is looked for, later each time, before it is refused: for some 40 s.
+pub const ASK_SOUGHT_TIMES_MAX: u32 = 9;
+/// How often the end of a turn that nobody here has any more is asked for when it is refused for now.
+pub const ABANDON_TIMES_MAX: u32 = 5;
 /// A thread must be open within this time of the request.
 pub const THREAD_OPEN_MS: i64 = 30_000;
 /// First and longest pause between attempts to connect to a starting child.

@@ -33,7 +33,8 @@ pub struct FakeCodex {
     threads: BTreeMap<String, Thread>,
     said: VecDeque<String>,
     held: Option<VecDeque<String>>,
-    refusals: Vec<(What, Refusal)>,
+    /// What is refused once, and for which thread if not for any.
+    refusals: Vec<(What, Option<String>, Refusal)>,
     page: Option<usize>,
     asked: i64,
     made: u64,
@@ -88,8 +89,8 @@ impl FakeCodex {
     }
 
     fn answer(&mut self, id: &Value, method: &str, params: &Value) -> Result<Value, (i64, String)> {
-        if let Some((_, how)) = what(method).and_then(|what| self.take_refusal(what)) {
-            let thread = params["threadId"].as_str().unwrap_or("?");
+        let thread = params["threadId"].as_str().unwrap_or("?");
+        if let Some(how) = what(method).and_then(|what| self.take_refusal(what, thread)) {
             return Err(match how {
                 Refusal::Overloaded => (-32_001, "Server overloaded; retry later.".to_owned()),
                 Refusal::Unloaded => (-32_600, format!("thread not found: {thread}")),
@@ -164,12 +165,20 @@ impl FakeCodex {
         })
     }
 
-    fn take_refusal(&mut self, what: What) -> Option<(What, Refusal)> {
-        let at = self.refusals.iter().position(|(refused, _)| *refused == what)?;
-        Some(self.refusals.remove(at))
+    fn take_refusal(&mut self, what: What, thread: &str) -> Option<Refusal> {
+        let is_meant = |(refused, of, _): &(What, Option<String>, Refusal)| {
+            *refused == what && of.as_ref().is_none_or(|of| of == thread)
+        };
+        let at = self.refusals.iter().position(is_meant)?;
+        Some(self.refusals.remove(at).2)
     }
 
-    fn begin(&mut self, thread: &str, turn: &str) {
+    /// Refuses the next request of this kind about this thread.
+    pub fn refuse_of(&mut self, what: What, thread: &str, how: Refusal) {
+        self.refusals.push((what, Some(thread.to_owned()), how));
+    }
+
+    pub fn begin(&mut self, thread: &str, turn: &str) {
         if let Some(known) = self.threads.get_mut(thread) {
             known.turn = Some(turn.to_owned());
         }
@@ -240,7 +249,7 @@ impl Fake for FakeCodex {
     }
 
     fn refuse(&mut self, what: What, how: Refusal) {
-        self.refusals.push((what, how));
+        self.refusals.push((what, None, how));
     }
 
     fn set_page(&mut self, rows: usize) {
@@ -575,6 +584,8 @@ fn what(method: &str) -> Option<What> {
         "thread/items/list" => What::History,
         "thread/turns/list" => What::RunningTurn,
         "thread/read" => What::Status,
+        "thread/loaded/list" => What::Loaded,
+        "thread/unsubscribe" => What::Leaving,
         "thread/compact/start" => What::Summing,
         "turn/interrupt" => What::Interrupt,
         _ => return None,

@@ -40,6 +40,30 @@ impl Pair {
         self.run();
     }
 
+    /// Another relay takes over: nothing is known here, and the child tells us nothing before it is asked.
+    pub fn starts_anew(&mut self) {
+        self.fake.forgets_us();
+        self.codex = Codex::default();
+        self.codex.on_open();
+        self.run();
+        self.events();
+    }
+
+    /// What the child says to all that was asked of it so far, kept back, in order.
+    pub fn answers(&mut self) -> Vec<String> {
+        while let Some(message) = self.codex.next_message() {
+            self.fake.hear(&message);
+        }
+        self.fake.hold()
+    }
+
+    /// Tells some of that, and goes on as usual.
+    pub fn hears(&mut self, messages: &[String]) {
+        messages.iter().for_each(|message| self.codex.on_message(message));
+        self.fake.release();
+        self.run();
+    }
+
     pub fn events(&mut self) -> Vec<ChildEvent> {
         std::iter::from_fn(|| self.codex.next_event())
             .filter(|event| !matches!(event, ChildEvent::ItemDone { .. }))
@@ -383,7 +407,7 @@ fn a_boundary_is_a_tool_at_work_and_nothing_being_written() {
             "willRetry": true, "error": {"message": "Reconnecting... 1/5"}});
         pair.codex.on_message(&json!({"method": method, "params": params}).to_string());
         let boundary = |event: ChildEvent| match event {
-            ChildEvent::ToolsRunning { running, .. } => Some(running),
+            ChildEvent::Boundary { at_boundary, .. } => Some(at_boundary),
             _ => None,
         };
         pair.events().into_iter().filter_map(boundary).collect()

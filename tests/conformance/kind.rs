@@ -74,6 +74,8 @@ pub enum What {
     History,
     RunningTurn,
     Status,
+    Loaded,
+    Leaving,
     Summing,
     Interrupt,
 }

@@ -1,8 +1,12 @@
 //! Connecting, opening, resuming and leaving threads.
 
 use agentmux::model::child::{ChildCommand, ChildEvent};
+use agentmux::model::id::ThreadId;
+use agentmux::transport::Transport;
+use serde_json::json;
 
-use super::kind::{Bench, Refusal, What, claim, name, open, turn};
+use super::codex_wire::Pair;
+use super::kind::{Bench, Fake, Refusal, What, claim, name, open, turn};
 
 #[test]
 fn a_child_that_answers_tells_its_version() {
@@ -234,4 +238,96 @@ fn a_thread_is_not_open_before_its_turn_is_known() {
         bench.hears(&last);
         assert!(matches!(&bench.take()[..], [ChildEvent::ThreadOpened { turn: Some(_), .. }]));
     });
+}
+
+/// Symptom: a turn went on in a thread whose opening nobody waited for any more. Now: it is ended before the thread is left, also by a
+/// child that has too much to do at first.
+#[test]
+fn a_turn_in_a_thread_that_nobody_waits_for_is_ended() {
+    for refusals in 0..3 {
+        let mut pair = Pair::connected();
+        pair.command(open("reviewer", None));
+        let thread: ThreadId =
+            pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+        pair.fake.runs_a_turn(&thread);
+        pair.starts_anew();
+        for what in [What::RunningTurn, What::Interrupt].into_iter().take(refusals) {
+            pair.fake.refuse(what, Refusal::Overloaded);
+        }
+        let _ = pair.fake.hold();
+        pair.command(open("reviewer", Some(&thread)));
+        pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+        assert_eq!(pair.events(), [ChildEvent::ThreadGone { session: name("reviewer") }]);
+        pair.hears(&[]);
+        let methods = pair.fake.methods();
+        let ends = methods.iter().filter(|method| **method == "turn/interrupt").count();
+        assert_eq!(ends, if refusals == 2 { 2 } else { 1 }, "{methods:?}");
+        assert_eq!(methods.last(), Some(&"thread/unsubscribe"));
+    }
+}
+
+/// Symptom: the late word that a thread was left made the relay forget the same thread, opened again meanwhile, and its opening hung. Now:
+/// it is about the earlier one.
+#[test]
+fn a_late_word_of_a_thread_that_was_left_is_not_about_the_next_opening() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    pair.events();
+    let thread: ThreadId = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+    let _ = pair.fake.hold();
+    pair.codex.command(ChildCommand::CloseThread { session: name("reviewer") });
+    let left = pair.answers();
+    pair.codex.command(open("reviewer", Some(&thread)));
+    let resumed = pair.answers();
+    pair.hears(&[resumed, left].concat());
+    let events = pair.events();
+    let opened = |event: &ChildEvent| matches!(event, ChildEvent::ThreadOpened { .. });
+    assert!(events.iter().any(opened), "{events:?}");
+    pair.command(turn(claim(1)));
+    assert!(pair.events().iter().any(|event| matches!(event, ChildEvent::InputTaken { .. })));
+}
+
+/// Symptom: the thread of a removed session stayed subscribed, and its turn ran on, when another session had its name before it was left.
+/// Now: its turn is ended, and it is left.
+#[test]
+fn the_thread_of_an_earlier_session_is_left_when_its_name_is_used_again() {
+    for shows in [true, false] {
+        let mut pair = Pair::connected();
+        pair.command(open("reviewer", None));
+        let thread: ThreadId =
+            pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+        pair.fake.runs_a_turn(&thread);
+        if shows {
+            pair.run();
+        } else {
+            pair.command(turn(claim(1)));
+        }
+        let _ = pair.fake.hold();
+        pair.codex.command(ChildCommand::CloseThread { session: name("reviewer") });
+        let _ = pair.answers();
+        pair.command(open("reviewer", None));
+        pair.hears(&[]);
+        let left = json!({"threadId": &*thread});
+        assert!(pair.fake.all("turn/interrupt").iter().any(|ended| ended["threadId"] == left["threadId"]));
+        assert!(pair.fake.all("thread/unsubscribe").contains(&&left), "{:?}", pair.fake.methods());
+    }
+}
+
+/// Symptom: a thread that was opened without the id of its turn was not left before that turn's next word. Now: the child is asked again.
+#[test]
+fn a_thread_whose_turn_is_not_known_is_asked_for_it_when_it_is_left() {
+    let mut pair = Pair::connected();
+    pair.command(open("reviewer", None));
+    let thread: ThreadId = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+    pair.fake.runs_a_turn(&thread);
+    pair.starts_anew();
+    pair.fake.refuse(What::RunningTurn, Refusal::ForGood);
+    pair.command(open("reviewer", Some(&thread)));
+    pair.events();
+    pair.fake.refuse(What::RunningTurn, Refusal::Overloaded);
+    pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+    assert!(matches!(&pair.events()[..], [ChildEvent::CloseRefused { .. }]));
+    pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+    assert_eq!(pair.events(), [ChildEvent::ThreadGone { session: name("reviewer") }]);
+    assert_eq!(pair.fake.all("turn/interrupt").len(), 1);
 }

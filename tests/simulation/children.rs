@@ -120,6 +120,7 @@ impl World {
             ChildCommand::InterruptTurn { .. } => Some("interrupt"),
             ChildCommand::Compact { .. } => Some("compact"),
             ChildCommand::CloseThread { .. } => Some("close"),
+            ChildCommand::PlaceAsk { .. } => Some("place"),
             _ => None,
         };
         self.codex.asked.extend(what.map(|what| (self.now, what)));
@@ -165,6 +166,14 @@ impl World {
             ChildCommand::CloseThread { .. } if self.random.chance(self.shape.says_nothing) => {
                 process.is_deaf = true;
             }
+            // As in the real transport: what is not open is gone, with an opening that is under way.
+            ChildCommand::CloseThread { ref session }
+                if process.link.as_ref().is_none_or(|open| !open.opened.contains(session)) =>
+            {
+                let session = session.clone();
+                let _ = self.attempt_to_open(nonce, &command);
+                self.child_says(nonce, ChildEvent::ThreadGone { session });
+            }
             ChildCommand::CloseThread { ref session } => {
                 if let Some(thread) = process.names.get(session).cloned() {
                     process.closing.insert(session.clone(), thread.clone());
@@ -188,7 +197,11 @@ impl World {
                 }
             }
             // Nothing here begins threads beside its own.
-            ChildCommand::InterruptSubs { .. } => {}
+            ChildCommand::InterruptSubs { .. } if self.random.chance(self.shape.says_nothing) => {}
+            ChildCommand::InterruptSubs { session } => {
+                self.child_says(nonce, ChildEvent::SubsInterrupted { session, turns: 0, refused: None });
+            }
+            ChildCommand::PlaceAsk { .. } => {}
             ChildCommand::Compact { .. } if self.random.chance(self.shape.says_nothing) => {}
             ChildCommand::Compact { session } => {
                 if let Some(thread) = process.names.get(&session).cloned() {
@@ -383,6 +396,7 @@ impl World {
             | ChildCommand::SteerTurn { .. }
             | ChildCommand::InterruptTurn { .. }
             | ChildCommand::InterruptSubs { .. }
+            | ChildCommand::PlaceAsk { .. }
             | ChildCommand::Compact { .. }
             | ChildCommand::Approve { .. }
             | ChildCommand::Choose { .. }
@@ -394,6 +408,10 @@ impl World {
         if self.chance(self.shape.thread_refused) {
             let (temporary, why) = (self.random.chance(800), "no such model".to_owned());
             return self.child_says(nonce, ChildEvent::ThreadFailed { session, temporary, why });
+        }
+        if self.chance(self.shape.too_busy) {
+            let why = "Server overloaded; retry later.".to_owned();
+            return self.child_says(nonce, ChildEvent::ThreadFailed { session, temporary: true, why });
         }
         let thread = thread.unwrap_or_else(|| format!("thread-{}", self.codex.next()).into());
         self.codex.threads.entry(thread.clone()).or_default();

@@ -12,7 +12,7 @@ use agentmux::model::mail::{DeliveryState, Priority, When};
 use agentmux::model::name::{self, Name};
 use agentmux::model::session::Wanted;
 use agentmux::model::token::Token;
-use agentmux::protocol::answer::{Answer, Sent, SessionInfo};
+use agentmux::protocol::answer::{Answer, NamedState, Sent, SessionInfo};
 use agentmux::protocol::request::{
     Close, Dead, Decision, Discard, Down, Hello, Hold, Inbox, Look, MailRef, Names, Next, One, Prompt,
     Release, Reply, Request, Send, Settle, SettleApproval, Spawn, Stop, Until, Wait,
@@ -39,6 +39,8 @@ pub struct Clients {
     keyed_prompts: Vec<Prompt>,
     /// What the last `list` showed.
     pub listed: Vec<SessionInfo>,
+    /// What the last `up` or `down` told.
+    pub states: Vec<NamedState>,
     /// The newest token of each session's own tools, as its child was given it.
     pub tokens: BTreeMap<Name, Token>,
 }
@@ -89,6 +91,7 @@ impl Clients {
             keyed: Vec::new(),
             keyed_prompts: Vec::new(),
             listed: Vec::new(),
+            states: Vec::new(),
             tokens: BTreeMap::new(),
         }
     }
@@ -272,6 +275,7 @@ impl World {
             Body::Answer(Answer::Sessions(answer)) => {
                 self.clients.listed = answer.sessions.unwrap_or_default();
             }
+            Body::Answer(Answer::States(answer)) => self.clients.states = answer.sessions,
             Body::Rows(Some(mail)) => self.clients.all[client].holds.push(mail),
             Body::Fault(fault) => self.note(|| format!("  refused: {}", fault.message)),
             Body::Answer(_) | Body::Rows(None) => {}

@@ -25,7 +25,7 @@ pub struct Codex {
     pub threads: BTreeMap<ThreadId, Vec<Input>>,
     pub processes: BTreeMap<Nonce, Process>,
     pub last: u64,
-    /// When turns were asked about, interrupted, summed up and left, in order.
+    /// When turns were asked about, interrupted, summed up and left, and threads of questions looked for again, in order.
     pub asked: Vec<(Millis, &'static str)>,
 }
 
@@ -274,7 +274,7 @@ impl World {
             return;
         };
         turn.at_work = true;
-        self.thread_says(nonce, thread, |session| ChildEvent::ToolsRunning { session, running: true });
+        self.thread_says(nonce, thread, |session| ChildEvent::Boundary { session, at_boundary: true });
         let long = self.random.chance(100);
         let pause = if long { self.random.ms(2_000, 12_000) } else { self.random.ms(5, 600) };
         self.in_ms(pause, Happening::ToolsEnd { nonce, thread: thread.clone(), turn: id.clone() });
@@ -286,7 +286,7 @@ impl World {
         let Some(turn) = self.codex.turn(nonce, thread).filter(works) else { return };
         turn.at_work = false;
         let held = turn.inputs.len();
-        self.thread_says(nonce, thread, |session| ChildEvent::ToolsRunning { session, running: false });
+        self.thread_says(nonce, thread, |session| ChildEvent::Boundary { session, at_boundary: false });
         self.writes_held(nonce, thread, id, held);
     }
 

@@ -159,4 +159,4 @@ fn finds(options: Options, guarantee: Guarantee) {
 }
 
 /// Within how many seeds a planted bug has to show.
-const SEEDS_MAX: u64 = 500;
+const SEEDS_MAX: u64 = 1_000;

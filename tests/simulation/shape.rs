@@ -34,7 +34,8 @@ pub struct Shape {
     pub never_ready: u64,
     pub refuses_for_now: u64,
     pub refuses_for_good: u64,
-    /// How often what is asked beside input (to end a turn, leave a thread, sum it up, say whether a turn runs) is refused for now.
+    /// How often what is asked beside input (to end a turn, open or leave a thread, sum it up, say whether a turn runs) is refused
+    /// for now.
     pub too_busy: u64,
     pub says_nothing: u64,
     pub answers_late: u64,

@@ -201,6 +201,7 @@ fn a_session_of_the_same_name_is_another_one() {
         story.world.shape.answers_slowly = 1_000;
         story.spawn("reviewer");
         story.asks(0, Request::Remove(One { name: "reviewer".to_owned() }));
+        story.answered(0);
         story.asks_to_spawn("reviewer");
         story.writes("reviewer", Priority::Normal);
         story.until("the mail", |world| world.disk.committed.deliveries.len() == 1);

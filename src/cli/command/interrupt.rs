@@ -21,7 +21,10 @@ pub fn run(context: &Context, args: Interrupt) -> Result<u8, Fault> {
     let answer: Interrupted = connection.call("session/interrupt", &One { name: args.name })?;
     context.print(&answer, |answer| match &answer.turn_id {
         Some(turn) => format!("{}: turn {turn} was interrupted\n", answer.session),
-        None => format!("{}: no turn was running\n", answer.session),
+        None => match answer.sub_turns.unwrap_or(0) {
+            0 => format!("{}: no turn was running\n", answer.session),
+            n => format!("{}: no turn of its own was running; {n} of its sub-agents ended\n", answer.session),
+        },
     });
     Ok(0)
 }

@@ -13,7 +13,9 @@ impl Core {
             Ok(name) => name,
             Err(fault) => return step.refuse(ask, fault),
         };
-        if self.is_planted(Planted::SecondCloseForgotten) && self.is_closing(&name) {
+        // Mail that wakes it when the first closer has gone would show that before the missing answer does.
+        let wakes = self.ledger.sessions.get(&name).is_some_and(|session| session.wake);
+        if self.is_planted(Planted::SecondCloseForgotten) && self.is_closing(&name) && !wakes {
             return;
         }
         self.note_end(&name, &ask, "its session was closed");

@@ -49,7 +49,7 @@ pub struct Underway {
     pub turn: TurnId,
     /// Since when it runs, if the child says.
     pub since: Option<Millis>,
-    /// Whether it is known to be at a boundary, as [`ToolsRunning`](super::ChildEvent::ToolsRunning) tells it.
+    /// Whether it is known to be at a boundary, as [`Boundary`](super::ChildEvent::Boundary) tells it.
     pub at_boundary: bool,
 }
 

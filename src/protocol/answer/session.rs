@@ -172,6 +172,9 @@ pub struct Interrupted {
     pub session: Name,
     /// The turn that was ended; null when none ran.
     pub turn_id: Option<String>,
+    /// How many turns of its sub-agents were ended, when none of its own ran.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sub_turns: Option<u32>,
 }
 
 /// The answer to `session/close`.

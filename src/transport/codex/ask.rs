@@ -30,9 +30,7 @@ use crate::wire::rpc::Id;
 #[derive(Debug)]
 pub(super) struct Ask {
     id: Id,
-    /// Whose turn waits.
-    pub(super) session: Name,
-    /// The thread, which may be a sub-agent's.
+    /// The thread whose turn waits; it may be a sub-agent's.
     pub(super) thread: Option<String>,
     shape: Shape,
     /// The answer that approves, once.
@@ -81,7 +79,7 @@ impl Codex {
         };
         let key = json!(id).to_string();
         self.learn_sub_turn(params);
-        let thread = params["threadId"].as_str().map(str::to_owned);
+        let thread = thread_of(params).map(str::to_owned);
         let sub = thread.as_ref().and_then(|thread| self.subs.get(thread));
         let own = self.threads.get(&session).filter(|_| sub.is_none());
         let change = own.and_then(|own| own.change.as_ref()).or(sub.and_then(|sub| sub.change.as_ref()));
@@ -106,18 +104,10 @@ impl Codex {
             always,
         };
         let session = asked.session.clone();
-        let ask = Ask {
-            id: id.clone(),
-            session: session.clone(),
-            thread,
-            shape,
-            approved,
-            always: amended,
-            others,
-        };
+        let ask = Ask { id: id.clone(), thread: thread.clone(), shape, approved, always: amended, others };
         self.asks.insert(key, ask);
         self.events.push_back(ChildEvent::ApprovalAsked(asked));
-        self.asks_no_more(session);
+        self.asks_no_more(&session, &thread.unwrap_or_default());
     }
 
     pub(super) fn approve(&mut self, key: &str, always: bool) {
@@ -157,8 +147,7 @@ impl Codex {
 
     /// The session whose thread, or sub-agent's thread, a question names.
     fn asked_about(&self, params: &Value) -> Option<Name> {
-        let thread = params["threadId"].as_str().or(params["conversationId"].as_str())?;
-        self.owner_of(thread)
+        self.owner_of(thread_of(params)?)
     }
 
     /// Nobody here answers that: a newer child may ask it, so that people are told.
@@ -171,6 +160,11 @@ impl Codex {
     fn refuse(&mut self, id: &Id, why: &str) {
         self.send(&json!({"id": id, "error": {"code": -32_601, "message": why}}));
     }
+}
+
+/// The thread that a question is about.
+pub(super) fn thread_of(params: &Value) -> Option<&str> {
+    params["threadId"].as_str().or(params["conversationId"].as_str())
 }
 
 /// The answer that approves once, if a plain yes is an answer.
@@ -220,7 +214,10 @@ fn summary(params: &Value, change: Option<&str>) -> String {
     let permissions = Some(&params["permissions"]).filter(|wanted| wanted.is_object()).map(Value::to_string);
     let all = texts.chain(questions).chain(permissions).chain(tool(params)).chain(change.map(str::to_owned));
     let line = all.collect::<Vec<_>>().join(": ");
-    line.chars().take(500).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    line.chars()
+        .take(limits::APPROVAL_SUMMARY_CHARS_MAX)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 /// The tool that an MCP server wants to run, and with what: nobody approves that unseen.

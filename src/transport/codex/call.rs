@@ -6,11 +6,11 @@
 
 use serde_json::{Value, json};
 
+use super::end::Asked;
 use super::opening::{Opening, is_temporary, told};
-use super::thread::waits_for_a_person;
-use super::{Codex, history, sub};
+use super::{Codex, history};
 use crate::model::child::ChildEvent;
-use crate::model::id::{ClaimId, ThreadId};
+use crate::model::id::{ClaimId, ThreadId, TurnId};
 use crate::model::name::Name;
 use crate::wire::rpc::RpcError;
 
@@ -67,21 +67,46 @@ pub(super) enum Call {
     /// The threads that are loaded, asked for by a session that opens.
     Loaded {
         session: Name,
+        opening: Opening,
     },
-    Parent(sub::Search),
-    /// A sub-agent's thread is resumed.
+    /// What a thread that is looked for descends from.
+    Parent {
+        thread: String,
+    },
+    /// A sub-agent's thread is resumed, by an opening if its session waits for that.
     Rejoin {
         session: Name,
+        opening: Option<Opening>,
         thread: String,
+    },
+    /// The turn of a sub-agent, or its end.
+    EndSub {
+        ending: u64,
+        thread: String,
+        asked: Asked,
+    },
+    /// The turn of a thread that nobody has any more, or its end; and how often that was refused for now.
+    Abandon {
+        thread: String,
+        turn: Option<TurnId>,
+        asked: Asked,
+        times: u32,
     },
     Find(history::Find),
     Look(history::Look),
+    /// The turn of a thread that is left as soon as that is known.
+    TurnToLeave {
+        session: Name,
+        number: Opening,
+    },
     /// The interrupt of a thread's turn, before the thread is left.
     Leave {
         session: Name,
+        number: Opening,
     },
     Unsubscribe {
         session: Name,
+        number: Opening,
     },
     /// Answers that change nothing: a reminder, leaving a thread that nobody waits for.
     Plain,
@@ -111,13 +136,7 @@ impl Codex {
                 if let Some(reminder) = reminder.filter(|_| self.is_current(&session, opening)) {
                     self.call("thread/inject_items", told(&thread, &reminder), Call::Plain);
                 }
-                let status = &answer["thread"]["status"];
-                self.on_thread_open(session.clone(), opening, thread, status["type"] == "active");
-                let asked = self.asks.values().any(|ask| ask.session == session);
-                if let Some(thread) = self.threads.get_mut(&session) {
-                    thread.asking = waits_for_a_person(status) && !asked;
-                }
-                self.look_for_subs(session);
+                self.on_resumed(session, opening, thread, &answer["thread"]["status"]);
             }
             (
                 Call::StartThread { session, opening, .. }
@@ -171,16 +190,24 @@ impl Codex {
                 let (temporary, why) = (is_temporary(&error), error.message);
                 self.events.push_back(ChildEvent::CompactRefused { session, temporary, why });
             }
-            (Call::Loaded { session }, answer) => self.on_loaded(session, answer),
-            (Call::Parent(search), answer) => self.on_parent(search, answer),
-            (Call::Rejoin { session, thread }, answer) => self.on_rejoined(session, &thread, answer),
+            (Call::Loaded { session, opening }, answer) => self.on_loaded(session, opening, answer),
+            (Call::Parent { thread }, answer) => self.on_parent(thread, answer),
+            (Call::Rejoin { session, opening, thread }, answer) => {
+                self.on_rejoined(session, opening, &thread, answer);
+            }
+            (Call::EndSub { ending, thread, asked }, answer) => {
+                self.on_sub_ended(ending, thread, asked, answer);
+            }
+            (Call::Abandon { thread, turn, asked, times }, answer) => {
+                self.on_abandoned(thread, turn, asked, times, answer);
+            }
             (Call::Find(find), answer) => self.on_history_page(find, answer),
             (Call::Look(look), answer) => self.on_look_page(look, answer),
-            (Call::Leave { session }, answer) => self.on_interrupted_to_leave(session, answer),
-            (Call::Unsubscribe { session }, _) => {
-                self.threads.remove(&session);
-                self.events.push_back(ChildEvent::ThreadGone { session });
+            (Call::TurnToLeave { session, number }, answer) => self.on_turn_to_leave(session, number, answer),
+            (Call::Leave { session, number }, answer) => {
+                self.on_interrupted_to_leave(session, number, answer);
             }
+            (Call::Unsubscribe { session, number }, answer) => self.on_unsubscribed(session, number, answer),
             (Call::Plain, _) => {}
         }
     }

@@ -8,10 +8,11 @@
 //! | then, for its sub-agents | `thread/loaded/list`, `thread/read` of each that is unknown, `thread/resume` of each that is its own |
 //! | `StartTurn` | `turn/start` with the claim as `clientUserMessageId` |
 //! | `SteerTurn` | `turn/steer`, likewise, with the turn that is meant |
-//! | `InterruptTurn`, `InterruptSubs` | `turn/interrupt`, also of the session's sub-agents |
+//! | `InterruptTurn`, `InterruptSubs` | of its sub-agents `turn/interrupt`, after `thread/turns/list` where needed; then of its own |
 //! | `FindClaims` | `thread/items/list`, newest first, page by page |
 //! | `AskStatus`, `Compact` | `thread/read`, `thread/compact/start` |
-//! | `CloseThread` | `turn/interrupt` if a turn runs, as soon as its id is known, `thread/unsubscribe` |
+//! | `CloseThread` | `turn/interrupt` if a turn runs, as soon as its id is known, then of the sub-agents, `thread/unsubscribe` |
+//! | `PlaceAsk` | `thread/read`, again |
 //!
 //! **Invariant:** evidence is `item/completed` of a `userMessage`, never the answer to `turn/start` (measured: 14 of 45 kills
 //! after that answer lost the message; after the item none did).
@@ -19,10 +20,12 @@
 
 mod ask;
 mod call;
+mod end;
 mod history;
 mod notice;
 mod offer;
 mod opening;
+mod seek;
 mod stream;
 mod sub;
 mod thread;
@@ -33,8 +36,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use serde_json::{Value, json};
 
 use self::call::Call;
+use self::end::Then;
 use self::opening::{Attempt, TOOLS, thread_params};
-use self::thread::{Thread, waits_for_a_person};
+use self::thread::Thread;
 use super::Transport;
 use crate::model::child::{ChildCommand, ChildEvent, ToolsState};
 use crate::model::clock::Millis;
@@ -110,7 +114,12 @@ pub struct Codex {
     /// Threads of sub-agents.
     subs: BTreeMap<String, sub::Sub>,
     /// Questions about threads that are not known yet, by their keys.
-    unplaced: BTreeMap<String, sub::Unplaced>,
+    unplaced: BTreeMap<String, seek::Unplaced>,
+    /// Threads that are looked for.
+    seeks: BTreeMap<String, seek::Seek>,
+    /// Turns of sub-agents that are being ended, by their numbers.
+    endings: BTreeMap<u64, end::Ending>,
+    last_ending: u64,
     /// Where our own tools stand, by thread.
     own_tools: BTreeMap<String, ToolsState>,
     /// Until when the account's two windows are used up, those that are.
@@ -162,8 +171,8 @@ impl Transport for Codex {
             ChildCommand::SteerTurn { session, claim, turn, text } => {
                 self.steer_turn(session, claim, &turn, &text);
             }
-            ChildCommand::InterruptTurn { session, turn } => self.interrupt_turn(session, &turn),
-            ChildCommand::InterruptSubs { session } => self.interrupt_subs(&session),
+            ChildCommand::InterruptTurn { session, turn } => self.end_subs(session, Then::Interrupt(turn)),
+            ChildCommand::InterruptSubs { session } => self.end_subs(session, Then::Tell),
             ChildCommand::FindClaims { session, claims } => self.find_claims(session, claims),
             ChildCommand::AskStatus { session } => {
                 self.call_of(session, "thread/read", |session| Call::Status { session })
@@ -174,6 +183,7 @@ impl Transport for Codex {
             ChildCommand::Approve { key, always } => self.approve(&key, always),
             ChildCommand::Choose { key, decision } => self.choose(&key, &decision),
             ChildCommand::Decline { key, reason } => self.decline(&key, &reason),
+            ChildCommand::PlaceAsk { key } => self.place_ask(key),
             ChildCommand::ReadItems { session, token, limit } => self.read_items(&session, token, limit),
         }
     }

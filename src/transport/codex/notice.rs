@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Codex;
-use super::thread::Thread;
+use super::thread::{Thread, waits_for_a_person};
 use crate::model::child::{ChildEvent, Tokens, ToolsState, TurnOutcome};
 use crate::model::clock::Millis;
 use crate::model::id::{ClaimId, TurnId};
@@ -95,8 +95,9 @@ impl Codex {
         if !active && thread.turn.is_none() && std::mem::take(&mut thread.busy) {
             self.events.push_back(ChildEvent::ThreadIdle { session: session.clone() });
         }
-        if !super::waits_for_a_person(&params["status"]) {
-            self.asks_no_more(session);
+        if !waits_for_a_person(&params["status"]) {
+            let thread = thread.id.clone();
+            self.asks_no_more(&session, &thread);
         }
     }
 
@@ -131,7 +132,7 @@ impl Codex {
         self.learn_turn(&session, params);
         let item = &params["item"];
         let turn = turn_id(&params["turnId"]);
-        self.on_call(&session, item);
+        self.learn_subs(&session, item);
         self.note_boundary(&session, item, false);
         if let Some(turn) = turn.clone().filter(|_| item["type"] == "userMessage") {
             let claim = item["clientId"].as_str().and_then(ClaimId::parse);
@@ -196,9 +197,9 @@ impl Codex {
         let Some(thread) = self.threads.get_mut(session) else { return };
         let before = thread.is_at_boundary();
         change(thread);
-        let running = thread.is_at_boundary();
-        if running != before {
-            self.events.push_back(ChildEvent::ToolsRunning { session: session.clone(), running });
+        let at_boundary = thread.is_at_boundary();
+        if at_boundary != before {
+            self.events.push_back(ChildEvent::Boundary { session: session.clone(), at_boundary });
         }
     }
 

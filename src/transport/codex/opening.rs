@@ -3,12 +3,14 @@
 //! **Invariant:** a thread is open only when its skills are known (before, a `$` could pull one in), the child has repeated what it
 //! asks, and has said which turn runs; what a newer opening or a close has superseded is not reported.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Value, json};
 
 use super::Codex;
 use super::call::Call;
-use super::notice::turn_id;
-use super::thread::Thread;
+use super::end::{last_turn_of, running_turn};
+use super::thread::{Thread, waits_for_a_person};
 use crate::model::child::{ChildEvent, ToolServer, Underway};
 use crate::model::clock::Millis;
 use crate::model::id::ThreadId;
@@ -36,6 +38,16 @@ pub(super) struct Attempt {
     knows_skills: bool,
     /// Whether a turn runs whose id was asked for.
     awaits_turn: bool,
+    /// Answers about its sub-agents that are missing.
+    looking: u32,
+    /// Its thread and those of its sub-agents that wait for a person, as their status says, and have not asked us yet.
+    asking: BTreeSet<String>,
+}
+
+impl Attempt {
+    fn is_ready(&self) -> bool {
+        self.knows_skills && !self.awaits_turn && self.looking == 0 && self.asking.is_empty()
+    }
 }
 
 impl Codex {
@@ -47,10 +59,24 @@ impl Codex {
         (welcome, reminder): (String, Option<String>),
         mut params: Value,
     ) {
+        // A thread of an earlier session of this name has nobody any more.
+        if let Some(other) = self.threads.get(&session).filter(|open| Some(&open.id) != thread.as_ref()) {
+            let (id, turn) = (other.id.clone(), other.turn.clone());
+            self.threads.remove(&session);
+            self.abandon(&id, turn);
+            self.leave_subs(&session);
+        }
         self.last_opening += 1;
         let opening = self.last_opening;
-        let (dir, resumes) = (setup.dir.clone(), thread.clone());
-        let attempt = Attempt { number: opening, dir, resumes, knows_skills: false, awaits_turn: false };
+        let attempt = Attempt {
+            number: opening,
+            dir: setup.dir.clone(),
+            resumes: thread.clone(),
+            knows_skills: false,
+            awaits_turn: false,
+            looking: 0,
+            asking: BTreeSet::new(),
+        };
         self.openings.insert(session.clone(), attempt);
         match thread {
             Some(thread) => {
@@ -84,21 +110,35 @@ impl Codex {
     pub(super) fn on_thread_open(&mut self, session: Name, opening: Opening, id: ThreadId, busy: bool) {
         let Some(attempt) = self.openings.get_mut(&session).filter(|attempt| attempt.number == opening)
         else {
-            // Nobody waits for this thread any more; unless it is the one that is open or being opened, it is left to unload.
-            let wanted = self.openings.values().any(|attempt| attempt.resumes.as_ref() == Some(&id));
-            if !wanted && self.session_of(&id).is_none() {
-                self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Plain);
+            // Nobody waits for this thread any more; unless it is one that is open or being opened, it is left to unload.
+            let is_wanted = self.is_being_opened(&id) || self.owner_of(&id).is_some();
+            match busy {
+                _ if is_wanted => {}
+                true => self.abandon(&id, None),
+                false => self.call("thread/unsubscribe", json!({"threadId": &*id}), Call::Plain),
             }
             return;
         };
         attempt.awaits_turn = busy;
         let dir = attempt.dir.clone();
-        self.threads.insert(session.clone(), Thread::new(id.clone(), dir, busy));
+        self.threads.insert(session.clone(), Thread::new(id.clone(), opening, dir, busy));
         if busy {
-            let params = json!({"threadId": &*id, "limit": 1, "sortDirection": "desc"});
-            self.call("thread/turns/list", params, Call::RunningTurn { session: session.clone(), opening });
+            let call = Call::RunningTurn { session: session.clone(), opening };
+            self.call("thread/turns/list", last_turn_of(&id), call);
         }
         self.list_skills(session, Some(opening));
+        self.ask_kept(&id);
+    }
+
+    /// A thread was resumed; what it asks, and which sub-agents of it are at work, is known before it counts as open.
+    pub(super) fn on_resumed(&mut self, session: Name, opening: Opening, id: ThreadId, status: &Value) {
+        self.on_thread_open(session.clone(), opening, id.clone(), status["type"] == "active");
+        if self.is_current(&session, opening) {
+            if waits_for_a_person(status) {
+                self.awaits_ask(&session, &id);
+            }
+            self.look_for_subs(session, opening);
+        }
     }
 
     pub(super) fn list_skills(&mut self, session: Name, opening: Option<Opening>) {
@@ -119,7 +159,9 @@ impl Codex {
                 let names = skill_names(&answer);
                 self.events.push_back(ChildEvent::SkillsListed { session: session.clone(), names });
             }
-            Err(error) if opened && is_temporary(&error) => return self.opening_failed(session, error),
+            Err(error) if opened && is_temporary(&error) => {
+                return self.opening_failed(session, error.message);
+            }
             Err(_) => {}
         }
         if let Some(attempt) = self.openings.get_mut(&session).filter(|_| opened) {
@@ -141,8 +183,7 @@ impl Codex {
         match answer {
             Ok(answer) => {
                 let last = &answer["data"][0];
-                let id = turn_id(&last["id"]).filter(|_| last["status"] == "inProgress");
-                if let (Some(id), Some(thread)) = (id, self.threads.get_mut(&session))
+                if let (Some(id), Some(thread)) = (running_turn(&answer), self.threads.get_mut(&session))
                     && thread.busy
                     && thread.turn.as_ref().is_none_or(|known| *known == id)
                 {
@@ -150,7 +191,7 @@ impl Codex {
                     self.turn_is_known(&session, id);
                 }
             }
-            Err(error) if is_temporary(&error) => return self.opening_failed(session, error),
+            Err(error) if is_temporary(&error) => return self.opening_failed(session, error.message),
             Err(_) => {}
         }
         if let Some(attempt) = self.openings.get_mut(&session) {
@@ -159,23 +200,18 @@ impl Codex {
         }
     }
 
-    /// What belongs to an opening was refused for now: the whole of it is tried again later.
-    fn opening_failed(&mut self, session: Name, error: RpcError) {
+    /// What belongs to an opening was refused for now: the whole of it is tried again later, and finds its sub-agents anew.
+    pub(super) fn opening_failed(&mut self, session: Name, why: String) {
         self.openings.remove(&session);
         self.threads.remove(&session);
-        let why = error.message;
+        self.subs.retain(|_, sub| sub.session != session);
         self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
     }
 
     /// A thread is open when all that whoever looks then wants to see of it is known.
     pub(super) fn finish_opening(&mut self, session: Name) {
-        let ready = |attempt: &Attempt| attempt.knows_skills && !attempt.awaits_turn;
-        let is_ready = self.openings.get(&session).is_some_and(ready);
-        let Some(thread) =
-            self.threads.get(&session).filter(|thread| is_ready && !thread.asking && thread.looking == 0)
-        else {
-            return;
-        };
+        let is_ready = self.openings.get(&session).is_some_and(Attempt::is_ready);
+        let Some(thread) = self.threads.get(&session).filter(|_| is_ready) else { return };
         let (id, busy) = (thread.id.clone(), thread.busy || thread.turn.is_some());
         let turn = thread.turn.clone().map(|turn| Underway {
             turn,
@@ -188,12 +224,38 @@ impl Codex {
         self.events.extend(state.map(|state| ChildEvent::OwnTools { session, state }));
     }
 
-    /// The child has asked, or no longer waits for a person.
-    pub(super) fn asks_no_more(&mut self, session: Name) {
-        if let Some(thread) = self.threads.get_mut(&session) {
-            thread.asking = false;
-            self.finish_opening(session);
+    /// A thread waits for a person: what it asks comes in a moment, unless it was asked already.
+    pub(super) fn awaits_ask(&mut self, session: &Name, thread: &str) {
+        let is_asked = self.asks.values().any(|ask| ask.thread.as_deref() == Some(thread));
+        if let Some(attempt) = self.openings.get_mut(session).filter(|_| !is_asked) {
+            attempt.asking.insert(thread.to_owned());
         }
+    }
+
+    /// A thread has asked, or no longer waits for a person.
+    pub(super) fn asks_no_more(&mut self, session: &Name, thread: &str) {
+        if self.openings.get_mut(session).is_some_and(|attempt| attempt.asking.remove(thread)) {
+            self.finish_opening(session.clone());
+        }
+    }
+
+    /// A session that opens has yet to hear something of its sub-agents; the number of its opening, if it does.
+    pub(super) fn looks_for(&mut self, session: &Name) -> Option<Opening> {
+        let attempt = self.openings.get_mut(session)?;
+        attempt.looking += 1;
+        Some(attempt.number)
+    }
+
+    pub(super) fn has_looked(&mut self, session: &Name, opening: Opening) {
+        if let Some(attempt) = self.openings.get_mut(session).filter(|attempt| attempt.number == opening) {
+            attempt.looking -= 1;
+            self.finish_opening(session.clone());
+        }
+    }
+
+    /// Whether somebody waits for this thread to be open.
+    pub(super) fn is_being_opened(&self, thread: &str) -> bool {
+        self.openings.values().any(|attempt| attempt.resumes.as_deref() == Some(thread))
     }
 
     /// Whether nothing has superseded this attempt to open a thread.

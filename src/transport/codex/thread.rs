@@ -8,11 +8,13 @@ use serde_json::{Value, json};
 
 use super::Codex;
 use super::call::Call;
-use super::opening::is_temporary;
+use super::end::{Then, last_turn_of, running_turn};
+use super::opening::{Opening, is_temporary};
 use super::stream::Saying;
 use crate::model::child::ChildEvent;
 use crate::model::clock::Millis;
 use crate::model::id::{ThreadId, TurnId};
+use crate::model::limits;
 use crate::model::name::Name;
 use crate::wire::rpc::RpcError;
 
@@ -20,6 +22,8 @@ use crate::wire::rpc::RpcError;
 #[derive(Debug)]
 pub(super) struct Thread {
     pub(super) id: ThreadId,
+    /// The opening that it was opened by.
+    number: Opening,
     /// The turn that runs, as far as the child has told.
     pub(super) turn: Option<TurnId>,
     /// Since when that turn runs, if it ran before the thread was opened and the child has said so.
@@ -38,21 +42,18 @@ pub(super) struct Thread {
     pub(super) saying: Option<Saying>,
     /// The last change of files that began: its item and its paths, for when it is asked about.
     pub(super) change: Option<(String, String)>,
-    /// Whether it waits for a person, as its status says, and the question has not come to us yet.
-    pub(super) asking: bool,
-    /// Answers about its sub-agents that are missing before it counts as open.
-    pub(super) looking: u32,
     /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
     pub(super) closing: bool,
-    /// Whether it is left as soon as its turn is interrupted.
+    /// Whether it is left as soon as its turn and those of its sub-agents are interrupted.
     leaving: bool,
 }
 
 impl Thread {
     /// A thread that was just opened, in which a turn may run.
-    pub(super) fn new(id: ThreadId, dir: String, busy: bool) -> Thread {
+    pub(super) fn new(id: ThreadId, number: Opening, dir: String, busy: bool) -> Thread {
         Thread {
             id,
+            number,
             turn: None,
             turn_since: None,
             busy,
@@ -62,8 +63,6 @@ impl Thread {
             writing: false,
             saying: None,
             change: None,
-            asking: false,
-            looking: 0,
             closing: false,
             leaving: false,
         }
@@ -82,7 +81,6 @@ impl Thread {
 impl Codex {
     pub(super) fn close_thread(&mut self, session: Name) {
         self.openings.remove(&session);
-        self.interrupt_subs(&session);
         let Some(thread) = self.threads.get_mut(&session) else {
             self.leave_subs(&session);
             return self.events.push_back(ChildEvent::ThreadGone { session });
@@ -90,40 +88,97 @@ impl Codex {
         // A turn can only be interrupted by its id, and an interrupt before it has begun is refused.
         if thread.turn.is_none() && (thread.busy || thread.expected) {
             thread.closing = true;
+            let (busy, params, number) = (thread.busy, last_turn_of(&thread.id), thread.number);
+            if busy {
+                self.call("thread/turns/list", params, Call::TurnToLeave { session, number });
+            }
             return;
         }
         self.leave_thread(session);
     }
 
-    /// Interrupts a thread's turn, if its id is known, and unsubscribes from it.
+    /// The child has said which turn runs in a thread that shall be left; what it does not say it shows with the turn's next word.
+    pub(super) fn on_turn_to_leave(
+        &mut self,
+        session: Name,
+        number: Opening,
+        answer: Result<Value, RpcError>,
+    ) {
+        let closing =
+            |thread: &&mut Thread| thread.number == number && thread.closing && thread.turn.is_none();
+        let Some(thread) = self.threads.get_mut(&session).filter(closing) else { return };
+        match answer {
+            Err(error) if is_temporary(&error) => {
+                thread.closing = false;
+                self.events.push_back(ChildEvent::CloseRefused { session, why: error.message });
+            }
+            answer => {
+                if let Some(turn) = answer.ok().as_ref().and_then(running_turn) {
+                    self.turn_is_known(&session, turn);
+                }
+            }
+        }
+    }
+
+    /// Interrupts a thread's turn, if its id is known, then those of its sub-agents, and unsubscribes from them all.
     pub(super) fn leave_thread(&mut self, session: Name) {
         let Some(thread) = self.threads.get_mut(&session) else { return };
         thread.closing = false;
-        let Some(turn) = thread.turn.clone() else { return self.unsubscribe(session) };
         thread.leaving = true;
+        let number = thread.number;
+        let Some(turn) = thread.turn.clone() else { return self.end_subs(session, Then::Leave(number)) };
         let params = json!({"threadId": &*thread.id, "turnId": &*turn});
-        self.call("turn/interrupt", params, Call::Leave { session });
+        self.call("turn/interrupt", params, Call::Leave { session, number });
     }
 
     /// A thread whose turn was interrupted is left; one whose turn the child would not end for now is not, because it would run on.
     /// Any other refusal means that the turn is over.
-    pub(super) fn on_interrupted_to_leave(&mut self, session: Name, answer: Result<Value, RpcError>) {
-        let Some(thread) = self.threads.get_mut(&session) else { return };
-        // Who is opened again meanwhile is not left any more.
-        if !std::mem::take(&mut thread.leaving) || self.openings.contains_key(&session) {
-            return;
-        }
+    pub(super) fn on_interrupted_to_leave(
+        &mut self,
+        session: Name,
+        number: Opening,
+        answer: Result<Value, RpcError>,
+    ) {
         match answer {
-            Err(error) if is_temporary(&error) => {
-                self.events.push_back(ChildEvent::CloseRefused { session, why: error.message });
-            }
-            _ => self.unsubscribe(session),
+            Err(error) if is_temporary(&error) => self.leaves(session, number, Some(error.message)),
+            _ => self.end_subs(session, Then::Leave(number)),
         }
     }
 
-    fn unsubscribe(&mut self, session: Name) {
+    /// No turn is left in a thread and those of its sub-agents, or the child would not end one for now.
+    pub(super) fn leaves(&mut self, session: Name, number: Opening, refused: Option<String>) {
+        // Who is opened again meanwhile is not left any more.
+        let is_meant =
+            |thread: &&mut Thread| thread.number == number && !self.openings.contains_key(&session);
+        let Some(thread) = self.threads.get_mut(&session).filter(is_meant) else { return };
+        if !std::mem::take(&mut thread.leaving) {
+            return;
+        }
+        if let Some(why) = refused {
+            return self.events.push_back(ChildEvent::CloseRefused { session, why });
+        }
         self.leave_subs(&session);
-        self.call_of(session, "thread/unsubscribe", |session| Call::Unsubscribe { session });
+        self.call_of(session, "thread/unsubscribe", |session| Call::Unsubscribe { session, number });
+    }
+
+    /// The child has let go of a thread, unless it was opened again meanwhile.
+    pub(super) fn on_unsubscribed(
+        &mut self,
+        session: Name,
+        number: Opening,
+        answer: Result<Value, RpcError>,
+    ) {
+        if self.threads.get(&session).is_none_or(|thread| thread.number != number) {
+            return;
+        }
+        if let Err(error) = answer
+            && is_temporary(&error)
+        {
+            let why = error.message;
+            return self.events.push_back(ChildEvent::CloseRefused { session, why });
+        }
+        self.threads.remove(&session);
+        self.events.push_back(ChildEvent::ThreadGone { session });
     }
 
     /// Asks for something that only the thread's id says.
@@ -143,7 +198,8 @@ impl Codex {
 pub(super) fn changed_paths(item: &Value) -> Option<(String, String)> {
     let id = item["id"].as_str().filter(|_| item["type"] == "fileChange")?;
     let changes = item["changes"].as_array().into_iter().flatten();
-    let paths: Vec<&str> = changes.filter_map(|change| change["path"].as_str()).take(20).collect();
+    let paths: Vec<&str> =
+        changes.filter_map(|change| change["path"].as_str()).take(limits::CHANGED_PATHS_SHOWN).collect();
     Some((id.to_owned(), paths.join(", ")))
 }
 

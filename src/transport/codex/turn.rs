@@ -43,14 +43,13 @@ impl Codex {
         self.call("turn/steer", params, Call::Steer { session, claim });
     }
 
-    pub(super) fn interrupt_turn(&mut self, session: Name, turn: &TurnId) {
+    pub(super) fn interrupt_own(&mut self, session: Name, turn: &TurnId) {
         let Some(thread) = self.threads.get(&session) else {
             let why = "the thread is not open".to_owned();
             return self.events.push_back(ChildEvent::InterruptRefused { session, why });
         };
         let params = json!({"threadId": &*thread.id, "turnId": &**turn});
-        self.call("turn/interrupt", params, Call::Interrupt { session: session.clone() });
-        self.interrupt_subs(&session);
+        self.call("turn/interrupt", params, Call::Interrupt { session });
     }
 
     pub(super) fn on_turn_refused(&mut self, session: Name, claim: ClaimId, error: RpcError) {
