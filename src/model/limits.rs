@@ -271,6 +271,8 @@ pub const CHILD_WORDS_CHARS_MAX: usize = 300;
 pub const CHILD_WORDS_BYTES_READ: u64 = 4 * 1024;
 /// One message from a child (Codex sends whole histories in one frame).
 pub const CHILD_MESSAGE_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Of that, what is looked at to tell whether it means anything to us: its method and its thread stand at its beginning.
+pub const MESSAGE_HEAD_BYTES: usize = 200;
 /// What may wait to be written to a child.
 pub const CHILD_OUT_BYTES_MAX: usize = 32 * 1024 * 1024;
 /// Messages of one child that are handled in one lap.

@@ -30,7 +30,7 @@ impl Codex {
     /// behind it. A stream is mostly these, and reading one costs the relay more than all else that it does with it.
     pub(super) fn is_unheard(&self, text: &str) -> bool {
         let Some(method) = text.strip_prefix("{\"method\":\"") else { return false };
-        let head = text.get(..200).unwrap_or(text);
+        let head = text.get(..limits::MESSAGE_HEAD_BYTES).unwrap_or(text);
         // A request has an id, behind its parameters or before them, and is answered whatever it asks.
         if !UNHEARD.iter().any(|unheard| method.starts_with(unheard)) || head.contains("\"id\":") {
             return false;
