@@ -11,6 +11,7 @@ mod interrupt;
 pub mod peek;
 mod running;
 pub mod selftest;
+pub mod shell;
 mod start;
 pub mod tmux;
 mod writer;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use super::shell::quoted;
 use crate::model::fault::Fault;
 use crate::model::limits;
 use crate::model::name::Name;
@@ -343,14 +344,4 @@ pub fn end_if_unused(dir: &Path) {
 fn missing(error: &std::io::Error) -> Fault {
     Fault::refused(format!("panes failed: tmux cannot be run: {error}"))
         .hint("install tmux, or open one terminal for each session: agentmux attach NAME")
-}
-
-/// A word as a shell reads it.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::boot::bundle;
 use crate::boot::process;
-use crate::client::tmux::quoted;
+use crate::client::shell::quoted;
 use crate::client::{CallError, Connection};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
