@@ -15,10 +15,10 @@ use std::os::unix::net::UnixListener;
 const BOUNDED: Duration = Duration::from_secs(20);
 
 /// A process that is stopped until this is dropped.
-struct Stopped(Pid);
+pub struct Stopped(Pid);
 
 impl Stopped {
-    fn process(house: &House, pid: i32) -> Stopped {
+    pub fn process(house: &House, pid: i32) -> Stopped {
         assert!(house.processes().contains(&pid), "{pid} is not a process of this house");
         kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("ours");
         Stopped(Pid::from_raw(pid))
