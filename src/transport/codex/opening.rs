@@ -11,7 +11,7 @@ use super::notice::turn_id;
 use super::thread::Thread;
 use crate::model::child::{ChildEvent, ToolServer, Underway};
 use crate::model::clock::Millis;
-use crate::model::id::ThreadId;
+use crate::model::id::{ThreadId, thread_id};
 use crate::model::name::Name;
 use crate::model::session::ThreadSetup;
 use crate::wire::rpc::RpcError;
@@ -69,7 +69,7 @@ impl Codex {
         welcome: &str,
         answer: &Value,
     ) {
-        let Some(id) = answer["thread"]["id"].as_str() else {
+        let Some(thread) = answer["thread"]["id"].as_str().and_then(thread_id) else {
             if self.is_current(&session, opening) {
                 self.openings.remove(&session);
                 let why = "it answered thread/start without a thread".to_owned();
@@ -77,7 +77,6 @@ impl Codex {
             }
             return;
         };
-        let thread: ThreadId = id.into();
         self.call("thread/inject_items", told(&thread, welcome), Call::Inject { session, opening, thread });
     }
 
