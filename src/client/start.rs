@@ -401,7 +401,7 @@ impl Target {
         }
     }
 
-    fn see_log(&self) -> String {
+    pub(super) fn see_log(&self) -> String {
         format!("see {}", self.dir().join(LOG).display())
     }
 }

@@ -37,6 +37,8 @@ pub const HELLO_MS: i64 = 2_000;
 pub const HELLO_ANSWER_MS: u64 = 5_000;
 /// How often a call is made that each time loses its relay: one that dies of it would be started for ever.
 pub const CALL_LOST_MAX: u32 = 30;
+/// A relay that was heard for so long before it went is not one of those that go away in a row.
+pub const WATCH_STEADY_MS: u64 = 2_000;
 /// Default of `start_timeout`: how long a client waits for a relay to come up.
 pub const START_MS: u64 = 10_000;
 /// Bounds of `start_timeout`.

@@ -5,7 +5,7 @@
 use super::house::{BUNDLE, House};
 use serde_json::{Value, json};
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Lines, Write};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -28,6 +28,8 @@ pub enum Step {
     Meet(SyncSender<()>, Receiver<()>),
     /// Reads what comes, until the other one leaves.
     Stay,
+    /// Hears nothing more, until the other one leaves.
+    Silence,
 }
 
 /// Plays the relay of a house for these connections, in the order in which they come; its socket is gone when the last one is there.
@@ -62,7 +64,7 @@ pub fn play_with(house: &House, connections: Vec<(bool, Vec<Step>)>) -> JoinHand
 
 fn play_on(stream: &UnixStream, welcome: Option<Value>, steps: Vec<Step>) {
     let mut lines = BufReader::new(stream).lines();
-    let mut hear = |method: &str| -> Value {
+    let hear = |lines: &mut Lines<BufReader<&UnixStream>>, method: &str| -> Value {
         let line = lines.next().expect("a request").expect("text");
         let asked: Value = serde_json::from_str(&line).expect("a request");
         assert_eq!(asked["method"], method, "{asked}");
@@ -73,13 +75,13 @@ fn play_on(stream: &UnixStream, welcome: Option<Value>, steps: Vec<Step>) {
         line["jsonrpc"] = "2.0".into();
         writeln!(&*stream, "{line}").is_ok()
     };
-    let mut id = hear("hello");
+    let mut id = hear(&mut lines, "hello");
     if let Some(welcome) = welcome {
         say(json!({"id": id, "result": welcome}));
     }
     for step in steps {
         match step {
-            Step::Hear(method) => id = hear(method),
+            Step::Hear(method) => id = hear(&mut lines, method),
             Step::Say(result) => drop(say(json!({"id": id, "result": result}))),
             Step::Refuse(why) => {
                 let data = json!({"code": "busy", "exit": 75});
@@ -91,7 +93,8 @@ fn play_on(stream: &UnixStream, welcome: Option<Value>, steps: Vec<Step>) {
                 here.send(()).expect("the test waits");
                 go_on.recv().expect("the test says so");
             }
-            Step::Stay => drop(std::io::copy(&mut &*stream, &mut std::io::sink())),
+            Step::Stay => lines.by_ref().for_each(drop),
+            Step::Silence => assert!(lines.next().is_none_or(|line| line.is_err()), "nothing more is asked"),
         }
     }
 }
