@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::interrupt::{interrupted, wait_to_read};
+use super::shell;
 use crate::boot::{environment, process};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -99,6 +100,18 @@ pub enum CallError {
     Stalled(u32),
     /// The person pressed ^C.
     Interrupted,
+}
+
+impl CallError {
+    /// The same of a request that had this key and was written, so that it may have been accepted.
+    pub(super) fn in_doubt(self, key: &str) -> CallError {
+        let is_stalled = matches!(self, CallError::Stalled(_));
+        let fault = Fault::from(self);
+        let then = fault.hint.clone().filter(|_| is_stalled);
+        let then = then.unwrap_or_else(|| "it may have been accepted, `agentmux log` shows it".to_owned());
+        let key = shell::quoted(key);
+        CallError::Refused(fault.hint(format!("{then}; sending it again with --key {key} is harmless")))
+    }
 }
 
 impl From<CallError> for Fault {

@@ -16,7 +16,6 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::connection::{CallError, Connected, Connection, Speaker, check_for_sandbox};
-use super::shell;
 use crate::boot::bundle::Bundle;
 use crate::boot::environment;
 use crate::boot::holder::Holder;
@@ -219,7 +218,7 @@ impl Target {
                 error => error,
             };
             return Err(match key.filter(|_| is_asked) {
-                Some(key) => CallError::Refused(Fault::from(error).hint(harmless_with(key))),
+                Some(key) => error.in_doubt(key),
                 None => error,
             });
         }
@@ -472,14 +471,6 @@ const STOPPED: &str = " (stopped)";
 pub fn let_go_on(pid: Option<u32>) -> String {
     let pid = pid.map_or("PID".to_owned(), |pid| pid.to_string());
     format!("let it go on with `kill -CONT {pid}` or end it with `kill -KILL {pid}`; nothing was changed")
-}
-
-/// What to do about a request of which it is not known whether it was accepted.
-fn harmless_with(key: &str) -> String {
-    let key = shell::quoted(key);
-    format!(
-        "it may have been accepted, `agentmux log` shows it; sending it again with --key {key} is harmless"
-    )
 }
 
 /// A duration for people: in seconds when it is whole ones.

@@ -153,6 +153,11 @@ fn a_relay_that_is_stopped_after_hello_keeps_no_command_waiting() {
                 )),
             "{command:?}: {text}"
         );
+        assert_eq!(
+            text.contains("sending it again with --key '~"),
+            command[0] == "send",
+            "{command:?}: {text}"
+        );
     }
     playing.join().expect("the relay of the test");
     drop(stopped);
