@@ -74,7 +74,10 @@ impl Desk {
     /// Connects if a relay runs; that it does not, or does not want us, is heard by the first call.
     pub fn say_hello(&self) {
         let _one_at_a_time = self.opening.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok(Reached::Relay(connection)) = self.target.reach() {
+        // The first call may have come before this.
+        if self.lock().welcome.is_none()
+            && let Ok(Reached::Relay(connection)) = self.target.reach()
+        {
             self.note(&connection);
             self.keep(*connection);
         }

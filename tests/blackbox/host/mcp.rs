@@ -176,6 +176,21 @@ fn mail_that_a_model_sends_again_because_no_answer_came_is_sent_once() {
     assert_ne!(ann.does("send", mail)["id"], sent["id"]);
 }
 
+/// A relay that does not answer in time is asked once more, with the same key. The relay is played.
+#[test]
+fn mail_is_sent_once_more_on_a_new_connection_where_no_answer_came() {
+    use crate::support::played::{Step, play};
+    let house = House::new();
+    let id = "019ac7d2-7e8b-7f2a-9d3c-0123456789ab";
+    let sent = json!({"id": id, "thread": id, "deliveries": [{"to": "operator", "state": "queued"}]});
+    let hangs = vec![Step::Hear("mail/send"), Step::Stay];
+    let playing = play(&house, vec![hangs, vec![Step::Hear("mail/send"), Step::Say(sent), Step::Stay]]);
+    let mut ann = tools(&house, "ann");
+    assert_eq!(ann.does("send", json!({"to": "operator", "body": "x"}))["id"], id);
+    drop(ann);
+    playing.join().expect("the relay of the test");
+}
+
 /// A start may take longer than an answer; the mail that it was for is answered all the same.
 #[test]
 fn mail_that_has_to_wait_for_a_slow_start_is_answered_with_its_id() {
