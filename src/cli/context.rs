@@ -193,7 +193,7 @@ impl Context {
     /// Tells the person something beside the data, unless that is not wanted.
     pub fn tell(&self, line: &str) {
         if !self.quiet && !self.json {
-            print::errors(&format!("{line}\n"));
+            print::errors(&format!("{}\n", print::safe(line)));
         }
     }
 }

@@ -33,18 +33,20 @@ fn words(what: &What, color: bool) -> String {
             let (from, to) = (print::state(*from, color), print::state(*state, color));
             format!("{session}  {from} → {to}{}", why(reason))
         }
-        What::TurnStarted { session, turn_id } => format!("{session}  turn {turn_id} started"),
+        What::TurnStarted { session, turn_id } => format!("{session}  turn {} started", print::safe(turn_id)),
         What::TurnEnded { session, turn_id, outcome, why: words } => {
-            format!("{session}  turn {turn_id} {outcome}{}", why(words))
+            format!("{session}  turn {} {outcome}{}", print::safe(turn_id), why(words))
         }
         What::Mail { mail, from, to, state, turn_id, note, .. } => {
-            let turn = turn_id.as_deref().map(|turn| format!(" in turn {turn}")).unwrap_or_default();
+            let turn =
+                turn_id.as_deref().map(|turn| format!(" in turn {}", print::safe(turn))).unwrap_or_default();
             format!("{to}  mail {mail} from {from} {}{turn}{}", state.as_str(), why(note))
         }
         What::ApprovalAsked { session, approval, kind, summary } => {
             format!("{session}  approval {approval} asked ({kind}): {}", print::first_line(summary, 200))
         }
         What::ApprovalSettled { session, approval, decision, by, reason } => {
+            let decision = print::first_line(decision, 80);
             format!("{session}  approval {approval} {decision} by {by}: {}", print::first_line(reason, 200))
         }
         What::QuestionRefused { session, method } => {
@@ -64,13 +66,14 @@ fn words(what: &What, color: bool) -> String {
         What::PaneLeft { session, attached } => format!("{session}  pane left, {attached} now"),
         What::PaneMoved { session, elsewhere, thread_id } => match elsewhere {
             Some(how) => {
-                let thread = thread_id.as_deref().map(|id| format!(" {id}")).unwrap_or_default();
+                let thread =
+                    thread_id.as_deref().map(|id| format!(" {}", print::safe(id))).unwrap_or_default();
                 format!("{session}  a pane has left: it shows {}{thread}", shown(how))
             }
             None => format!("{session}  a pane is back"),
         },
         What::Item { session, kind, source, text, .. } => {
-            format!("{session}  {kind} ({source}): {}", print::first_line(text, 200))
+            format!("{session}  {} ({source}): {}", print::safe(kind), print::first_line(text, 200))
         }
         What::Delta { session, text, .. } => format!("{session}  … {}", print::safe(text)),
         What::Missed { count } => format!("{count} events missed: this reader is too slow"),

@@ -127,7 +127,8 @@ fn fail(json: bool, fault: &Fault) -> ExitCode {
         });
         print::errors(&format!("{}\n", serde_json::json!({"schemaVersion": 1, "error": error})));
     } else {
-        print::errors(&format!("error: {}\nhint: {hint}\n", fault.message));
+        // A child, a provider or a relay may have put anything into it.
+        print::errors(&format!("error: {}\nhint: {}\n", print::safe(&fault.message), print::safe(hint)));
     }
     ExitCode::from(fault.code.exit())
 }

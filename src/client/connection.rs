@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::interrupt::{interrupted, wait_to_read};
+use super::shell;
 use crate::boot::{environment, process};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -59,6 +60,8 @@ pub struct Connection {
     /// For how long an answer is waited for when the person has pressed ^C: mail may have been accepted, and its id is wanted.
     last_word: Duration,
     interrupted_at: Option<Instant>,
+    /// Whether the last request was written whole, so that the relay may do it although no answer comes.
+    pub is_asked: bool,
     /// The relay's process, as it says.
     pub relay_pid: u32,
     /// Its answer to hello; there is none before.
@@ -93,8 +96,22 @@ pub enum CallError {
     },
     /// The deadline passed.
     TimedOut,
+    /// The relay's process, which has this pid, is stopped: what was asked may still be done.
+    Stalled(u32),
     /// The person pressed ^C.
     Interrupted,
+}
+
+impl CallError {
+    /// The same of a request that had this key and was written, so that it may have been accepted.
+    pub(super) fn in_doubt(self, key: &str) -> CallError {
+        let is_stalled = matches!(self, CallError::Stalled(_));
+        let fault = Fault::from(self);
+        let then = fault.hint.clone().filter(|_| is_stalled);
+        let then = then.unwrap_or_else(|| "it may have been accepted, `agentmux log` shows it".to_owned());
+        let key = shell::quoted(key);
+        CallError::Refused(fault.hint(format!("{then}; sending it again with --key {key} is harmless")))
+    }
 }
 
 impl From<CallError> for Fault {
@@ -109,6 +126,7 @@ impl From<CallError> for Fault {
                     .hint("`agentmux status` shows what became of it")
             }
             CallError::TimedOut => Fault::busy("the relay did not answer in time"),
+            CallError::Stalled(pid) => stopped(pid),
             CallError::Interrupted => Fault::new(Code::Interrupted, "interrupted"),
         }
     }
@@ -185,6 +203,7 @@ impl Connection {
             patience,
             last_word: Duration::ZERO,
             interrupted_at: None,
+            is_asked: false,
             relay_pid: 0,
             welcome: None,
             stopping: false,
@@ -228,18 +247,22 @@ impl Connection {
         params: &impl Serialize,
         deadline: Option<Instant>,
     ) -> Result<T, CallError> {
-        let is_mail = ["mail/send", "mail/reply"].contains(&method);
+        if interrupted() {
+            return Err(CallError::Interrupted);
+        }
+        let is_mail = ["mail/send", "mail/reply", "session/prompt"].contains(&method);
         self.last_word = Duration::from_millis(if is_mail { limits::LAST_WORD_MS } else { 0 });
         self.last_id += 1;
         let id = Id::Number(self.last_id);
         let line = rpc::request(&id, method, params);
+        self.is_asked = false;
         match self.stream.write_all(line.as_bytes()) {
-            Ok(()) => {}
+            Ok(()) => self.is_asked = true,
             // It has only half a request, which it will never answer.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 let is_stopped = process::is_stopped(self.relay_pid);
                 return Err(if is_stopped {
-                    CallError::Refused(stopped(self.relay_pid))
+                    CallError::Stalled(self.relay_pid)
                 } else {
                     CallError::TimedOut
                 });
@@ -250,7 +273,7 @@ impl Connection {
         loop {
             let message = match self.next_message(deadline.or_else(|| Some(Instant::now() + self.patience))) {
                 Err(CallError::TimedOut) if deadline.is_none() => match process::is_stopped(self.relay_pid) {
-                    true => return Err(CallError::Refused(stopped(self.relay_pid))),
+                    true => return Err(CallError::Stalled(self.relay_pid)),
                     false => continue,
                 },
                 message => message?,

@@ -8,14 +8,17 @@ mod connection;
 pub mod doctor;
 pub mod install;
 mod interrupt;
+mod losses;
 pub mod peek;
 mod running;
 pub mod selftest;
+pub mod shell;
 mod start;
 pub mod tmux;
 mod writer;
 
 pub use connection::{CallError, Connection, Sender, Speaker};
 pub use interrupt::{catch_interrupt, forget_interrupt};
+pub use losses::Losses;
 pub use start::{Claimed, Reached, Target, let_go_on, params};
 pub use writer::{Homes, naming_the_writer};

@@ -168,10 +168,11 @@ impl Target {
         Ok(lock)
     }
 
-    /// Makes a call that survives the loss of its connection: it is made again on the next one.
+    /// Makes a call that survives the loss of its connection: it is made again on the next one. A request that has a key and was
+    /// written, but not answered, ends in the words that make sending it again harmless.
     ///
     /// # Errors
-    /// What the relay refuses; `timeout` when the relay was stopped by a person meanwhile.
+    /// What the relay refuses; `timeout` when the relay was stopped by a person while the request waited.
     pub fn call_again<T: DeserializeOwned>(
         &self,
         connection: &mut Connection,
@@ -179,25 +180,48 @@ impl Target {
         deadline: Option<Instant>,
         params: impl Fn() -> serde_json::Value,
     ) -> Result<T, CallError> {
-        for times in 1.. {
-            match connection.call_until(method, &params(), deadline) {
-                Err(CallError::Lost { stopping: false }) if times >= limits::CALL_LOST_MAX => {
+        let (mut times, mut is_asked) = (0, false);
+        loop {
+            let params = params();
+            let key = params["key"].as_str();
+            let error = match connection.call_until(method, &params, deadline) {
+                // A stopping relay refuses what still waits; to the waiter that is the stop, not a reason to try again.
+                Err(CallError::Refused(fault))
+                    if key.is_none() && connection.stopping && fault.code == Code::Busy =>
+                {
+                    return Err(CallError::Lost { stopping: true });
+                }
+                Ok(answer) => return Ok(answer),
+                Err(CallError::Refused(fault)) => return Err(CallError::Refused(fault)),
+                Err(error) => error,
+            };
+            (times, is_asked) = (times + 1, is_asked || connection.is_asked);
+            let error = match error {
+                CallError::Lost { stopping: false } if times < limits::CALL_LOST_MAX => {
+                    match self.reach_or_start() {
+                        Ok(next) => {
+                            *connection = next;
+                            continue;
+                        }
+                        Err(fault) => CallError::Refused(fault),
+                    }
+                }
+                CallError::Lost { stopping: false } => {
                     let fault = Fault::io(format!(
                         "{method} failed: {times} relays have gone away while it was asked"
                     ));
-                    return Err(CallError::Refused(fault.hint(self.see_log())));
+                    CallError::Refused(fault.hint(self.see_log()))
                 }
-                Err(CallError::Lost { stopping: false }) => {
-                    *connection = self.reach_or_start().map_err(CallError::Refused)?;
+                CallError::Lost { stopping: true } if key.is_some() => {
+                    CallError::Refused(Fault::busy("the relay was stopped before it answered"))
                 }
-                // A stopping relay refuses what still waits; to the waiter that is the stop, not a reason to try again.
-                Err(CallError::Refused(fault)) if connection.stopping && fault.code == Code::Busy => {
-                    return Err(CallError::Lost { stopping: true });
-                }
-                other => return other,
-            }
+                error => error,
+            };
+            return Err(match key.filter(|_| is_asked) {
+                Some(key) => error.in_doubt(key),
+                None => error,
+            });
         }
-        unreachable!("it is asked again until it is answered, or too often")
     }
 
     pub(super) fn reach_in(&self, dir: &StateDir) -> Result<Reached, Fault> {
@@ -213,8 +237,7 @@ impl Target {
             // It left between connect and hello.
             Err(CallError::Lost { .. }) => Ok(Reached::Nobody),
             Err(CallError::TimedOut) => Err(self.busy(dir)),
-            Err(CallError::Interrupted) => Err(Fault::new(Code::Interrupted, "interrupted")),
-            Err(CallError::Refused(fault)) => Err(fault),
+            Err(error) => Err(Fault::from(error)),
         }
     }
 
@@ -377,7 +400,7 @@ impl Target {
         }
     }
 
-    fn see_log(&self) -> String {
+    pub(super) fn see_log(&self) -> String {
         format!("see {}", self.dir().join(LOG).display())
     }
 }

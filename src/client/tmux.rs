@@ -10,6 +10,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
+use super::shell::quoted;
 use crate::boot::process;
 use crate::model::fault::Fault;
 use crate::model::limits;
@@ -361,14 +362,4 @@ fn output_in_time(mut command: Command) -> Result<Output, Fault> {
 fn missing(error: &std::io::Error) -> Fault {
     Fault::refused(format!("panes failed: tmux cannot be run: {error}"))
         .hint("install tmux, or open one terminal for each session: agentmux attach NAME")
-}
-
-/// A word as a shell reads it.
-pub fn quoted(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./:=@%+,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
-    }
 }

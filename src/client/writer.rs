@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::boot::bundle;
 use crate::boot::process;
-use crate::client::tmux::quoted;
+use crate::client::shell::quoted;
 use crate::client::{CallError, Connection};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -81,7 +81,7 @@ impl Homes {
 
     /// The command that takes up the thread of a session.
     pub fn resume(&self, session: &NamedState) -> Option<String> {
-        let resume = format!("codex resume {}", session.thread_id.as_deref()?);
+        let resume = format!("codex resume {}", quoted(session.thread_id.as_deref()?));
         Some(match self.0.get(session.name.as_str()) {
             Some(home) => format!("CODEX_HOME={} {resume}", quoted(&home.display().to_string())),
             None => resume,

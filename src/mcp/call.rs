@@ -2,21 +2,20 @@
 //!
 //! **Invariant:** no call takes longer than 50 s; what takes longer is answered with `timedOut` and `resume`, which is no error.
 
-use std::io::Read;
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::desk::Desk;
+use super::desk::{Patience, Visit};
 use crate::client::params;
 use crate::model::clock::parse_duration;
 use crate::model::fault::{Code, Fault};
 use crate::model::id::MailId;
 use crate::model::limits;
 use crate::model::mail::{FromKind, Priority};
-use crate::protocol::answer::{MailInfo, Mails, OneMail, Sent, Sessions, Settled, Waited};
+use crate::protocol::answer::{MailInfo, Mails, OneMail, Sessions, Settled, Waited};
 use crate::protocol::check::{self, check_mail};
 use crate::protocol::request::{Inbox, MailRef, Next, Send, Settle, Until, Wait};
 
@@ -66,14 +65,14 @@ struct NoArgs {}
 ///
 /// # Errors
 /// What the relay refuses, and arguments that do not fit.
-pub fn call(desk: &Desk, tool: &str, arguments: Value) -> Result<Value, Fault> {
+pub fn call(desk: &Visit<'_>, tool: &str, arguments: Value) -> Result<Value, Fault> {
     match tool {
         "send" => send(desk, read(tool, arguments)?),
         "inbox" => inbox(desk, &read(tool, arguments)?),
         "wait" => wait(desk, read(tool, arguments)?),
         "list" => {
             let NoArgs {} = read(tool, arguments)?;
-            let sessions: Sessions = desk.call("session/list", soon(), || json!({}))?;
+            let sessions: Sessions = desk.call("session/list", Patience::Soon, || json!({}))?;
             Ok(json!(sessions))
         }
         "ask" => ask(desk, read(tool, arguments)?),
@@ -81,7 +80,7 @@ pub fn call(desk: &Desk, tool: &str, arguments: Value) -> Result<Value, Fault> {
             let NoArgs {} = read(tool, arguments)?;
             let welcome = desk.welcome()?;
             Ok(json!({
-                "name": welcome.name, "kind": welcome.kind, "bundle": welcome.bundle, "rule": desk.rule(), "because": welcome.because,
+                "name": welcome.name, "kind": welcome.kind, "bundle": welcome.bundle, "rule": desk.desk.rule(), "because": welcome.because,
             }))
         }
         _ => Err(Fault::bug("a tool without code")),
@@ -93,17 +92,12 @@ fn read<T: DeserializeOwned>(tool: &str, arguments: Value) -> Result<T, Fault> {
         .map_err(|error| Fault::usage(format!("arguments of `{tool}` refused: {error}")))
 }
 
-/// By when a relay that is there answers what needs no waiting.
-fn soon() -> Option<Instant> {
-    Some(Instant::now() + Duration::from_millis(limits::HELLO_ANSWER_MS))
-}
-
-fn written(desk: &Desk, args: &MailArgs) -> Result<Send, Fault> {
+fn written(desk: &Visit<'_>, args: &MailArgs) -> Result<Send, Fault> {
     let to = match &args.to {
         To::One(name) => vec![name.clone()],
         To::Many(names) => names.clone(),
     };
-    let to = check::expand(to, &desk.groups)?;
+    let to = check::expand(to, &desk.desk.groups)?;
     check_mail(&args.body, args.subject.as_deref(), None)?;
     let expires_ms = args.expires.as_deref().map(|text| {
         parse_duration(text).ok_or_else(|| {
@@ -117,23 +111,12 @@ fn written(desk: &Desk, args: &MailArgs) -> Result<Send, Fault> {
         priority: args.priority.unwrap_or_default(),
         reply_to: args.reply_to.clone(),
         expires_ms: expires_ms.transpose()?,
-        key: Some(key()?),
         ..Send::default()
     })
 }
 
-/// A key of our own, so that asking again after a lost connection cannot make two mails of one.
-fn key() -> Result<String, Fault> {
-    let mut bits = [0; 16];
-    std::fs::File::open("/dev/urandom")
-        .and_then(|mut device| device.read_exact(&mut bits))
-        .map_err(|error| Fault::io(format!("send failed: no random bits: {error}")))?;
-    Ok(format!("~{:032x}", u128::from_le_bytes(bits)))
-}
-
-fn send(desk: &Desk, args: MailArgs) -> Result<Value, Fault> {
-    let request = written(desk, &args)?;
-    let sent: Sent = desk.call("mail/send", soon(), || params(&request))?;
+fn send(desk: &Visit<'_>, args: MailArgs) -> Result<Value, Fault> {
+    let sent = desk.send(written(desk, &args)?)?;
     if let Some(parent) = args.reply_to {
         confirm(desk, &parent);
     }
@@ -141,16 +124,16 @@ fn send(desk: &Desk, args: MailArgs) -> Result<Value, Fault> {
 }
 
 /// Confirms a mail to us; that it was none, or was confirmed before, does not matter.
-fn confirm(desk: &Desk, id: &str) {
+fn confirm(desk: &Visit<'_>, id: &str) {
     let request = Settle { id: id.to_owned(), name: None };
-    let _: Result<Settled, Fault> = desk.call("mail/ack", soon(), || params(&request));
+    let _: Result<Settled, Fault> = desk.call("mail/ack", Patience::Soon, || params(&request));
 }
 
-fn ask(desk: &Desk, args: MailArgs) -> Result<Value, Fault> {
+fn ask(desk: &Visit<'_>, args: MailArgs) -> Result<Value, Fault> {
     let timeout_ms = bounded(args.timeout_ms);
     let deadline = Instant::now() + Duration::from_millis(timeout_ms);
     let request = Send { ask: true, ..written(desk, &args)? };
-    let sent: Sent = desk.call("mail/send", soon(), || params(&request))?;
+    let sent = desk.send(request)?;
     await_answer(desk, &sent.id.to_string(), deadline)
 }
 
@@ -163,11 +146,11 @@ fn left(deadline: Instant) -> u64 {
 }
 
 /// By when even a hanging relay is given up.
-fn hang(deadline: Instant) -> Option<Instant> {
-    Some(deadline + Duration::from_millis(limits::TOOL_HANG_MS))
+fn hang(deadline: Instant) -> Patience {
+    Patience::Until(deadline + Duration::from_millis(limits::TOOL_HANG_MS))
 }
 
-fn wait(desk: &Desk, args: WaitArgs) -> Result<Value, Fault> {
+fn wait(desk: &Visit<'_>, args: WaitArgs) -> Result<Value, Fault> {
     let deadline = Instant::now() + Duration::from_millis(bounded(args.timeout_ms));
     let (mut id, mut from) = (args.id, args.from);
     if let Some(resume) = &args.resume {
@@ -189,7 +172,7 @@ fn wait(desk: &Desk, args: WaitArgs) -> Result<Value, Fault> {
 }
 
 /// Waits for the next mail of a reader that no child delivers to.
-fn await_next(desk: &Desk, from: Option<String>, deadline: Instant) -> Result<Value, Fault> {
+fn await_next(desk: &Visit<'_>, from: Option<String>, deadline: Instant) -> Result<Value, Fault> {
     let request = || params(&Next { from: from.clone(), timeout_ms: left(deadline) });
     match desk.call::<OneMail>("mail/next", hang(deadline), request) {
         Ok(answer) => Ok(json!(answer)),
@@ -200,8 +183,19 @@ fn await_next(desk: &Desk, from: Option<String>, deadline: Instant) -> Result<Va
     }
 }
 
+/// Waits for the answer to a mail. A relay that gives none now, for a reason that passes, has the mail all the same: the wait goes on with
+/// `resume`, and asking once more would be a second mail.
+fn await_answer(desk: &Visit<'_>, id: &str, deadline: Instant) -> Result<Value, Fault> {
+    answered(desk, id, deadline).or_else(|fault| match fault.code {
+        Code::Busy | Code::Timeout | Code::NoRelay | Code::Io => Ok(json!({
+            "timedOut": true, "id": id, "resume": format!("answer:{id}"), "reason": fault.message,
+        })),
+        _ => Err(fault),
+    })
+}
+
 /// Waits for the answer to a mail. Having it here is having it: it does not come into a turn as well, if it has not already.
-fn await_answer(desk: &Desk, id: &str, deadline: Instant) -> Result<Value, Fault> {
+fn answered(desk: &Visit<'_>, id: &str, deadline: Instant) -> Result<Value, Fault> {
     let request = || params(&Wait { id: id.to_owned(), until: Until::Reply, timeout_ms: left(deadline) });
     let waited: Waited = desk.call("mail/wait", hang(deadline), request)?;
     let Some(reply) = waited.reply_id else {
@@ -221,21 +215,21 @@ fn await_answer(desk: &Desk, id: &str, deadline: Instant) -> Result<Value, Fault
     Ok(json!(OneMail { mail: answer }))
 }
 
-fn body_of(desk: &Desk, id: MailId) -> Result<MailInfo, Fault> {
-    let read: OneMail = desk.call("mail/read", soon(), || params(&MailRef { id: id.to_string() }))?;
+fn body_of(desk: &Visit<'_>, id: MailId) -> Result<MailInfo, Fault> {
+    let read: OneMail = desk.call("mail/read", Patience::Soon, || params(&MailRef { id: id.to_string() }))?;
     Ok(read.mail)
 }
 
-fn inbox(desk: &Desk, args: &InboxArgs) -> Result<Value, Fault> {
+fn inbox(desk: &Visit<'_>, args: &InboxArgs) -> Result<Value, Fault> {
     let mut acked = Vec::new();
     for id in &args.ack {
         let request = Settle { id: id.clone(), name: None };
-        let settled: Settled = desk.call("mail/ack", soon(), || params(&request))?;
+        let settled: Settled = desk.call("mail/ack", Patience::Soon, || params(&request))?;
         acked.push(settled.id);
     }
     let limit = Some(args.limit.unwrap_or(limits::TOOL_INBOX_ROWS));
     let request = Inbox { unread: args.unread, limit, ..Inbox::default() };
-    let listed: Mails = desk.call("mail/list", soon(), || params(&request))?;
+    let listed: Mails = desk.call("mail/list", Patience::Soon, || params(&request))?;
     let is_session = desk.welcome()?.kind == FromKind::Agent;
     let mut mails = listed.mails;
     if is_session {
@@ -250,7 +244,7 @@ fn inbox(desk: &Desk, args: &InboxArgs) -> Result<Value, Fault> {
     } else {
         // The last request of this call: the next one confirms what was handed over.
         let request = Inbox { take: true, limit, ..Inbox::default() };
-        let taken: Mails = desk.call("mail/list", soon(), || params(&request))?;
+        let taken: Mails = desk.call("mail/list", Patience::Soon, || params(&request))?;
         mails.retain(|mail| taken.mails.iter().all(|taken| taken.id != mail.id));
         mails.splice(0..0, taken.mails);
     }

@@ -8,6 +8,7 @@
 
 mod call;
 mod desk;
+mod doubt;
 mod tools;
 
 use std::sync::Arc;
@@ -114,7 +115,7 @@ impl ServerHandler for Server {
                 let desk = self.desk.clone();
                 let called = tokio::task::spawn_blocking(move || {
                     let _running = running;
-                    call::call(&desk, &name, Value::Object(arguments))
+                    call::call(&desk.visit(), &name, Value::Object(arguments))
                 });
                 called.await.unwrap_or_else(|error| Err(Fault::bug(format!("a call ended early: {error}"))))
             }

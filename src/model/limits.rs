@@ -37,6 +37,8 @@ pub const HELLO_MS: i64 = 2_000;
 pub const HELLO_ANSWER_MS: u64 = 5_000;
 /// How often a call is made that each time loses its relay: one that dies of it would be started for ever.
 pub const CALL_LOST_MAX: u32 = 30;
+/// A relay that was heard for so long before it went is not one of those that go away in a row.
+pub const WATCH_STEADY_MS: u64 = 2_000;
 /// Default of `start_timeout`: how long a client waits for a relay to come up.
 pub const START_MS: u64 = 10_000;
 /// Bounds of `start_timeout`.
@@ -206,6 +208,12 @@ pub const IDLE_EXIT_MS: i64 = 30 * 60 * 1_000;
 pub const TOOL_WAIT_MS: u64 = 45_000;
 /// How much longer a tool waits for a relay that does not answer.
 pub const TOOL_HANG_MS: u64 = 4_000;
+/// How long a call of a tool takes at most, whatever it asks.
+pub const TOOL_CALL_MS: u64 = 50_000;
+/// Mails of one agent's tools of which it is not known whether they were accepted; the oldest is forgotten first.
+pub const TOOL_DOUBTS_MAX: usize = 64;
+/// For how long the same words from the same agent are the same mail, when it is not known whether that was accepted.
+pub const TOOL_DOUBT_MS: u64 = 10 * 60 * 1_000;
 /// Tool calls of one agent that are under way at once.
 pub const TOOL_CALLS_MAX: usize = 24;
 /// Connections that an agent's tools keep between calls.
@@ -389,7 +397,7 @@ const _: () = assert!(
     "a watcher is never closed for being slow"
 );
 const _: () = assert!(HOOK_AGAIN_MS < HOOK_WINDOW_MS && HOOKS_AT_ONCE <= 12, "runs have tokens of their own");
-const _: () = assert!(TOOL_WAIT_MS + TOOL_HANG_MS < 50_000);
+const _: () = assert!(TOOL_WAIT_MS + TOOL_HANG_MS < TOOL_CALL_MS);
 const _: () = assert!(START_MS_MIN <= START_MS && START_MS <= START_MS_MAX);
 const _: () = assert!(RELAY_LOCK_MS < START_MS, "a starter hears why its relay gave up waiting");
 const _: () = assert!(QUEUED_PER_SESSION_MAX <= QUEUED_MAX);

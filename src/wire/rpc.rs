@@ -119,7 +119,8 @@ impl RpcError {
     pub fn fault(&self) -> Fault {
         let code = self.data.get("code").and_then(|code| serde_json::from_value(code.clone()).ok());
         let hint = self.data.get("hint").and_then(Value::as_str).map(str::to_owned);
-        Fault { code: code.unwrap_or(Code::Bug), message: self.message.clone(), hint }
+        let fault = Fault::new(code.unwrap_or(Code::Bug), self.message.as_str());
+        hint.map_or(fault.clone(), |hint| fault.hint(hint))
     }
 }
 

@@ -1,6 +1,7 @@
 //! `agentmux attach`: Codex's own screen on the very thread that the mail goes into.
 
 use crate::*;
+use serde_json::json;
 use support::Pane;
 
 #[test]
@@ -26,6 +27,24 @@ fn print_shows_the_command_and_runs_nothing() {
     let text = refused(ran, 1);
     assert!(text.contains("reviewer is stopped") && text.contains("hint: "), "{text}");
     assert!(text.contains("agentmux up reviewer"), "{text}");
+}
+
+/// What is printed for a shell is read by it as it was meant.
+#[test]
+fn the_printed_command_is_one_for_a_shell() {
+    use crate::support::played::{Step, play};
+    let house = House::new();
+    let attached = json!({"session": "reviewer", "threadId": "$(x)", "socket": "/a b/panes.sock", "program": "/it's/codex",
+        "dir": "/"});
+    let playing = play(&house, vec![vec![Step::Hear("session/attach"), Step::Say(attached)]]);
+    let ran = house.run(&["attach", "reviewer", "--print"]).ok();
+    playing.join().expect("the relay of the test");
+    assert_eq!(
+        ran.stdout,
+        "'/it'\\''s/codex' --remote 'unix:///a b/panes.sock' resume '$(x)'\n",
+        "{}",
+        ran.evidence()
+    );
 }
 
 /// SQ-15: the person sees the mail arrive in the pane, and is counted as long as it is open.
@@ -57,4 +76,53 @@ fn an_unknown_session_is_refused_and_an_agent_may_not() {
     let nowhere = House::new();
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["attach", "../x"])), 2);
     let _ = refused(touches_nothing(&nowhere, || nowhere.run(&["attach", "a", "--no-start"])), 5);
+}
+
+/// A relay that is slow, or refuses, for a while leaves no screen behind that nothing ends any more; and one that was being stopped is not
+/// started again. The relay is played.
+#[test]
+fn a_screen_is_still_ended_with_its_session_after_a_relay_that_was_slow_or_refused() {
+    use crate::support::played::{Step, play_with};
+    let session = |state: &str, wanted: &str| {
+        json!({"name": "reviewer", "coder": "codex", "state": state, "since": null, "reason": null, "threadId": "x", "turnId": null,
+            "pending": 0, "oldestPendingMs": null, "attached": 1, "dir": "/", "wanted": wanted, "capabilities":
+            {"steer": true, "interrupt": true, "approvals": true, "reconcile": true, "evidence": "consumed"},
+            "createdAt": "2026-01-01T00:00:00.000Z", "program": "x", "childPid": 1, "wakeOnMail": false, "isolated": false, "skillsInMail": false,
+            "instructions": null, "model": null, "sandbox": null, "approval": null, "environment": {}})
+    };
+    let asked = |method, answer| [Step::Hear(method), Step::Say(answer)];
+    let subscribed = || asked("events/subscribe", json!({"stream": "s", "seq": 0}));
+    let stopped = || {
+        let list = json!({"bundle": "test", "sessions": [session("stopped", "down")]});
+        let shown = asked("session/show", json!({"session": session("stopped", "down")}));
+        [subscribed(), asked("session/list", list), shown].into_iter().flatten().collect::<Vec<Step>>()
+    };
+    let refuses = || [Step::Hear("events/subscribe"), Step::Refuse("request refused: the relay is stopping")];
+    for (what, last_of_first, others, told) in [
+        (
+            "slow",
+            vec![Step::Hear("events/subscribe")],
+            vec![(false, vec![Step::Stay]), (true, stopped())],
+            "reviewer was stopped",
+        ),
+        ("full", refuses().into(), vec![(true, refuses().into()), (true, stopped())], "reviewer was stopped"),
+        ("stopping", refuses().into(), vec![], "the relay was stopped, and the session with it"),
+    ] {
+        let house = House::new();
+        std::fs::write(house.config_dir().join("config.toml"), "start_timeout = \"300ms\"\n")
+            .expect("writable");
+        let screen = house.dir().join("screen");
+        support::write_script(&screen, "#!/bin/sh\necho the screen\nexec cat\n");
+        let attached = json!({"session": "reviewer", "threadId": "x", "socket": house.bundle_dir().join("panes.sock"), "program": screen,
+            "dir": "/"});
+        let shown = json!({"session": session("idle", "up")});
+        let first = [asked("session/attach", attached), asked("session/show", shown)].into_iter().flatten();
+        let first = first.chain(last_of_first).collect();
+        let playing = play_with(&house, [vec![(true, first)], others].into_iter().flatten().collect());
+        let pane = Pane::start(&house, (120, 20), &[env!("CARGO_BIN_EXE_agentmux"), "attach", "reviewer"]);
+        pane.wait_for(told, SOON);
+        assert_eq!(pane.wait_for_exit(SOON), 0, "{what}");
+        playing.join().expect("the relay of the test");
+        assert_eq!(house.relay_pid(), None, "{what}: nobody started one");
+    }
 }

@@ -144,3 +144,20 @@ fn the_command_that_takes_a_thread_out_finds_it() {
     );
     let _ = house.run(&["-b", "second", "down"]).ok();
 }
+
+/// ^C while `down` still asks where threads lie: nothing is stopped, because nothing has been asked to stop.
+#[test]
+fn an_interrupt_before_anything_is_stopped_stops_nothing() {
+    use crate::support::played::{Step, play};
+    let (here, is_here) = std::sync::mpsc::sync_channel(1);
+    let (go_on, told) = std::sync::mpsc::sync_channel(1);
+    let house = House::new();
+    let steps = vec![Step::Hear("session/list"), Step::Meet(here, told), Step::Silence];
+    let playing = play(&house, vec![steps]);
+    let down = house.spawn(&["down"]);
+    is_here.recv_timeout(SOON).expect("it asks");
+    down.signal(nix::sys::signal::Signal::SIGINT);
+    go_on.send(()).expect("it plays");
+    let _ = down.finish(SOON).fails(130);
+    playing.join().expect("it was asked for nothing more");
+}

@@ -34,6 +34,11 @@ fn print_shows_the_commands_and_runs_nothing() {
     let one = house.run(&["panes", "reviewer", "--print"]).ok();
     assert!(!one.stdout.contains("lead"), "{}", one.evidence());
     assert!(!socket.exists(), "nothing was run");
+    let spaced = house.dir().join("sta te").display().to_string();
+    let _ = house.run(&["--state-dir", &spaced, "spawn", "third"]).ok();
+    let ran = house.run(&["--state-dir", &spaced, "panes", "--print"]).ok();
+    let attach = format!("tmux -S '{spaced}/bundles/test/tmux.sock' -f /dev/null attach-session\n");
+    assert!(ran.stdout.ends_with(&attach), "{}", ran.evidence());
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `agentmux prompt`: the person's own words, before all mail, with the answer.
 
+mod lost;
+
 use super::support::model::Rule;
 use crate::*;
 
@@ -114,11 +116,13 @@ fn a_long_answer_is_printed_whole() {
 #[test]
 fn a_turn_that_fails_is_no_success() {
     let team = Team::of(&["reviewer"]);
-    team.model.script([Rule::user("fail").fail("invalid_prompt", "that was wrong")]);
+    team.model.script([Rule::user("fail").fail("invalid_prompt", "that was wrong\u{1b}[2J \u{202e}gnorw")]);
     let ran = team.house.run(&["prompt", "reviewer", "fail", "--wait", "--json"]);
     assert_eq!(ran.code, 1, "{}", ran.evidence());
     assert!(ran.stdout.contains("\"status\":\"failed\""), "{}", ran.evidence());
     assert!(ran.stderr.contains("ended as failed: that was wrong"), "{}", ran.evidence());
+    let people = team.house.run(&["prompt", "reviewer", "fail", "--wait"]).fails(1);
+    assert!(people.stderr.contains("that was wrong\\u{1b}[2J \\u{202e}gnorw"), "{}", people.evidence());
 }
 
 /// Users 6: mail and agents prompt nobody.

@@ -1,5 +1,6 @@
 //! `agentmux send`: what is accepted is on disk, what is refused leaves nothing, and what is waited for is told as it is.
 
+mod unanswered;
 mod waiting;
 
 use crate::*;

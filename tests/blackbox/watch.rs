@@ -183,3 +183,19 @@ fn an_interrupted_watcher_exits_130_without_a_word() {
         assert_eq!(ran.stderr, "", "{}", ran.evidence());
     }
 }
+
+/// A relay that goes each time somebody listens is not started for ever.
+#[test]
+fn a_relay_that_goes_whenever_it_is_heard_is_given_up() {
+    use crate::support::played::{Step, play};
+    for (words, method, answer) in [
+        (&["watch", "--no-start"][..], "events/subscribe", json!({"stream": "s", "seq": 0})),
+        (&["log", "-f", "--no-start"], "events/log", json!({"events": []})),
+    ] {
+        let house = House::new();
+        let _playing =
+            play(&house, (0..40).map(|_| vec![Step::Hear(method), Step::Say(answer.clone())]).collect());
+        let text = refused(house.run(words), 74);
+        assert!(text.contains("30 in a row have gone away"), "{words:?}: {text}");
+    }
+}

@@ -85,7 +85,10 @@ impl FakeCodex {
 
     fn fresh(&mut self, what: &str) -> String {
         self.made += 1;
-        format!("{what}-{}", self.made)
+        match what {
+            "thread" => format!("0199a213-81c0-7800-8000-{:012}", self.made),
+            _ => format!("{what}-{}", self.made),
+        }
     }
 
     fn answer(&mut self, id: &Value, method: &str, params: &Value) -> Result<Value, (i64, String)> {

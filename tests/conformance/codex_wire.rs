@@ -235,6 +235,22 @@ fn a_thread_with_another_writer_may_be_free_later() {
     assert_eq!(why, "thread t already has an active writer");
 }
 
+/// A thread's id is shown, and printed in commands for a shell: what is none is not taken for one.
+#[test]
+fn a_thread_without_an_id_of_a_thread_has_failed() {
+    for id in [json!(null), json!(7), json!("$(touch x)"), json!("\u{1b}[2J")] {
+        let mut codex = Codex::default();
+        codex.on_open();
+        codex.command(open("reviewer", None));
+        codex.on_message(&json!({"id": 2, "result": {"thread": {"id": id}}}).to_string());
+        let events: Vec<ChildEvent> = std::iter::from_fn(|| codex.next_event()).collect();
+        let [ChildEvent::ThreadFailed { temporary: false, why, .. }] = &events[..] else {
+            panic!("{id}: {events:?}")
+        };
+        assert_eq!(why, "it answered thread/start without a thread");
+    }
+}
+
 /// The words of a failed turn: its kind, then what happened; whatever shape the kind has.
 #[test]
 fn a_failed_turn_is_told_in_codex_own_words() {

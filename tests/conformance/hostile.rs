@@ -52,7 +52,7 @@ fn json() -> impl Strategy<Value = Value> {
             "item/completed",
             "userMessage",
             "turn/completed",
-            "thread-1",
+            "0199a213-81c0-7800-8000-000000000001",
             "turn-2",
             "failed"
         ])

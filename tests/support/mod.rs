@@ -10,6 +10,7 @@ pub mod house;
 pub mod inputs;
 pub mod mcp;
 pub mod model;
+pub mod played;
 pub mod program;
 pub mod rounds;
 pub mod seeded;

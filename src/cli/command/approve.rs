@@ -36,5 +36,6 @@ pub fn run(context: &Context, args: Approve) -> Result<u8, Fault> {
 /// What was settled, for people.
 pub fn words(settled: &ApprovalSettled) -> String {
     let how = if settled.decision == "approvedAlways" { "approved for ever" } else { &settled.decision };
+    let how = print::first_line(how, 80);
     format!("{how}: {}: {}\n", settled.session, print::first_line(&settled.summary, 200))
 }

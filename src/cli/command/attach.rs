@@ -35,7 +35,7 @@ use crate::cli::happening;
 use crate::client::absence::Absence;
 use crate::client::peek::{self, Door, Seen};
 use crate::client::tmux::OwnPane;
-use crate::client::{Connection, Sender};
+use crate::client::{Connection, Sender, shell};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::{SessionState, Wanted};
@@ -165,7 +165,8 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
     let mut attached: Attached = connection.call("session/attach", &One { name: args.name.clone() })?;
     if args.print {
         let command = words_of(&attached);
-        context.print(&Printed { attached, command }, |printed| format!("{}\n", printed.command.join(" ")));
+        context
+            .print(&Printed { attached, command }, |printed| format!("{}\n", shell::line(&printed.command)));
         return Ok(0);
     }
     if !(std::io::stdin().is_terminal() && std::io::stdout().is_terminal()) {
@@ -227,7 +228,7 @@ pub fn run(context: &Context, args: &Attach) -> Result<u8, Fault> {
         if relaunches > RELAUNCHES_MAX {
             let fault =
                 Fault::refused(format!("attach failed: the screen ended {relaunches} times with an error"));
-            return Err(fault.hint(format!("try it by hand: {}", words_of(&attached).join(" "))));
+            return Err(fault.hint(format!("try it by hand: {}", shell::line(&words_of(&attached)))));
         }
     }
 }

@@ -7,6 +7,7 @@ use clap::Args;
 
 use crate::boot::{descent, process};
 use crate::cli::context::Context;
+use crate::cli::print;
 use crate::client::{CallError, Homes, catch_interrupt, let_go_on, tmux};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -105,10 +106,28 @@ pub fn words(answer: &States) -> String {
 
 fn words_with(answer: &States, homes: &Homes) -> String {
     let line = |session: &crate::protocol::answer::NamedState| {
-        let reason = session.reason.as_deref().map(|why| format!(" ({why})")).unwrap_or_default();
+        let reason = session.reason.as_deref();
+        let reason = reason.map(|why| format!(" ({})", print::first_line(why, 200))).unwrap_or_default();
         let resume = homes.resume(session).filter(|_| session.state == SessionState::Stopped);
         let resume = resume.map(|resume| format!("; outside agentmux: {resume}")).unwrap_or_default();
         format!("{} is {}{reason}{resume}\n", session.name, session.state.as_str())
     };
     answer.sessions.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::answer::NamedState;
+
+    /// What a provider or a child gave as its reason is shown, and does nothing to the terminal.
+    #[test]
+    fn a_reason_of_somebody_else_changes_no_terminal() {
+        let session: NamedState = serde_json::from_value(serde_json::json!({
+            "name": "reviewer", "state": "failed", "reason": "\u{1b}]0;owned\u{7} bad \u{202e}request\nand more",
+        }))
+        .expect("a session");
+        let told = words(&States { sessions: vec![session] });
+        assert_eq!(told, "reviewer is failed (\\u{1b}]0;owned\\u{7} bad \\u{202e}request)\n");
+    }
 }

@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::send::duration;
 use crate::cli::context::Context;
 use crate::cli::happening;
-use crate::client::{CallError, Connection, catch_interrupt};
+use crate::client::{CallError, Connection, Losses, catch_interrupt};
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
@@ -52,12 +52,13 @@ pub fn run(context: &Context, args: Log) -> Result<u8, Fault> {
         follow: args.follow,
     };
     let mut printed = Printed::default();
+    let mut losses = Losses::new(&context.target);
     loop {
         match show(context, &mut connection, &request, &mut printed) {
             Ok(()) => return Ok(0),
             // ^C is how one leaves; there is nothing to say of it.
             Err(CallError::Interrupted) => return Ok(Code::Interrupted.exit()),
-            Err(CallError::Lost { stopping: false }) if args.follow => connection = context.connect()?,
+            Err(CallError::Lost { stopping: false }) if args.follow => connection = losses.again()?,
             // A stopping relay refuses new requests; to the follower that is the stop.
             Err(_) if connection.stopping => return Err(Fault::from(CallError::Lost { stopping: true })),
             Err(error) => return Err(Fault::from(error)),

@@ -32,7 +32,7 @@ fn words(answer: &Looked) -> String {
     let mut text = String::new();
     for item in &answer.items {
         let at = item.at.map(print::moment).unwrap_or_default();
-        text.push_str(&format!("{at}  {} ({})\n", item.kind, item.source));
+        text.push_str(&format!("{at}  {} ({})\n", print::safe(&item.kind), item.source));
         for line in print::safe(item.text.trim_end()).lines() {
             text.push_str(&format!("  {line}\n"));
         }

@@ -9,6 +9,7 @@ use crate::boot::lock::{Lock, Taken};
 use crate::boot::statedir::{PANES_LOCK, StateDir};
 use crate::boot::terminal;
 use crate::cli::context::Context;
+use crate::client::shell;
 use crate::client::tmux::Tmux;
 use crate::model::fault::Fault;
 use crate::model::limits;
@@ -52,7 +53,7 @@ pub fn run(context: &Context, args: Panes) -> Result<u8, Fault> {
     let sessions = chosen(answer.sessions.unwrap_or_default(), &args.names)?;
     let dir = context.target.dir();
     let tmux = Tmux::of(&dir);
-    let attach = tmux.socket().map(|_| tmux.attach_words().join(" "));
+    let attach = tmux.socket().map(|_| shell::line(&tmux.attach_words()));
     let state_dir = StateDir::create(&context.target.state_root, &context.target.bundle.name)?;
     // Two at once would each make every pane.
     let Taken::Ours(_lock) = Lock::take(&state_dir, PANES_LOCK, context.target.start_timeout)? else {

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::send::{self, duration};
 use crate::cli::context::Context;
 use crate::cli::print;
-use crate::client::{CallError, Connection, catch_interrupt};
+use crate::client::{CallError, Connection, Losses, catch_interrupt};
 use crate::model::fault::{Code, Fault};
 use crate::model::happening::DELTA;
 use crate::model::limits;
@@ -70,7 +70,10 @@ pub fn run(context: &Context, args: Prompt) -> Result<u8, Fault> {
     check_mail(&text, None, Some(&key))?;
     let mut connection = context.connect()?;
     // What is said in the turn is heard from before it can begin.
-    let mut events = args.wait.then(|| listen(context, &args.name)).transpose()?;
+    let mut events = match args.wait {
+        true => Some(listen(context.connect()?, &args.name)?),
+        false => None,
+    };
     let request = Request { name: args.name.clone(), text, key: Some(key) };
     catch_interrupt();
     let params = || crate::client::params(&request);
@@ -85,7 +88,9 @@ pub fn run(context: &Context, args: Prompt) -> Result<u8, Fault> {
     let mut answer =
         Prompted { session: args.name, turn_id: turn, status: None, text: None, id: sent.id.to_string() };
     let Some(events) = &mut events else {
-        context.print(&answer, |answer| format!("{}\n", answer.turn_id.as_deref().unwrap_or(&answer.id)));
+        context.print(&answer, |answer| {
+            format!("{}\n", print::safe(answer.turn_id.as_deref().unwrap_or(&answer.id)))
+        });
         return Ok(0);
     };
     let ended = hear(context, events, &mut answer, deadline);
@@ -100,8 +105,7 @@ fn turn_of(waited: &Waited) -> Option<String> {
 }
 
 /// A connection that is told of what is said in a session.
-fn listen(context: &Context, name: &str) -> Result<Connection, Fault> {
-    let mut connection = context.connect()?;
+fn listen(mut connection: Connection, name: &str) -> Result<Connection, CallError> {
     let events = [DELTA, "item", "turnEnded", "state"].map(str::to_owned).to_vec();
     let watch = Watch { name: Some(name.to_owned()), events, replay: 0, after: None };
     let _: Subscribed = connection.call("events/subscribe", &watch)?;
@@ -137,24 +141,32 @@ fn hear_messages(
     let name = answer.session.clone();
     // Whether the next relay has yet to find out if the turn goes on.
     let mut unsure = false;
-    // Whether it is over; what was told of its end before that was known is still to be read.
-    let mut is_over = false;
+    // Until when what was told of its end is still read, once it is known to be over.
+    let mut over_at: Option<Instant> = None;
+    let soon = || Instant::now() + Duration::from_millis(limits::HEARD_MS);
+    let mut losses = Losses::new(&context.target);
     loop {
-        if unsure && !is_over {
+        if unsure && over_at.is_none() {
             let goes_on = goes_on(context, answer)?;
-            is_over = goes_on == Some(false);
+            over_at = (goes_on == Some(false)).then(soon);
             unsure = goes_on.is_none();
         }
-        let heard = || Instant::now() + Duration::from_millis(limits::HEARD_MS);
-        let until = if is_over { heard() } else { deadline };
-        let event = match events.next_event_until(Some(until)) {
+        let event = match events.next_event_until(Some(over_at.unwrap_or(deadline))) {
             Ok(event) => event,
-            Err(CallError::TimedOut) if is_over => {
+            Err(CallError::TimedOut) if over_at.is_some() => {
                 let fault = Fault::timeout("the turn ended while there was no relay to hear it");
                 return Err(fault.hint(format!("what it said: agentmux look {name}")));
             }
             Err(CallError::Lost { stopping: false }) => {
-                *events = listen(context, &name)?;
+                if Instant::now() >= deadline {
+                    return Err(unheard(CallError::TimedOut, answer));
+                }
+                match listen(losses.again()?, &name) {
+                    Ok(next) => *events = next,
+                    // The old one is lost still, and counts as the next one that is.
+                    Err(CallError::Lost { stopping: false }) => continue,
+                    Err(error) => return Err(unheard(error, answer)),
+                }
                 message.is_broken = message.told > 0;
                 unsure = true;
                 continue;
@@ -164,6 +176,8 @@ fn hear_messages(
         if event["turnId"].as_str() != answer.turn_id.as_deref() {
             continue;
         }
+        // What it still tells of this turn is bounded, whatever else goes on in the session.
+        over_at = over_at.map(|_| soon());
         match event["event"].as_str() {
             Some(DELTA) => {
                 let said = message.next(&event);
@@ -207,20 +221,29 @@ fn unheard(error: CallError, answer: &Prompted) -> Fault {
     }
 }
 
-/// Whether the turn still runs; `None` while its session is on its way up, of which an event will tell more.
+/// Whether the turn still runs; `None` while that is not known, of which an event will tell more.
 fn goes_on(context: &Context, answer: &Prompted) -> Result<Option<bool>, Fault> {
-    let list: Sessions = context.connect()?.call("session/list", &serde_json::json!({}))?;
+    let list: Sessions = match context.connect()?.call("session/list", &serde_json::json!({})) {
+        // Whoever hears events hears of that, too.
+        Err(CallError::Lost { stopping: false }) => return Ok(None),
+        answered => answered.map_err(|error| unheard(error, answer))?,
+    };
     let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == answer.session);
-    let comes_up = |own: &SessionInfo| match own.state {
+    let is_unknown = |own: &SessionInfo| match own.state {
         SessionState::Starting | SessionState::Backoff => true,
         SessionState::Stopped => own.wanted == Wanted::Up,
+        // The child has not said yet which turn it is.
+        SessionState::Busy | SessionState::Waiting => own.turn_id.is_none(),
         _ => false,
     };
     Ok(match own {
-        Some(own) if comes_up(&own) => None,
+        Some(own) if is_unknown(&own) => None,
         own => Some(own.is_some_and(|own| own.turn_id.is_some() && own.turn_id == answer.turn_id)),
     })
 }
+
+/// Stands before a message that was told in part, and is told again from its beginning.
+const TOLD_AGAIN: &str = "\n[some was said while there was no relay; the whole message:]\n";
 
 /// One message of the model, as it is written.
 #[derive(Debug, Default)]
@@ -244,25 +267,54 @@ impl Message {
     fn next(&mut self, event: &Value) -> String {
         let (offset, text) =
             (event["offset"].as_u64().unwrap_or(0), event["text"].as_str().unwrap_or_default());
+        // The next relay knows nothing of what was told before, and tells the message from its beginning.
+        let mut again = "";
+        if self.is_broken && offset == 0 {
+            (*self, again) = (Message::default(), TOLD_AGAIN);
+        }
         let said = match offset.saturating_sub(self.told) {
             0 => text.to_owned(),
             missing => format!("[{missing} bytes missed: this reader was too slow]{text}"),
         };
         self.told = offset + text.len() as u64;
         self.text.push_str(&said);
-        said
+        format!("{again}{said}")
     }
 
     /// The message is done. What the relay tells of it then may be cut, so that it counts only when nothing was told before.
     fn end(&mut self, item: &str) -> Done {
         let message = std::mem::take(self);
         if message.is_broken {
-            let left = format!("\n[some was said while there was no relay; the whole message:]\n{item}\n");
+            let left = format!("{TOLD_AGAIN}{item}\n");
             return Done { whole: item.to_owned(), left };
         }
         match message.told {
             0 => Done { whole: item.to_owned(), left: format!("{item}\n") },
             _ => Done { whole: message.text, left: "\n".to_owned() },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// A message that was broken off is told again whole by the next relay: it is printed once more, and it counts whole and once.
+    #[test]
+    fn a_message_that_the_next_relay_tells_again_counts_once_and_whole() {
+        let whole = "First, then last.";
+        let mut message = Message::default();
+        assert_eq!(message.next(&json!({"offset": 0, "text": "First, "})), "First, ");
+        message.is_broken = true;
+        let said = message.next(&json!({"offset": 0, "text": "First, then "}));
+        assert_eq!(said, format!("{TOLD_AGAIN}First, then "));
+        assert_eq!(message.next(&json!({"offset": 12, "text": "last."})), "last.");
+        let done = message.end("First, th\u{2026}");
+        assert_eq!((done.whole.as_str(), done.left.as_str()), (whole, "\n"));
+        // One of which the next relay tells only the end is printed from that.
+        let mut message = Message { text: "First, ".to_owned(), is_broken: true, told: 7 };
+        let done = message.end(whole);
+        assert_eq!((done.whole.as_str(), done.left), (whole, format!("{TOLD_AGAIN}{whole}\n")));
     }
 }

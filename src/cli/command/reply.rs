@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::send::{self, MailOptions};
 use crate::cli::context::Context;
-use crate::client::params;
+use crate::client::{catch_interrupt, params};
 use crate::model::fault::Fault;
 use crate::protocol::answer::{Addressed, Sent};
 use crate::protocol::check;
@@ -44,6 +44,9 @@ pub fn run(context: &Context, args: Reply) -> Result<u8, Fault> {
         dry_run: false,
     };
     let mut connection = context.connect()?;
+    if args.options.wait.is_some() {
+        catch_interrupt();
+    }
     let sent: Sent = context.target.call_again(&mut connection, "mail/reply", None, || params(&request))?;
     send::finish(context, &mut connection, sent, &args.options)
 }

@@ -95,6 +95,8 @@ fn words(answer: &Answer, color: bool) -> String {
             answer.approvals, answer.clients
         ));
     }
+    // A child says its version, and a directory may have any name.
+    let mut text = print::safe(&text);
     if let Some(sessions) = &answer.sessions {
         text.push('\n');
         text.push_str(&super::list::table(sessions, color));

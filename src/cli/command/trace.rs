@@ -33,7 +33,8 @@ fn words(answer: &Answer) -> String {
 }
 
 fn way(delivery: &TracedDelivery) -> String {
-    let turn = delivery.turn_id.as_deref().map(|turn| format!(" in turn {turn}")).unwrap_or_default();
+    let turn =
+        delivery.turn_id.as_deref().map(|turn| format!(" in turn {}", print::safe(turn))).unwrap_or_default();
     let reason = delivery
         .reason
         .as_deref()

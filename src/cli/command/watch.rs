@@ -4,7 +4,7 @@ use clap::Args;
 
 use crate::cli::context::Context;
 use crate::cli::happening;
-use crate::client::{CallError, Connection, catch_interrupt};
+use crate::client::{CallError, Connection, Losses, catch_interrupt};
 use crate::model::fault::{Code, Fault};
 use crate::protocol::answer::Subscribed;
 use crate::protocol::check::{check_events, check_name};
@@ -29,9 +29,10 @@ pub fn run(context: &Context, args: Watch) -> Result<u8, Fault> {
     let mut connection = context.connect()?;
     let mut request = Request { name: args.name, events: args.events, replay: args.replay, after: None };
     catch_interrupt();
+    let mut losses = Losses::new(&context.target);
     loop {
         match follow(context, &mut connection, &mut request) {
-            CallError::Lost { stopping: false } => connection = context.connect()?,
+            CallError::Lost { stopping: false } => connection = losses.again()?,
             // ^C is how one leaves; there is nothing to say of it.
             CallError::Interrupted => return Ok(Code::Interrupted.exit()),
             // A stopping relay refuses new requests; to the watcher that is the stop.

@@ -24,6 +24,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Target;
+use super::shell::quoted;
 use crate::boot::holder::Holder;
 use crate::boot::statedir::{RELAY_LOCK, StateDir};
 use crate::model::fault::Fault;
@@ -204,25 +205,5 @@ impl Finding {
 
 /// A path as one word of a shell's command.
 fn word(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "/._-+,:@%~".contains(c);
-    if !text.is_empty() && !text.starts_with(['-', '~']) && text.chars().all(is_plain) {
-        text.into_owned()
-    } else {
-        format!("'{}'", text.replace('\'', r"'\''"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::word;
-
-    #[test]
-    fn a_path_is_one_word_for_a_shell() {
-        for (path, wanted) in
-            [("/a/b~c.d", "/a/b~c.d"), ("/a b", "'/a b'"), ("/it's", r"'/it'\''s'"), ("~x", "'~x'")]
-        {
-            assert_eq!(word(path.as_ref()), wanted);
-        }
-    }
+    quoted(&path.to_string_lossy())
 }

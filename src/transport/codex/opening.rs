@@ -13,7 +13,7 @@ use super::end::{last_turn_of, running_turn};
 use super::thread::{Thread, waits_for_a_person};
 use crate::model::child::{ChildEvent, ToolServer, Underway};
 use crate::model::clock::Millis;
-use crate::model::id::ThreadId;
+use crate::model::id::{ThreadId, thread_id};
 use crate::model::name::Name;
 use crate::model::session::ThreadSetup;
 use crate::wire::rpc::RpcError;
@@ -95,7 +95,7 @@ impl Codex {
         welcome: &str,
         answer: &Value,
     ) {
-        let Some(id) = answer["thread"]["id"].as_str() else {
+        let Some(thread) = answer["thread"]["id"].as_str().and_then(thread_id) else {
             if self.is_current(&session, opening) {
                 self.openings.remove(&session);
                 let why = "it answered thread/start without a thread".to_owned();
@@ -103,7 +103,6 @@ impl Codex {
             }
             return;
         };
-        let thread: ThreadId = id.into();
         self.call("thread/inject_items", told(&thread, welcome), Call::Inject { session, opening, thread });
     }
 

@@ -15,10 +15,10 @@ use std::os::unix::net::UnixListener;
 const BOUNDED: Duration = Duration::from_secs(20);
 
 /// A process that is stopped until this is dropped.
-struct Stopped(Pid);
+pub struct Stopped(Pid);
 
 impl Stopped {
-    fn process(house: &House, pid: i32) -> Stopped {
+    pub fn process(house: &House, pid: i32) -> Stopped {
         assert!(house.processes().contains(&pid), "{pid} is not a process of this house");
         kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("ours");
         Stopped(Pid::from_raw(pid))
@@ -151,6 +151,11 @@ fn a_relay_that_is_stopped_after_hello_keeps_no_command_waiting() {
                 && text.contains(&format!(
                     "hint: let it go on with `kill -CONT {pid}`; what was asked may be done"
                 )),
+            "{command:?}: {text}"
+        );
+        assert_eq!(
+            text.contains("sending it again with --key '~"),
+            command[0] == "send",
             "{command:?}: {text}"
         );
     }

@@ -1,5 +1,6 @@
 //! `agentmux host mcp`: the six tools of an agent, spoken to by a client that knows nothing of the SDK behind them.
 
+use super::busy::Stopped;
 use crate::support::McpClient;
 use crate::*;
 use serde_json::json;
@@ -152,6 +153,95 @@ fn the_tools_go_on_through_restarts_of_the_relay_and_keep_their_name() {
     assert!(!failed && heard["mail"]["body"] == "after the upgrade", "{heard}");
     let _ = house.run(&["down"]).ok();
     let _ = replacing.finish(SOON).ok();
+}
+
+/// NB-6: a relay that hangs answers neither the first nor the second time it is asked; what a model then sends again is one mail.
+#[test]
+fn mail_that_a_model_sends_again_because_no_answer_came_is_sent_once() {
+    let house = House::new();
+    let mut ann = tools(&house, "ann");
+    let _ = ann.does("whoami", json!({}));
+    let relay = Stopped::process(&house, house.relay_pid().expect("a relay runs"));
+    let mail = json!({"to": "operator", "body": "once", "subject": "s"});
+    let error = ann.fails("send", mail.clone());
+    assert_eq!((&error["code"], &error["exit"]), (&"busy".into(), &75.into()), "{error}");
+    assert!(error["message"].as_str().is_some_and(|why| why.contains("may have been accepted")), "{error}");
+    assert!(error["hint"].as_str().is_some_and(|hint| hint.contains("same arguments")), "{error}");
+    drop(relay);
+    let sent = ann.does("send", mail.clone());
+    let inbox = house.run(&["inbox", "--json"]).ok().json();
+    let ids: Vec<&Value> = inbox["mails"].as_array().into_iter().flatten().map(|mail| &mail["id"]).collect();
+    assert_eq!(ids, [&sent["id"]], "{inbox}");
+    // Whoever knows that it was accepted and says the same again means it.
+    assert_ne!(ann.does("send", mail)["id"], sent["id"]);
+}
+
+/// A relay that does not answer in time is asked once more, with the same key. The relay is played.
+#[test]
+fn mail_is_sent_once_more_on_a_new_connection_where_no_answer_came() {
+    use crate::support::played::{Step, play};
+    let house = House::new();
+    let id = "019ac7d2-7e8b-7f2a-9d3c-0123456789ab";
+    let sent = json!({"id": id, "thread": id, "deliveries": [{"to": "operator", "state": "queued"}]});
+    let hangs = vec![Step::Hear("mail/send"), Step::Stay];
+    let playing = play(&house, vec![hangs, vec![Step::Hear("mail/send"), Step::Say(sent), Step::Stay]]);
+    let mut ann = tools(&house, "ann");
+    assert_eq!(ann.does("send", json!({"to": "operator", "body": "x"}))["id"], id);
+    drop(ann);
+    playing.join().expect("the relay of the test");
+}
+
+/// A start may take longer than an answer; the mail that it was for is answered all the same.
+#[test]
+fn mail_that_has_to_wait_for_a_slow_start_is_answered_with_its_id() {
+    use agentmux::model::limits::HELLO_ANSWER_MS;
+    use nix::fcntl::{Flock, FlockArg};
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let _ = house.run(&["down"]).ok();
+    let lock = std::fs::File::open(house.bundle_dir().join("spawn.lock")).expect("it is left");
+    let lock = Flock::lock(lock, FlockArg::LockExclusive).expect("nobody has it");
+    let mut ann = tools(&house, "ann");
+    let begun = Instant::now();
+    let sending = ann.begin_call("send", json!({"to": "operator", "body": "x"}));
+    house.poll("an answer's time to be over", SOON, || match begun.elapsed() {
+        past if past > Duration::from_millis(HELLO_ANSWER_MS + 300) => Ok(()),
+        past => Err(format!("{past:?}")),
+    });
+    drop(lock);
+    let (sent, failed) = ann.called(sending);
+    assert!(!failed && sent["id"].is_string(), "{sent}");
+}
+
+/// users 8: once its mail is accepted, whatever hinders the answer for now costs neither the id nor the way back to it.
+#[test]
+fn who_asked_has_the_way_to_the_answer_also_when_the_relay_is_gone() {
+    let house = House::new();
+    let _ = house.run(&["up"]).ok();
+    let mut command = house.command(env!("CARGO_BIN_EXE_agentmux"));
+    command.args(["host", "mcp", "--as", "ann", "--no-start"]);
+    let mut ann = McpClient::start(command);
+    let mut bob = tools(&house, "bob");
+    let _ = bob.does("whoami", json!({}));
+    let asking = ann.begin_call("ask", json!({"to": "bob", "body": "a question"}));
+    let question = bob.does("wait", json!({"timeoutMs": 30_000}));
+    for again in [false, true] {
+        if again {
+            let _ = house.run(&["up"]).ok();
+        }
+        let call = if again { ann.begin_call("wait", json!({"id": question["mail"]["id"]})) } else { asking };
+        // What was accepted before this has been answered.
+        let _ = house.run(&["list"]).ok();
+        house.kill_nine(house.relay_pid().expect("a relay runs"));
+        let (over, failed) = ann.called(call);
+        assert!(!failed && over["timedOut"] == true && over["id"] == question["mail"]["id"], "{over}");
+        assert!(over["reason"].as_str().is_some_and(|why| why.contains("no relay")), "{over}");
+        assert_eq!(over["resume"], format!("answer:{}", question["mail"]["id"].as_str().expect("an id")));
+    }
+    let _ = house.run(&["up"]).ok();
+    let _ = bob.does("send", json!({"to": "ann", "body": "late", "replyTo": question["mail"]["id"]}));
+    let resume = format!("answer:{}", question["mail"]["id"].as_str().expect("an id"));
+    assert_eq!(ann.does("wait", json!({"resume": resume}))["mail"]["body"], "late");
 }
 
 /// An idle relay leaves although tools are connected; they start the next one when they are used.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::{Stage, Why};
 use crate::cli::happening;
 use crate::client::tmux::OwnPane;
-use crate::client::{CallError, Connection, Target};
+use crate::client::{CallError, Connection, Reached, Target};
 use crate::model::fault::Code;
 use crate::model::limits;
 use crate::model::session::{SessionState, Wanted};
@@ -33,6 +33,31 @@ pub(super) struct Watching {
     /// Whether a session that is stopped stays so. Just after a relay's start every session is still stopped, also one that mail had
     /// woken and that goes on as soon as its child is found; one that has a pane does not fall asleep.
     is_stop_final: bool,
+}
+
+/// How long to wait before the relay is asked again that could not be reached, or refused.
+#[derive(Debug)]
+struct Pause(Duration);
+
+impl Default for Pause {
+    fn default() -> Pause {
+        Pause(Duration::from_millis(limits::RETRY_MS_MIN as u64))
+    }
+}
+
+impl Pause {
+    /// After a connection that lasted, the next pause is the shortest again.
+    fn after(&mut self, lasted: Duration) {
+        if lasted >= Duration::from_millis(limits::WATCH_STEADY_MS) {
+            *self = Pause::default();
+        }
+    }
+
+    fn take(&mut self) {
+        // A bounded pause, because nothing tells a client when a relay has room or time again.
+        std::thread::sleep(self.0);
+        self.0 = (self.0 * 2).min(Duration::from_millis(limits::RETRY_MS_MAX as u64));
+    }
 }
 
 /// What a pane's border says.
@@ -64,28 +89,48 @@ impl Watching {
         }
     }
 
-    /// Keeps one connection, so that the relay knows of the pane; comes back after a crash of the relay, not after a stop.
+    /// Keeps one connection, so that the relay knows of the pane; comes back after a crash of the relay, not after a stop. What
+    /// hinders it for now is waited for: a screen that nobody watches over would outlive its session.
     pub(super) fn run(mut self, mut connection: Connection) {
+        let mut pause = Pause::default();
         loop {
-            let lost = self.follow(&mut connection);
-            let over = match lost {
-                _ if connection.stopping => Some(Why::Stopped),
-                Ok(over) => Some(over),
-                Err(CallError::Refused(why)) if why.code == Code::NotFound => Some(Why::Removed),
+            let begun = Instant::now();
+            let is_refused = match self.follow(&mut connection) {
+                _ if connection.stopping => return self.stage.end(Why::Stopped),
+                Ok(over) => return self.stage.end(over),
+                Err(CallError::Refused(why)) if why.code == Code::NotFound => {
+                    return self.stage.end(Why::Removed);
+                }
+                Err(CallError::Refused(why)) => {
+                    log::debug!("the relay does not tell: {}", why.message);
+                    true
+                }
                 Err(lost) => {
                     log::debug!("the relay is gone: {lost:?}");
-                    None
+                    self.stage.with(|scene| scene.is_bereft = true);
+                    false
                 }
             };
-            if let Some(why) = over {
-                self.stage.end(why);
-                return;
+            pause.after(begun.elapsed());
+            if is_refused {
+                drop(connection);
+                pause.take();
             }
-            self.stage.with(|scene| scene.is_bereft = true);
-            match self.target.reach_or_start() {
-                Ok(next) => (connection, self.is_counted, self.is_stop_final) = (next, false, false),
-                Err(_) => return,
-            }
+            connection = loop {
+                // One that refuses and is gone then was being stopped by a person, and is not started again.
+                let reached = match is_refused {
+                    true => self.target.reach_running(),
+                    false => self.target.reach_or_start().map(|next| Reached::Relay(Box::new(next))),
+                };
+                match reached {
+                    Ok(Reached::Relay(next)) => break *next,
+                    Ok(Reached::Nobody) => return self.stage.end(Why::Stopped),
+                    Err(fault) if fault.code == Code::NoRelay => return,
+                    Err(fault) => log::debug!("{}", fault.message),
+                }
+                pause.take();
+            };
+            (self.is_counted, self.is_stop_final) = (false, false);
         }
     }
 
