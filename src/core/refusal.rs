@@ -71,7 +71,7 @@ impl Core {
     }
 
     /// Whether a session's child is ended with the session, because no other needs it.
-    fn ends_with_child(&self, name: &Name) -> bool {
+    pub(super) fn ends_with_child(&self, name: &Name) -> bool {
         let key = self.ledger.sessions.get(name).map(|session| session.child_key);
         !key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.should_run(other)))
     }
@@ -80,6 +80,16 @@ impl Core {
     pub(super) fn on_ask_unplaced(&mut self, step: &mut Step, nonce: Nonce, key: String, times: u32) {
         let at = step.now.plus(pause_ms(step, times));
         self.timers.set(Timer::Ask(nonce, key), at);
+    }
+
+    /// Whoever asks anew for the end of a turn is not made to wait for the end of a pause, nor for what the child has made of the last
+    /// time.
+    pub(super) fn end_without_pause(&mut self, now: Millis, name: &Name) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.interrupting = None;
+        if let Some((until, _)) = &mut running.end_refused {
+            *until = now;
+        }
     }
 
     /// The child would not end a turn: it is asked again later, and later each time.

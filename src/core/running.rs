@@ -83,6 +83,8 @@ pub(super) struct Running {
     pub unread: u32,
     /// Such searches in a row that it left unanswered for a whole lease.
     pub unanswered: u32,
+    /// Openings of its thread in a row that its child has not answered in time.
+    pub overdue: u32,
     /// Since when claims have been missing in a living child's history, and when to look again.
     pub missing: BTreeMap<ClaimId, Millis>,
     /// Until when nothing is tried, after a refusal that may pass.
@@ -150,6 +152,7 @@ impl Running {
             finding: false,
             unread: 0,
             unanswered: 0,
+            overdue: 0,
             missing: BTreeMap::new(),
             retry_at: None,
             refusals: 0,
@@ -202,6 +205,7 @@ impl Running {
         self.finding = false;
         self.unread = 0;
         self.unanswered = 0;
+        self.overdue = 0;
         self.missing.clear();
         self.compacted = false;
     }

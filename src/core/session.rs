@@ -6,7 +6,7 @@
 //! | `Starting` | coming up, or asked to open the thread | thread open · thread refused · overdue |
 //! | `Open` | has the thread | child lost or gone · thread gone · wanted down |
 //! | `Closing` | asked to leave the thread, again if it does not | thread gone · child gone, or not needed · wanted up |
-//! | `Failed` | refused the thread for good | `up` |
+//! | `Failed` | refused the thread for good, or its context is full for good | `up` · wanted down |
 //!
 //! What is known of each is in `running.rs`.
 
@@ -47,6 +47,8 @@ impl Core {
         let left_open = self.sessions.get(name).is_some_and(|running| running.left_open);
         let wanted = self.should_run(name) || (left_open && self.stop.is_none());
         let child = self.ready_child_of(name);
+        let phase = self.sessions.get(name).map(|running| running.phase);
+        let ends_with_child = phase == Some(Phase::Closing) && self.ends_with_child(name);
         let Some(running) = self.sessions.get_mut(name) else { return };
         match (running.phase, wanted) {
             (Phase::Stopped, true) => {
@@ -56,14 +58,16 @@ impl Core {
             }
             (Phase::Starting, true) => self.open_thread(step, name),
             (Phase::Open, true) => self.evaluate_mail(step, name),
-            (Phase::Starting, false) if !running.opening => running.phase = Phase::Stopped,
-            (Phase::Failed, false) => running.phase = Phase::Stopped,
-            (Phase::Starting | Phase::Open, false) => match child {
+            // What could not be opened, or has failed, may be loaded in its child all the same.
+            (Phase::Starting | Phase::Open | Phase::Failed, false) => match child {
                 Some(nonce) => {
                     running.phase = Phase::Closing;
                     self.leave_thread(step, name, nonce);
                 }
-                None => self.thread_left(step, name, "the session was stopped"),
+                None => {
+                    running.phase = Phase::Closing;
+                    self.thread_left(step, name, "the session was stopped");
+                }
             },
             // It is wanted again, and has not been left.
             (Phase::Closing, true) if running.still_in => {
@@ -72,6 +76,9 @@ impl Core {
                 running.phase = Phase::Open;
                 self.timers.clear(&Timer::Thread(name.clone()));
                 self.touch(name);
+            }
+            (Phase::Closing, false) if running.still_in && ends_with_child => {
+                self.thread_left(step, name, "the session was stopped");
             }
             (Phase::Closing, false) if running.still_in && running.may_end(step.now) => {
                 if let Some(nonce) = child {
@@ -92,6 +99,18 @@ impl Core {
         }
         step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session: name.clone() } });
         self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
+    }
+
+    /// A session whose thread is open can do nothing any more: its child lets go of the thread.
+    pub(super) fn fail_open(&mut self, step: &mut Step, name: &Name, why: String) {
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.phase = Phase::Failed;
+        running.reason = Some(why);
+        if let Some(nonce) = self.ready_child_of(name) {
+            let session = name.clone();
+            step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session } });
+        }
+        self.touch(name);
     }
 
     /// Stores what is wanted of a session, before anything acts on it.
@@ -183,7 +202,6 @@ impl Core {
         running.left_open = false;
         running.phase = Phase::Open;
         running.reason = None;
-        running.refusals = 0;
         running.retry_at = None;
         running.busy = busy;
         if let Some(Underway { turn, since, at_boundary }) = turn {
@@ -244,16 +262,24 @@ impl Core {
                 self.thread_left(step, name, "the session was stopped");
             }
             Phase::Closing => self.handle_close_unanswered(step, name),
-            Phase::Starting if running.opening => {
-                let s = limits::THREAD_OPEN_MS / 1000;
-                self.on_thread_failed(
-                    step,
-                    name,
-                    true,
-                    &format!("the child did not open the thread within {s} s"),
-                );
-            }
+            Phase::Starting if running.opening => self.handle_opening_overdue(step, name),
             _ => {}
+        }
+    }
+
+    /// A child that has not opened a thread, twice in a row, is hung: where no thread is open, nothing else would show that.
+    fn handle_opening_overdue(&mut self, step: &mut Step, name: &Name) {
+        let s = limits::THREAD_OPEN_MS / 1000;
+        self.on_thread_failed(step, name, true, &format!("the child did not open the thread within {s} s"));
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        running.overdue += 1;
+        let is_hung = running.overdue >= limits::UNANSWERED_MAX;
+        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
+        let on_it = key.map(|key| self.sessions_on(key)).unwrap_or_default();
+        if let Some(nonce) = self.ready_child_of(name).filter(|_| is_hung)
+            && !on_it.iter().any(|other| self.is_open(other))
+        {
+            self.kill_hung_child(step, nonce);
         }
     }
 

@@ -128,9 +128,9 @@ impl Core {
         let nonce = self.ready_child_of(name);
         let Some(running) = self.sessions.get_mut(name) else { return };
         if running.compacted {
-            running.phase = Phase::Failed;
-            running.reason = Some(format!("the context is full, also after it was summed up: {why}"));
             running.compacted = false;
+            let why = format!("the context is full, also after it was summed up: {why}");
+            self.fail_open(step, name, why);
         } else if let Some(nonce) = nonce {
             self.sum_up(step, name, nonce);
         }
@@ -160,11 +160,12 @@ impl Core {
         };
         running.compacted = false;
         running.room_refusals += 1;
-        running.reason = Some(format!("the context is full, and could not be summed up: {why}"));
+        let why = format!("the context is full, and could not be summed up: {why}");
         if !temporary && running.room_refusals >= limits::ROOM_REFUSALS_MAX {
             (running.room_due, running.room_refusals) = (false, 0);
-            running.phase = Phase::Failed;
+            self.fail_open(step, name, why);
         } else {
+            running.reason = Some(why);
             running.room_due = true;
             self.back_off(step, name);
         }

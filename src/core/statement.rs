@@ -31,6 +31,9 @@ impl Core {
                 self.on_thread_opened(step, &session, &thread, busy, turn)
             }
             ChildEvent::ThreadFailed { session, temporary, why } => {
+                if let Some(running) = self.sessions.get_mut(&session) {
+                    running.overdue = 0;
+                }
                 self.on_thread_failed(step, &session, temporary, &why)
             }
             ChildEvent::ThreadGone { session } => self.on_thread_gone(step, &session),

@@ -237,6 +237,8 @@ pub const TOOLS_READY_MS: i64 = 5_000;
 pub const THREADS_UNHEARD_MAX: usize = 512;
 /// Threads of sub-agents that are known in one child.
 pub const SUB_THREADS_MAX: usize = 256;
+/// Pages of a child's loaded threads that are looked through.
+pub const LOADED_PAGES_MAX: u32 = 16;
 /// Generations above a thread that are looked at for the session that it descends from.
 pub const SUB_THREAD_STEPS_MAX: u32 = 8;
 /// Questions of one child that wait until it is known whose thread they are about; more are refused.
@@ -257,7 +259,8 @@ pub const CHILD_LINK_STEADY_MS: i64 = 1_000;
 pub const CRASH_LOOP_EXITS: usize = 5;
 /// See [`CRASH_LOOP_EXITS`].
 pub const CRASH_LOOP_MS: i64 = 60_000;
-/// Answers to a search of its history that a child may leave out in a row before it is held for hung and killed.
+/// Answers to a search of its history, or to the opening of a thread, that a child may leave out in a row before it is held for hung
+/// and killed.
 pub const UNANSWERED_MAX: u32 = 2;
 /// Budget of `down`, and of `down --now`.
 pub const DOWN_MS: i64 = 10_000;

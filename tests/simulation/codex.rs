@@ -319,7 +319,9 @@ impl World {
         if self.codex.turn(nonce, thread).filter(|turn| turn.has_nothing_to_do(id)).is_none() {
             return;
         }
+        let is_full = self.chance(self.shape.context_full);
         let outcome = match self.chance(self.shape.turn_fails).then(|| self.random.below(10)) {
+            None if is_full => TurnOutcome::ContextFull("context window exceeded".to_owned()),
             None => TurnOutcome::Completed,
             Some(0 | 1) => TurnOutcome::ContextFull("context window exceeded".to_owned()),
             Some(2) => TurnOutcome::Overloaded("server overloaded".to_owned()),

@@ -13,6 +13,7 @@ mod children;
 mod clients;
 mod codex;
 mod disk;
+mod failing;
 mod guarantee;
 mod hangs;
 mod loader;

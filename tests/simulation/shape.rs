@@ -44,6 +44,8 @@ pub struct Shape {
     pub applies_slowly: u64,
     pub hides_items: u64,
     pub turn_fails: u64,
+    /// How often a turn ends because the context is full; only in stories.
+    pub context_full: u64,
     pub person: u64,
     pub asks_approval: u64,
     pub thread_unloads: u64,
@@ -91,6 +93,7 @@ impl Shape {
             applies_slowly: 15,
             hides_items: 30,
             turn_fails: 60,
+            context_full: 0,
             person: 60,
             asks_approval: 60,
             thread_unloads: 6,

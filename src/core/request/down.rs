@@ -25,6 +25,7 @@ impl Core {
                 self.want(step, name, Wanted::Down);
                 self.set_woken(name, false);
             }
+            self.end_without_pause(step.now, name);
             self.touch(name);
         }
         if down.names.is_empty() {

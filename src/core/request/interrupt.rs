@@ -33,11 +33,8 @@ impl Core {
             return;
         }
         running.interrupt_wanted = true;
-        // Whoever asks anew is not made to wait for the end of a pause.
-        if let Some((until, _)) = &mut running.end_refused {
-            *until = step.now;
-        }
         let turn = running.turn.clone();
+        self.end_without_pause(step.now, &name);
         self.touch(&name);
         self.wait(ask, Wait::Interrupted { name, turn }, deadline);
     }

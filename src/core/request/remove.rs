@@ -2,12 +2,10 @@
 //!
 //! **Invariant:** while a turn may run in a session's thread, in whatever child, the session stays: who else would end that turn?
 
-use super::super::action::Action;
 use super::super::conn::Ask;
 use super::super::timer::Timer;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
-use crate::model::child::ChildCommand;
 use crate::model::fault::Fault;
 use crate::model::id::ThreadId;
 use crate::model::limits;
@@ -45,11 +43,8 @@ impl Core {
         self.timers.clear(&Timer::Close(name.clone()));
         if let Some(running) = self.sessions.get_mut(name) {
             running.closing = None;
-            // Whoever asks anew is not made to wait for the end of a pause.
-            if let Some((until, _)) = &mut running.end_refused {
-                *until = step.now;
-            }
         }
+        self.end_without_pause(step.now, name);
     }
 
     /// Whether a session that is stopped to be removed can be removed, was removed meanwhile, or is wanted again.
@@ -70,7 +65,7 @@ impl Core {
             return step.refuse(ask, fault);
         }
         if self.ledger.sessions.contains_key(&name) {
-            self.remove_now(step, &name);
+            self.remove_session(step, &name, "the recipient was removed");
         }
         step.reply(ask, removed(name, thread));
     }
@@ -82,15 +77,6 @@ impl Core {
         let s = limits::DOWN_MS / 1000;
         let fault = Fault::busy(format!("remove refused: {name} could not be stopped within {s} s{why}"));
         step.refuse(ask, fault.hint("it is being stopped all the same; remove it again later"));
-    }
-
-    /// Removes a session in whose thread no turn can run; an opening of it that is under way is forgotten.
-    fn remove_now(&mut self, step: &mut Step, name: &Name) {
-        if let Some(nonce) = self.ready_child_of(name) {
-            let command = ChildCommand::CloseThread { session: name.clone() };
-            step.act(Action::Command { nonce, command });
-        }
-        self.remove_session(step, name, "the recipient was removed");
     }
 }
 

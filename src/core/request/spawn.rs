@@ -1,11 +1,13 @@
 //! `spawn`: creates a session and brings it up; on failure no session remains.
 
+use super::super::action::Action;
 use super::super::conn::Ask;
 use super::super::input::Resolved;
 use super::super::record::Record;
 use super::super::running::Running;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
+use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::happening::What;
@@ -111,6 +113,11 @@ impl Core {
         if !self.ledger.sessions.contains_key(name) {
             return;
         }
+        // An opening that is under way is forgotten.
+        if let Some(nonce) = self.ready_child_of(name) {
+            let session = name.clone();
+            step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session } });
+        }
         self.thread_left(step, name, why);
         self.fail_mail_to(step, name, why);
         self.record(step, Record::SessionRemoved { name: name.clone() });
@@ -118,7 +125,7 @@ impl Core {
         self.sessions.remove(name);
         self.touched.remove(name);
         self.touch_sleepers();
-        step.act(super::super::action::Action::ForgetEnvironment { name: name.clone() });
+        step.act(Action::ForgetEnvironment { name: name.clone() });
         self.evaluate_waiting_for_session(step, name);
     }
 }
