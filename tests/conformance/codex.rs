@@ -129,7 +129,12 @@ impl FakeCodex {
                 return Ok(Value::Null);
             }
             "thread/loaded/list" => {
-                json!({"data": self.threads.keys().collect::<Vec<_>>(), "nextCursor": null})
+                let all: Vec<&String> = self.threads.keys().collect();
+                let from =
+                    params["cursor"].as_str().map_or(0, |cursor| cursor.parse().expect("our own cursor"));
+                let to = self.page.map_or(all.len(), |rows| (from + rows).min(all.len()));
+                let next = (to < all.len()).then(|| to.to_string());
+                json!({"data": all[from..to], "nextCursor": next})
             }
             "thread/read" => {
                 let Some(known) = self.threads.get(&thread) else {

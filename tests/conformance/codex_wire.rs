@@ -96,12 +96,11 @@ fn a_new_thread_is_introduced_before_it_is_named() {
         (&json!("developer"), &json!("You are reviewer."))
     );
     assert_eq!(pair.fake.last("thread/name/set")["name"], "reviewer");
-    for refused in ["thread/start", "thread/inject_items"] {
+    for (what, last) in [(What::NewThread, "thread/start"), (What::Introduction, "thread/unsubscribe")] {
         let mut pair = Pair::connected();
-        let what = if refused == "thread/start" { What::NewThread } else { What::Introduction };
         pair.fake.refuse(what, Refusal::ForGood);
         pair.command(open("reviewer", None));
-        assert_eq!(pair.fake.methods().last(), Some(&refused), "nothing follows a refusal");
+        assert_eq!(pair.fake.methods().last(), Some(&last), "nothing follows a refusal, but what undoes");
         assert!(!pair.events().iter().any(|event| matches!(event, ChildEvent::ThreadOpened { .. })));
     }
 }

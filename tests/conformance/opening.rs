@@ -331,3 +331,79 @@ fn a_thread_whose_turn_is_not_known_is_asked_for_it_when_it_is_left() {
     assert_eq!(pair.events(), [ChildEvent::ThreadGone { session: name("reviewer") }]);
     assert_eq!(pair.fake.all("turn/interrupt").len(), 1);
 }
+
+/// A thread that `reviewer` has, in the same child, as another relay finds it.
+fn adopted(pair: &mut Pair, runs: bool) -> ThreadId {
+    pair.command(open("reviewer", None));
+    let thread: ThreadId = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+    if runs {
+        pair.fake.runs_a_turn(&thread);
+    }
+    pair.starts_anew();
+    thread
+}
+
+fn is_put_off(event: &ChildEvent) -> bool {
+    matches!(event, ChildEvent::ThreadFailed { temporary: true, .. })
+}
+
+/// Symptom: each attempt to begin a thread that an overloaded child took only half left one behind, with its tools at work. Now: it is
+/// left.
+#[test]
+fn a_thread_that_was_begun_for_nothing_is_left() {
+    let mut pair = Pair::connected();
+    pair.fake.refuse(What::Introduction, Refusal::Overloaded);
+    pair.command(open("reviewer", None));
+    assert!(pair.events().iter().any(is_put_off));
+    let begun = pair.fake.last("thread/inject_items")["threadId"].clone();
+    assert_eq!(pair.fake.last("thread/unsubscribe"), &json!({"threadId": begun}));
+}
+
+/// Symptom: a thread whose opening had failed for now stayed loaded, with its turn, in a child that others needed, when its session was
+/// stopped before the next attempt. Now: it is left like any other.
+#[test]
+fn a_thread_whose_opening_failed_for_now_can_be_left() {
+    let mut pair = Pair::connected();
+    let thread = adopted(&mut pair, true);
+    pair.fake.refuse(What::Loaded, Refusal::Overloaded);
+    pair.command(open("reviewer", Some(&thread)));
+    assert!(pair.events().iter().any(is_put_off));
+    pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+    assert!(pair.events().contains(&ChildEvent::ThreadGone { session: name("reviewer") }));
+    assert_eq!(pair.fake.last("turn/interrupt")["threadId"], json!(&*thread));
+    assert_eq!(pair.fake.last("thread/unsubscribe"), &json!({"threadId": &*thread}));
+}
+
+/// Symptom: the summary of a close was lost when the child had too much to do to take it. Now: the opening is tried again, with it.
+#[test]
+fn a_reminder_that_is_refused_for_now_is_told_again() {
+    let mut pair = Pair::connected();
+    let thread = adopted(&mut pair, false);
+    let mut reminding = open("reviewer", Some(&thread));
+    let ChildCommand::OpenThread { reminder, .. } = &mut reminding else { panic!("it opens") };
+    *reminder = Some("You were reading parse.rs.".to_owned());
+    pair.fake.refuse(What::Introduction, Refusal::Overloaded);
+    pair.command(reminding.clone());
+    assert!(pair.events().iter().any(is_put_off));
+    pair.command(reminding);
+    assert!(pair.events().iter().any(|event| matches!(event, ChildEvent::ThreadOpened { .. })));
+    assert!(pair.fake.last("thread/inject_items").to_string().contains("parse.rs"));
+}
+
+/// Symptom: a thread that was to be left when the id of its turn was known was not left when that turn had ended unheard. Now: it is,
+/// when the child calls it idle.
+#[test]
+fn a_thread_whose_turn_ended_unheard_is_left() {
+    let mut pair = Pair::connected();
+    let thread = adopted(&mut pair, true);
+    pair.fake.refuse(What::RunningTurn, Refusal::ForGood);
+    pair.command(open("reviewer", Some(&thread)));
+    pair.fake.refuse(What::RunningTurn, Refusal::ForGood);
+    pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+    let gone = ChildEvent::ThreadGone { session: name("reviewer") };
+    assert!(!pair.events().contains(&gone));
+    let status = json!({"threadId": &*thread, "status": {"type": "idle"}});
+    pair.hears(&[json!({"method": "thread/status/changed", "params": status}).to_string()]);
+    pair.run();
+    assert!(pair.events().contains(&gone));
+}

@@ -124,6 +124,18 @@ fn adopted(pair: &mut Pair, asks: bool) -> (ThreadId, ThreadId, String, String) 
     (lead, reviewer, thread, turn)
 }
 
+/// What a child has loaded may come in pages: a sub-agent that is not in the first is followed, too.
+#[test]
+fn a_sub_agent_on_a_later_page_of_what_is_loaded_is_followed() {
+    let mut pair = Pair::connected();
+    let (_, reviewer, _, _) = adopted(&mut pair, true);
+    pair.fake.set_page(1);
+    pair.command(open("reviewer", Some(&reviewer)));
+    let events = pair.events();
+    assert!(events.iter().any(is_asked), "{events:?}");
+    assert_eq!(pair.fake.all("thread/loaded/list").len(), 3, "of three threads");
+}
+
 fn is_opened(event: &ChildEvent, of: &str) -> bool {
     matches!(event, ChildEvent::ThreadOpened { session, .. } if *session == name(of))
 }

@@ -28,6 +28,10 @@ pub(super) enum Call {
         opening: Opening,
         thread: ThreadId,
     },
+    Remind {
+        session: Name,
+        opening: Opening,
+    },
     Name {
         session: Name,
         opening: Opening,
@@ -68,6 +72,7 @@ pub(super) enum Call {
     Loaded {
         session: Name,
         opening: Opening,
+        page: u32,
     },
     /// What a thread that is looked for descends from.
     Parent {
@@ -134,22 +139,28 @@ impl Codex {
             }
             (Call::Resume { session, opening, thread, reminder }, Ok(answer)) => {
                 if let Some(reminder) = reminder.filter(|_| self.is_current(&session, opening)) {
-                    self.call("thread/inject_items", told(&thread, &reminder), Call::Plain);
+                    self.looks_for(&session);
+                    let call = Call::Remind { session: session.clone(), opening };
+                    self.call("thread/inject_items", told(&thread, &reminder), call);
                 }
                 self.on_resumed(session, opening, thread, &answer["thread"]["status"]);
             }
-            (
-                Call::StartThread { session, opening, .. }
-                | Call::Inject { session, opening, .. }
-                | Call::Resume { session, opening, .. },
-                Err(error),
-            ) => {
-                if self.is_current(&session, opening) {
-                    self.openings.remove(&session);
-                    let (temporary, why) = (is_temporary(&error), error.message);
-                    self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
-                }
+            (Call::Inject { session, opening, thread }, Err(error)) => {
+                // The next attempt begins another thread.
+                self.call("thread/unsubscribe", json!({"threadId": &*thread}), Call::Plain);
+                self.opening_refused(session, opening, error);
             }
+            (
+                Call::StartThread { session, opening, .. } | Call::Resume { session, opening, .. },
+                Err(error),
+            ) => self.opening_refused(session, opening, error),
+            // What a close has left is told for sure, or the opening is tried again.
+            (Call::Remind { session, opening }, answer) => match answer {
+                Err(error) if is_temporary(&error) && self.is_current(&session, opening) => {
+                    self.opening_failed(session, error.message);
+                }
+                _ => self.has_looked(&session, opening),
+            },
             (Call::Skills { session, opening }, answer) => self.on_skills(session, opening, answer),
             (Call::Turn { session, claim }, Ok(answer)) => match answer["turn"]["id"].as_str() {
                 Some(turn) => {
@@ -190,7 +201,9 @@ impl Codex {
                 let (temporary, why) = (is_temporary(&error), error.message);
                 self.events.push_back(ChildEvent::CompactRefused { session, temporary, why });
             }
-            (Call::Loaded { session, opening }, answer) => self.on_loaded(session, opening, answer),
+            (Call::Loaded { session, opening, page }, answer) => {
+                self.on_loaded(session, opening, page, answer)
+            }
             (Call::Parent { thread }, answer) => self.on_parent(thread, answer),
             (Call::Rejoin { session, opening, thread }, answer) => {
                 self.on_rejoined(session, opening, &thread, answer);

@@ -92,12 +92,16 @@ impl Codex {
     fn on_status(&mut self, session: Name, params: &Value) {
         let Some(thread) = self.threads.get_mut(&session) else { return };
         let active = params["status"]["type"] == "active";
+        let id = thread.id.clone();
         if !active && thread.turn.is_none() && std::mem::take(&mut thread.busy) {
             self.events.push_back(ChildEvent::ThreadIdle { session: session.clone() });
+            // Whose end was not heard has ended.
+            if thread.closing && !thread.expected {
+                self.leave_thread(session.clone());
+            }
         }
         if !waits_for_a_person(&params["status"]) {
-            let thread = thread.id.clone();
-            self.asks_no_more(&session, &thread);
+            self.asks_no_more(&session, &id);
         }
     }
 
@@ -216,6 +220,8 @@ impl Codex {
 
     fn on_thread_closed(&mut self, session: Name) {
         if self.threads.remove(&session).is_some() {
+            // They are found anew when it is opened again, and what they ask is repeated then.
+            self.subs.retain(|_, sub| sub.session != session);
             self.events.push_back(ChildEvent::ThreadGone { session });
         }
     }

@@ -199,10 +199,19 @@ impl Codex {
         }
     }
 
-    /// What belongs to an opening was refused for now: the whole of it is tried again later, and finds its sub-agents anew.
+    /// The child would not open a thread.
+    pub(super) fn opening_refused(&mut self, session: Name, opening: Opening, error: RpcError) {
+        if self.is_current(&session, opening) {
+            self.openings.remove(&session);
+            let (temporary, why) = (is_temporary(&error), error.message);
+            self.events.push_back(ChildEvent::ThreadFailed { session, temporary, why });
+        }
+    }
+
+    /// What belongs to an opening was refused for now: the whole of it is tried again later, and finds its sub-agents anew. Until then
+    /// the thread is loaded, so that it can be left.
     pub(super) fn opening_failed(&mut self, session: Name, why: String) {
         self.openings.remove(&session);
-        self.threads.remove(&session);
         self.subs.retain(|_, sub| sub.session != session);
         self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
     }

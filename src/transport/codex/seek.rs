@@ -100,10 +100,21 @@ impl Codex {
     /// A resumed thread may have sub-agents at work from before: their questions come again when they are resumed, too.
     pub(super) fn look_for_subs(&mut self, session: Name, opening: Opening) {
         self.looks_for(&session);
-        self.call("thread/loaded/list", json!({}), Call::Loaded { session, opening });
+        self.list_loaded(session, opening, &Value::Null, 1);
     }
 
-    pub(super) fn on_loaded(&mut self, session: Name, opening: Opening, answer: Result<Value, RpcError>) {
+    fn list_loaded(&mut self, session: Name, opening: Opening, cursor: &Value, page: u32) {
+        let params = if cursor.is_null() { json!({}) } else { json!({"cursor": cursor}) };
+        self.call("thread/loaded/list", params, Call::Loaded { session, opening, page });
+    }
+
+    pub(super) fn on_loaded(
+        &mut self,
+        session: Name,
+        opening: Opening,
+        page: u32,
+        answer: Result<Value, RpcError>,
+    ) {
         if !self.is_current(&session, opening) {
             return;
         }
@@ -118,6 +129,10 @@ impl Codex {
             .collect();
         for thread in unknown {
             self.seek(thread, Some((session.clone(), opening)));
+        }
+        let next = &answer["nextCursor"];
+        if next.is_string() && page < limits::LOADED_PAGES_MAX {
+            return self.list_loaded(session, opening, next, page + 1);
         }
         self.has_looked(&session, opening);
     }
