@@ -16,6 +16,7 @@ mod start;
 mod surroundings;
 mod systemd;
 mod upgrade;
+mod verbs;
 
 use crate::*;
 use std::fs::{self, File};
