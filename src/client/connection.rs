@@ -24,7 +24,7 @@ use super::shell;
 use crate::boot::{environment, process};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
-use crate::protocol::answer::Welcome;
+use crate::protocol::answer::{SessionInfo, Sessions, Welcome};
 use crate::protocol::request::Hello;
 use crate::protocol::{PROTOCOL_MAX, PROTOCOL_MIN, VERSION};
 use crate::wire::lines::Lines;
@@ -287,6 +287,15 @@ impl Connection {
                 _ => {}
             }
         }
+    }
+
+    /// What the relay lists of a session; `None` when there is no such session.
+    ///
+    /// # Errors
+    /// As [`Connection::call`].
+    pub fn listed(&mut self, name: &str) -> Result<Option<SessionInfo>, CallError> {
+        let list: Sessions = self.call("session/list", &serde_json::json!({}))?;
+        Ok(list.sessions.into_iter().flatten().find(|session| session.name.as_str() == name))
     }
 
     /// A second handle that can only ask; nobody waits for the answers.

@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::conn::{Ask, Identity};
 use super::input::Resolved;
 use super::planted::Planted;
+use super::request::stopped_refusal;
 use super::running::Phase;
 use super::session::is_held_elsewhere;
 use super::timer::Timer;
@@ -350,10 +351,7 @@ impl Core {
             }),
             Wait::Attach { name } => match (self.shown_state(name), self.attach_answer(name)) {
                 (SessionState::Failed, _) => Some(Err(self.why_failed("attach", name))),
-                (SessionState::Stopped, _) => {
-                    let fault = Fault::refused(format!("attach failed: {name} is stopped"));
-                    Some(Err(fault.hint(format!("start it: agentmux up {name}"))))
-                }
+                (SessionState::Stopped, _) => Some(Err(stopped_refusal("attach failed", name))),
                 (_, answer) => answer.map(|attached| Ok(Answer::Attach(attached))),
             },
             Wait::Approvals => (!self.has_unheard_approvals()).then(|| Ok(self.listed_approvals())),

@@ -39,7 +39,7 @@ use crate::client::{Connection, Sender, shell};
 use crate::model::fault::{Code, Fault};
 use crate::model::limits;
 use crate::model::session::{SessionState, Wanted};
-use crate::protocol::answer::{Attached, Sessions, Shown};
+use crate::protocol::answer::{Attached, Shown};
 use crate::protocol::check::check_name;
 use crate::protocol::request::{Answered, Elsewhere, One, PaneReport};
 use watching::Watching;
@@ -244,9 +244,7 @@ fn farewell(name: &str, over: Why) -> String {
 
 /// Whether a session that cannot be attached to is over, and how.
 fn over(connection: &mut Connection, name: &str) -> Result<Option<Why>, Fault> {
-    let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
-    let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == name);
-    Ok(match own {
+    Ok(match connection.listed(name)? {
         None => Some(Why::Removed),
         Some(own) if own.state == SessionState::Stopped && own.wanted == Wanted::Down => Some(Why::Down),
         Some(_) => None,

@@ -16,7 +16,7 @@ use crate::model::fault::{Code, Fault};
 use crate::model::happening::DELTA;
 use crate::model::limits;
 use crate::model::session::{SessionState, Wanted};
-use crate::protocol::answer::{Sent, SessionInfo, Sessions, Subscribed, Waited};
+use crate::protocol::answer::{Sent, SessionInfo, Subscribed, Waited};
 use crate::protocol::check::{check_mail, check_name};
 use crate::protocol::request::{Prompt as Request, Until, Watch};
 
@@ -223,12 +223,11 @@ fn unheard(error: CallError, answer: &Prompted) -> Fault {
 
 /// Whether the turn still runs; `None` while that is not known, of which an event will tell more.
 fn goes_on(context: &Context, answer: &Prompted) -> Result<Option<bool>, Fault> {
-    let list: Sessions = match context.connect()?.call("session/list", &serde_json::json!({})) {
+    let own = match context.connect()?.listed(&answer.session) {
         // Whoever hears events hears of that, too.
         Err(CallError::Lost { stopping: false }) => return Ok(None),
         answered => answered.map_err(|error| unheard(error, answer))?,
     };
-    let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == answer.session);
     let is_unknown = |own: &SessionInfo| match own.state {
         SessionState::Starting | SessionState::Backoff => true,
         SessionState::Stopped => own.wanted == Wanted::Up,

@@ -4,6 +4,7 @@ use super::super::action::Action;
 use super::super::conn::Ask;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
+use super::stopped_refusal;
 use crate::model::child::ChildCommand;
 use crate::model::fault::Fault;
 use crate::model::limits;
@@ -16,8 +17,7 @@ impl Core {
             Err(fault) => return step.refuse(ask, fault),
         };
         if !self.should_run(&name) {
-            let fault = Fault::refused(format!("look refused: {name} is stopped"));
-            return step.refuse(ask, fault.hint(format!("start it: agentmux up {name}")));
+            return step.refuse(ask, stopped_refusal("look refused", &name));
         }
         let state = self.shown_state(&name);
         let Some(nonce) = self.ready_child_of(&name).filter(|_| self.is_open(&name)) else {

@@ -37,6 +37,11 @@ use crate::model::fault::Fault;
 use crate::model::mail::FromKind;
 use crate::model::name::{self, Name};
 
+/// The refusal of what only a session that is up can do.
+pub(super) fn stopped_refusal(what: &str, name: &Name) -> Fault {
+    Fault::refused(format!("{what}: {name} is stopped")).hint(format!("start it: agentmux up {name}"))
+}
+
 impl Core {
     /// Finds sessions by name; without names all of them.
     fn named_sessions(&self, names: &[String]) -> Result<Vec<Name>, Fault> {

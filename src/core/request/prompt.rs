@@ -4,6 +4,7 @@ use super::super::conn::{Ask, Identity};
 use super::super::input::Resolved;
 use super::super::{Core, Step};
 use super::send::answer_repeated;
+use super::stopped_refusal;
 use crate::model::fault::Fault;
 use crate::model::mail::Priority;
 use crate::protocol::request::{Prompt, Send};
@@ -35,8 +36,7 @@ impl Core {
             return step.refuse(ask, Fault::busy(format!("prompt refused: {name} is being closed")));
         }
         if !self.should_run(&name) {
-            let fault = Fault::refused(format!("prompt refused: {name} is stopped"));
-            return step.refuse(ask, fault.hint(format!("start it: agentmux up {name}")));
+            return step.refuse(ask, stopped_refusal("prompt refused", &name));
         }
         self.accept(step, ask, from, vec![name], send, None, resolved.disk_low);
     }

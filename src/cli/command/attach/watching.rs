@@ -14,7 +14,7 @@ use crate::client::{CallError, Connection, Reached, Target};
 use crate::model::fault::Code;
 use crate::model::limits;
 use crate::model::session::{SessionState, Wanted};
-use crate::protocol::answer::{Attached, Sessions, Shown, Subscribed};
+use crate::protocol::answer::{Attached, Shown, Subscribed};
 use crate::protocol::request::{One, Watch};
 
 /// What the thread beside the screen knows.
@@ -173,9 +173,7 @@ impl Watching {
 
     /// Asks how the session is.
     fn look(&mut self, connection: &mut Connection) -> Result<(), CallError> {
-        let list: Sessions = connection.call("session/list", &serde_json::json!({}))?;
-        let own = list.sessions.into_iter().flatten().find(|session| session.name.as_str() == self.name);
-        match own {
+        match connection.listed(&self.name)? {
             Some(own) => {
                 let is_stopped = own.state == SessionState::Stopped;
                 self.is_stop_final |= !is_stopped;
