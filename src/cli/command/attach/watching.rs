@@ -112,7 +112,8 @@ impl Watching {
                 }
             };
             pause.after(begun.elapsed());
-            if is_refused {
+            // A relay that dies as soon as it is there is not started again and again without one.
+            if is_refused || begun.elapsed() < Duration::from_millis(limits::WATCH_STEADY_MS) {
                 drop(connection);
                 pause.take();
             }
