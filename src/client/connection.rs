@@ -247,6 +247,7 @@ impl Connection {
         params: &impl Serialize,
         deadline: Option<Instant>,
     ) -> Result<T, CallError> {
+        self.is_asked = false;
         if interrupted() {
             return Err(CallError::Interrupted);
         }
@@ -255,7 +256,6 @@ impl Connection {
         self.last_id += 1;
         let id = Id::Number(self.last_id);
         let line = rpc::request(&id, method, params);
-        self.is_asked = false;
         match self.stream.write_all(line.as_bytes()) {
             Ok(()) => self.is_asked = true,
             // It has only half a request, which it will never answer.

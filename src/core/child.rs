@@ -106,11 +106,8 @@ impl Core {
         for key in keys {
             let of_key =
                 |session: &&Name| self.ledger.sessions.get(*session).is_some_and(|s| s.child_key == key);
-            // One that has failed needs no child until somebody wants it up.
-            let needs = |name: &&Name| {
-                self.should_run(name) && self.sessions.get(*name).is_some_and(|r| r.phase != Phase::Failed)
-            };
-            let wanted: Vec<Name> = self.sessions.keys().filter(of_key).filter(needs).cloned().collect();
+            let wanted: Vec<Name> =
+                self.sessions.keys().filter(of_key).filter(|name| self.needs_child(name)).cloned().collect();
             let leaving = self.sessions.iter().any(|(name, running)| {
                 of_key(&name) && !matches!(running.phase, Phase::Stopped | Phase::Failed)
             });

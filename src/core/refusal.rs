@@ -42,12 +42,19 @@ impl Core {
     /// The child would not end the turn of a thread that shall be left: it is asked again later, because the turn would run on; but for a
     /// child that is ended with it anyway.
     pub(super) fn on_close_refused(&mut self, step: &mut Step, name: &Name, why: &str) {
-        let Some(running) = self.sessions.get_mut(name).filter(|running| running.phase == Phase::Closing)
-        else {
-            return;
-        };
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        match running.phase {
+            Phase::Closing => running.reason = Some(format!("its child would not end its turn: {why}")),
+            // Why it has failed is what people have to know.
+            Phase::Failed => {}
+            Phase::Stopped | Phase::Starting | Phase::Open => return,
+        }
         running.still_in = true;
-        running.reason = Some(format!("its child would not end its turn: {why}"));
+        running.unanswered_since = None;
+        if running.phase == Phase::Failed {
+            self.put_end_off(step, name);
+            return self.touch(name);
+        }
         if self.ends_with_child(name) {
             return self.thread_left(step, name, "the session was stopped");
         }
@@ -57,10 +64,16 @@ impl Core {
     }
 
     /// The child has not said that it has left a thread, nor that it would not: a turn may run on in it, so that it is asked again. What
-    /// it does with the request that is on its way, it does once.
+    /// it does with the request that is on its way, it does once. A child that says nothing at all for a whole lease is hung.
     pub(super) fn handle_close_unanswered(&mut self, step: &mut Step, name: &Name) {
         let child = self.ready_child_of(name).filter(|_| !self.ends_with_child(name));
         let Some(nonce) = child else { return self.thread_left(step, name, "the session was stopped") };
+        let Some(running) = self.sessions.get_mut(name) else { return };
+        let lease_began = step.now.plus(-limits::LEASE_MS);
+        let is_long = *running.unanswered_since.get_or_insert(step.now) <= lease_began;
+        if is_long && !self.is_heard(name, lease_began) {
+            return self.kill_hung_child(step, nonce);
+        }
         let until = self.put_end_off(step, name);
         self.leave_thread(step, name, nonce);
         self.timers.set(Timer::Thread(name.clone()), until.plus(limits::DOWN_NOW_MS / 2));
@@ -73,7 +86,14 @@ impl Core {
     /// Whether a session's child is ended with the session, because no other needs it.
     pub(super) fn ends_with_child(&self, name: &Name) -> bool {
         let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        !key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.should_run(other)))
+        !key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.needs_child(other)))
+    }
+
+    /// Whether a session's child has said anything of any of its sessions since a moment.
+    fn is_heard(&self, name: &Name, since: Millis) -> bool {
+        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
+        let on_it = key.map(|key| self.sessions_on(key)).unwrap_or_default();
+        on_it.iter().any(|other| self.sessions.get(other).is_some_and(|running| running.heard_at > since))
     }
 
     /// A question whose thread nobody knows yet is placed within milliseconds, or when the child has time to say whose it is.

@@ -49,6 +49,8 @@ pub(super) struct Running {
     pub end_refused: Option<(Millis, u32)>,
     /// Whether the child would not end the turn of a thread that shall be left, and has not been asked again since.
     pub still_in: bool,
+    /// Since when the child has not answered the request to leave its thread, however often it was made.
+    pub unanswered_since: Option<Millis>,
     /// When its child last told anything of it, a turn of ours went out, or an approval was settled that its turn waited for: before, it
     /// could say nothing.
     pub heard_at: Millis,
@@ -135,6 +137,7 @@ impl Running {
             interrupting: None,
             end_refused: None,
             still_in: false,
+            unanswered_since: None,
             heard_at: now,
             ask_not_before: None,
             status_refusals: 0,
@@ -195,6 +198,7 @@ impl Running {
         self.end_refused = None;
         self.subs_end_by = None;
         self.still_in = false;
+        self.unanswered_since = None;
         self.asked = None;
         self.ask_not_before = None;
         self.status_refusals = 0;

@@ -30,6 +30,11 @@ impl Core {
                 || self.sessions.get(name).is_some_and(|running| running.woken || running.closing.is_some()))
     }
 
+    /// Whether a session needs a child; one that has failed needs none until somebody wants it up.
+    pub(super) fn needs_child(&self, name: &Name) -> bool {
+        self.should_run(name) && self.sessions.get(name).is_some_and(|r| r.phase != Phase::Failed)
+    }
+
     /// Whether a session's thread is open.
     pub(super) fn is_open(&self, name: &Name) -> bool {
         self.sessions.get(name).is_some_and(|running| running.phase == Phase::Open)
@@ -69,13 +74,21 @@ impl Core {
                     self.thread_left(step, name, "the session was stopped");
                 }
             },
-            // It is wanted again, and has not been left.
+            // It is wanted again, and has not been left: it is opened anew, because nobody knows what is in it now.
             (Phase::Closing, true) if running.still_in => {
+                self.thread_unheard(step, name, "it was to be stopped, and is wanted again");
+            }
+            // An answer to the request to leave it may still come.
+            (Phase::Closing, true) => {
+                let soon = step.now.plus(limits::DOWN_NOW_MS / 2);
+                self.timers.bring_forward(Timer::Thread(name.clone()), soon);
+            }
+            (Phase::Failed, _) if running.still_in && running.may_end(step.now) => {
                 running.still_in = false;
-                running.reason = None;
-                running.phase = Phase::Open;
-                self.timers.clear(&Timer::Thread(name.clone()));
-                self.touch(name);
+                if let Some(nonce) = child {
+                    let session = name.clone();
+                    step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session } });
+                }
             }
             (Phase::Closing, false) if running.still_in && ends_with_child => {
                 self.thread_left(step, name, "the session was stopped");
@@ -323,8 +336,9 @@ impl Core {
 
     /// Whether its child may have a session's thread open, and a turn running in it.
     pub(super) fn may_have_turn(&self, name: &Name) -> bool {
-        let of =
-            |running: &Running| running.left_open || matches!(running.phase, Phase::Open | Phase::Closing);
+        let of = |running: &Running| {
+            running.left_open || running.still_in || matches!(running.phase, Phase::Open | Phase::Closing)
+        };
         self.sessions.get(name).is_some_and(of)
     }
 

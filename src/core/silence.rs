@@ -126,7 +126,9 @@ impl Core {
     /// A turn failed because the context is full: it is summed up once.
     pub(super) fn make_room(&mut self, step: &mut Step, name: &Name, why: &str) {
         let nonce = self.ready_child_of(name);
-        let Some(running) = self.sessions.get_mut(name) else { return };
+        let Some(running) = self.sessions.get_mut(name).filter(|running| running.phase == Phase::Open) else {
+            return;
+        };
         if running.compacted {
             running.compacted = false;
             let why = format!("the context is full, also after it was summed up: {why}");

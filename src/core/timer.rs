@@ -78,6 +78,13 @@ impl Timers {
         }
     }
 
+    /// Brings a deadline forward, if there is one of that name and it is later.
+    pub fn bring_forward(&mut self, timer: Timer, at: Millis) {
+        if self.by_name.get(&timer).is_some_and(|later| *later > at) {
+            self.set(timer, at);
+        }
+    }
+
     /// Clears a deadline.
     pub fn clear(&mut self, timer: &Timer) {
         if let Some(at) = self.by_name.remove(timer) {

@@ -241,9 +241,13 @@ impl Core {
             Wait::Approvals | Wait::Settle { .. } => true,
             Wait::Mail { .. } | Wait::Next { .. } | Wait::Look { .. } => false,
         };
-        let numbers: Vec<u64> =
-            self.waiting.all.iter().filter(|(_, entry)| concerns(entry)).map(|(n, _)| *n).collect();
-        for number in numbers {
+        // Whoever waits for it to be stopped is told before whoever wants it removed then makes it another answer.
+        let removes = |entry: &Entry| matches!(entry.wait, Wait::Removed { .. });
+        let concerned = self.waiting.all.iter().filter(|(_, entry)| concerns(entry));
+        let mut numbers: Vec<(bool, u64)> =
+            concerned.map(|(number, entry)| (removes(entry), *number)).collect();
+        numbers.sort_unstable();
+        for (_, number) in numbers {
             self.evaluate_wait(step, number);
         }
     }

@@ -253,6 +253,9 @@ fn a_session_that_is_wanted_again_is_not_removed() {
         story.asks(1, Request::Up(Names { names: vec!["lead".to_owned()] }));
         (0..2).for_each(|client| story.answered(client));
         story.world.shape.too_busy = 0;
+        // Its thread is opened anew, because nobody knows what is in it.
+        story.asks(1, Request::Up(Names { names: vec!["lead".to_owned()] }));
+        story.answered(1);
         let mail = story.sends("lead");
         story.asks(0, Request::Interrupt(One { name: "lead".to_owned() }));
         story.until_state(mail, DeliveryState::Consumed);
