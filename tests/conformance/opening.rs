@@ -1,6 +1,6 @@
 //! Connecting, opening, resuming and leaving threads.
 
-use agentmux::model::child::{ChildCommand, ChildEvent};
+use agentmux::model::child::{ChildCommand, ChildEvent, TurnOutcome};
 use agentmux::model::id::ThreadId;
 use agentmux::transport::Transport;
 use serde_json::json;
@@ -406,4 +406,80 @@ fn a_thread_whose_turn_ended_unheard_is_left() {
     pair.hears(&[json!({"method": "thread/status/changed", "params": status}).to_string()]);
     pair.run();
     assert!(pair.events().contains(&gone));
+}
+
+/// A turn of the thread ends, and nobody hears of it.
+fn ends_unheard(pair: &mut Pair, thread: &ThreadId) {
+    let _ = pair.fake.hold();
+    pair.fake.ends_turn(thread, &TurnOutcome::Completed);
+    let _ = pair.answers();
+    pair.hears(&[]);
+}
+
+/// Symptom: a thread in which a turn was to run, or had run unheard, could not be left: each request to leave it waited for that turn's
+/// next word. Now: the child is asked which turn runs, and believed the second time that none does, or when it calls the thread idle.
+#[test]
+fn a_thread_in_which_no_turn_runs_after_all_is_left() {
+    for (was_told, is_asked) in [(false, false), (true, false), (true, true)] {
+        let mut pair = Pair::connected();
+        let thread = adopted(&mut pair, !was_told);
+        if was_told {
+            pair.command(open("reviewer", Some(&thread)));
+            let _ = pair.fake.hold();
+            pair.codex.command(turn(claim(1)));
+            let _ = pair.answers();
+            pair.hears(&[]);
+        } else {
+            pair.fake.refuse(What::RunningTurn, Refusal::ForGood);
+            pair.command(open("reviewer", Some(&thread)));
+        }
+        pair.events();
+        ends_unheard(&mut pair, &thread);
+        if is_asked {
+            pair.command(ChildCommand::AskStatus { session: name("reviewer") });
+        }
+        let gone = ChildEvent::ThreadGone { session: name("reviewer") };
+        pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+        assert_eq!(pair.events().contains(&gone), is_asked, "its history may come a moment later");
+        if !is_asked {
+            pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+            assert!(pair.events().contains(&gone), "{:?}", pair.fake.methods());
+        }
+    }
+}
+
+/// Symptom: a turn of a session that was wanted up again was interrupted, because the thread was still to be left when its id was known.
+/// Now: opened anew, it is not left any more.
+#[test]
+fn a_thread_that_is_opened_again_is_not_left_any_more() {
+    let mut pair = Pair::connected();
+    let thread = adopted(&mut pair, true);
+    for _ in 0..2 {
+        pair.fake.refuse(What::RunningTurn, Refusal::ForGood);
+    }
+    pair.command(open("reviewer", Some(&thread)));
+    pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+    let _ = pair.fake.hold();
+    pair.codex.command(open("reviewer", Some(&thread)));
+    let resumed = pair.answers();
+    pair.fake.person_types(&thread, true);
+    let typed = pair.answers();
+    pair.hears(&[typed, resumed].concat());
+    assert!(pair.events().iter().any(|event| matches!(event, ChildEvent::ThreadOpened { .. })));
+    assert!(pair.fake.all("turn/interrupt").is_empty(), "{:?}", pair.fake.methods());
+}
+
+/// Symptom: an opening whose thread was unloaded meanwhile was waited for in vain. Now: it is tried again.
+#[test]
+fn a_thread_that_is_unloaded_while_it_is_opened_is_opened_again() {
+    let mut pair = Pair::connected();
+    let thread = adopted(&mut pair, false);
+    let _ = pair.fake.hold();
+    pair.codex.command(open("reviewer", Some(&thread)));
+    let resumed = pair.answers();
+    resumed.iter().for_each(|answer| pair.codex.on_message(answer));
+    pair.fake.unloads(&thread);
+    let rest = pair.answers();
+    pair.hears(&rest);
+    assert!(pair.events().iter().any(is_put_off));
 }

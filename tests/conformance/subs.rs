@@ -1,6 +1,6 @@
 //! Sub-agents: threads that the model of a session's thread begins beside it.
 
-use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent};
+use agentmux::model::child::{ApprovalAsked, ChildCommand, ChildEvent, TurnOutcome};
 use agentmux::model::id::ThreadId;
 use agentmux::model::limits;
 use agentmux::transport::Transport;
@@ -122,6 +122,50 @@ fn adopted(pair: &mut Pair, asks: bool) -> (ThreadId, ThreadId, String, String) 
     pair.run();
     pair.starts_anew();
     (lead, reviewer, thread, turn)
+}
+
+/// Symptom: a sub-agent whose session's opening had failed for now was forgotten, and worked on in a child that others needed when its
+/// session was stopped before the next attempt. Now: its turn is ended, and it is followed again by the next attempt.
+#[test]
+fn a_sub_agent_of_an_opening_that_failed_is_ended_or_followed_again() {
+    for is_closed in [true, false] {
+        let mut pair = Pair::connected();
+        let (_, reviewer, thread, turn) = adopted(&mut pair, true);
+        pair.fake.refuse_of(What::Resuming, &thread, Refusal::Overloaded);
+        pair.command(open("reviewer", Some(&reviewer)));
+        let failed = |event: &ChildEvent| matches!(event, ChildEvent::ThreadFailed { temporary: true, .. });
+        assert!(pair.events().iter().any(failed));
+        if is_closed {
+            pair.command(ChildCommand::CloseThread { session: name("reviewer") });
+            let ended: Vec<&Value> = pair.fake.all("turn/interrupt");
+            assert!(ended.contains(&&json!({"threadId": thread, "turnId": turn})), "{ended:?}");
+        } else {
+            pair.command(open("reviewer", Some(&reviewer)));
+            let events = pair.events();
+            assert!(events.iter().any(is_asked), "{events:?}");
+        }
+    }
+}
+
+/// Symptom: the answer to the end of a sub-agent's turn was taken for the end of the next one, which then could not be ended. Now: it is
+/// about the turn that was meant.
+#[test]
+fn the_end_of_a_sub_agents_turn_is_not_the_end_of_the_next_one() {
+    let mut pair = Pair::connected();
+    let own = opened(&mut pair);
+    let (thread, _) = pair.fake.begins_another(&own, true);
+    pair.run();
+    let _ = pair.fake.hold();
+    pair.codex.command(ChildCommand::InterruptSubs { session: name("reviewer") });
+    let late = pair.answers();
+    let of = ThreadId::from(thread.as_str());
+    pair.fake.ends_turn(&of, &TurnOutcome::Completed);
+    pair.fake.runs_a_turn(&of);
+    let next = pair.answers();
+    pair.hears(&[next, late].concat());
+    pair.command(ChildCommand::InterruptSubs { session: name("reviewer") });
+    let ended: Vec<&Value> = pair.fake.all("turn/interrupt").iter().map(|ended| &ended["turnId"]).collect();
+    assert!(ended.len() == 2 && ended[0] != ended[1], "{ended:?}");
 }
 
 /// What a child has loaded may come in pages: a sub-agent that is not in the first is followed, too.
@@ -395,7 +439,7 @@ fn a_sub_agent_that_is_forgotten_works_no_more() {
         all.sort();
         pair.run();
         if has_ended {
-            pair.fake.ends_turn(&all[7].0.as_str().into(), &agentmux::model::child::TurnOutcome::Completed);
+            pair.fake.ends_turn(&all[7].0.as_str().into(), &TurnOutcome::Completed);
         }
         pair.fake.begins_another(&own, true);
         pair.run();

@@ -88,6 +88,7 @@ pub(super) enum Call {
     EndSub {
         ending: u64,
         thread: String,
+        turn: Option<TurnId>,
         asked: Asked,
     },
     /// The turn of a thread that nobody has any more, or its end; and how often that was refused for now.
@@ -189,6 +190,9 @@ impl Codex {
             }
             (Call::Status { session }, Ok(answer)) => {
                 let busy = answer["thread"]["status"]["type"] == "active";
+                if !busy {
+                    self.has_no_turn(session.clone());
+                }
                 self.events.push_back(ChildEvent::StatusTold { session, busy });
             }
             (Call::Status { session }, Err(error)) => {
@@ -208,8 +212,8 @@ impl Codex {
             (Call::Rejoin { session, opening, thread }, answer) => {
                 self.on_rejoined(session, opening, &thread, answer);
             }
-            (Call::EndSub { ending, thread, asked }, answer) => {
-                self.on_sub_ended(ending, thread, asked, answer);
+            (Call::EndSub { ending, thread, turn, asked }, answer) => {
+                self.on_sub_ended(ending, thread, turn, asked, answer);
             }
             (Call::Abandon { thread, turn, asked, times }, answer) => {
                 self.on_abandoned(thread, turn, asked, times, answer);

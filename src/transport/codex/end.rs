@@ -67,7 +67,7 @@ impl Codex {
         self.endings.insert(number, Ending { session, then, left, ended: 0, refused: None });
         for (thread, turn) in at_work {
             let (method, params, asked) = end_of(&thread, turn.as_ref());
-            self.call(method, params, Call::EndSub { ending: number, thread, asked });
+            self.call(method, params, Call::EndSub { ending: number, thread, turn, asked });
         }
         self.conclude(number);
     }
@@ -77,6 +77,7 @@ impl Codex {
         &mut self,
         number: u64,
         thread: String,
+        turn: Option<TurnId>,
         asked: Asked,
         answer: Result<Value, RpcError>,
     ) {
@@ -84,7 +85,11 @@ impl Codex {
             && let Some(turn) = answer.as_ref().ok().and_then(running_turn)
         {
             let (method, params, asked) = end_of(&thread, Some(&turn));
-            return self.call(method, params, Call::EndSub { ending: number, thread, asked });
+            return self.call(
+                method,
+                params,
+                Call::EndSub { ending: number, thread, turn: Some(turn), asked },
+            );
         }
         let Some(ending) = self.endings.get_mut(&number) else { return };
         ending.left -= 1;
@@ -92,7 +97,9 @@ impl Codex {
             Err(error) if is_temporary(&error) => ending.refused = Some(error.message),
             answer => {
                 ending.ended += u32::from(asked == Asked::End && answer.is_ok());
-                if let Some(sub) = self.subs.get_mut(&thread) {
+                // Another one may have begun since.
+                let is_meant = |sub: &&mut super::sub::Sub| sub.turn.id().is_none() || sub.turn.id() == turn;
+                if let Some(sub) = self.subs.get_mut(&thread).filter(is_meant) {
                     sub.turn = SubTurn::Ended;
                 }
             }

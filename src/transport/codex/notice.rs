@@ -219,7 +219,10 @@ impl Codex {
     }
 
     fn on_thread_closed(&mut self, session: Name) {
-        if self.threads.remove(&session).is_some() {
+        let Some(thread) = self.threads.remove(&session) else { return };
+        if self.openings.get(&session).is_some_and(|attempt| thread.is_of(attempt.number)) {
+            self.opening_failed(session, "the thread was unloaded while it was opened".to_owned());
+        } else {
             // They are found anew when it is opened again, and what they ask is repeated then.
             self.subs.retain(|_, sub| sub.session != session);
             self.events.push_back(ChildEvent::ThreadGone { session });

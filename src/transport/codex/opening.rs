@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::Codex;
 use super::call::Call;
 use super::end::{last_turn_of, running_turn};
+use super::sub::SubTurn;
 use super::thread::{Thread, waits_for_a_person};
 use crate::model::child::{ChildEvent, ToolServer, Underway};
 use crate::model::clock::Millis;
@@ -65,6 +66,9 @@ impl Codex {
             self.threads.remove(&session);
             self.abandon(&id, turn);
             self.leave_subs(&session);
+        }
+        if let Some(kept) = self.threads.get_mut(&session) {
+            kept.stay();
         }
         self.last_opening += 1;
         let opening = self.last_opening;
@@ -208,11 +212,13 @@ impl Codex {
         }
     }
 
-    /// What belongs to an opening was refused for now: the whole of it is tried again later, and finds its sub-agents anew. Until then
-    /// the thread is loaded, so that it can be left.
+    /// What belongs to an opening was refused for now: the whole of it is tried again later, and follows its sub-agents anew. Until then
+    /// its threads are loaded, so that they can be left.
     pub(super) fn opening_failed(&mut self, session: Name, why: String) {
         self.openings.remove(&session);
-        self.subs.retain(|_, sub| sub.session != session);
+        for sub in self.subs.values_mut().filter(|sub| sub.session == session) {
+            (sub.turn, sub.is_followed) = (SubTurn::Unheard, false);
+        }
         self.events.push_back(ChildEvent::ThreadFailed { session, temporary: true, why });
     }
 

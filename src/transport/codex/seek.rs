@@ -79,9 +79,13 @@ impl Codex {
         }
     }
 
+    /// Looks for a thread, unless that is done already. An opening that is made anew does not rely on an answer that has not come.
     fn seek(&mut self, thread: &str, opening: Option<(Name, Opening)>) {
+        let mut asks_again = false;
         if let Some(opening) = opening {
             let seek = self.seeks.entry(thread.to_owned()).or_default();
+            asks_again = seek.openings.iter().any(|(session, _)| *session == opening.0);
+            seek.openings.retain(|(session, number)| *session != opening.0 || *number == opening.1);
             if seek.openings.insert(opening.clone()) {
                 self.looks_for(&opening.0);
             }
@@ -89,8 +93,11 @@ impl Codex {
         let seek = self.seeks.entry(thread.to_owned()).or_default();
         if seek.at.is_empty() {
             seek.at = thread.to_owned();
-            self.read_parent(thread.to_owned(), thread);
+        } else if !asks_again {
+            return;
         }
+        let at = seek.at.clone();
+        self.read_parent(thread.to_owned(), &at);
     }
 
     fn read_parent(&mut self, thread: String, at: &str) {
@@ -127,6 +134,15 @@ impl Codex {
             .filter(|thread| self.owner_of(thread).is_none() && !self.is_being_opened(thread))
             .take(limits::SUB_THREADS_MAX)
             .collect();
+        let own = |thread: &&str| {
+            let sub = self.subs.get(*thread);
+            sub.is_some_and(|sub| sub.session == session && !sub.is_followed)
+        };
+        let loaded = answer["data"].as_array().into_iter().flatten().filter_map(Value::as_str);
+        let own: Vec<&str> = loaded.filter(own).collect();
+        for thread in own {
+            self.rejoin(thread, session.clone());
+        }
         for thread in unknown {
             self.seek(thread, Some((session.clone(), opening)));
         }
@@ -179,6 +195,9 @@ impl Codex {
     }
 
     fn rejoin(&mut self, thread: &str, session: Name) {
+        if let Some(sub) = self.subs.get_mut(thread) {
+            sub.is_followed = true;
+        }
         let opening = self.looks_for(&session);
         let params = json!({"threadId": thread, "excludeTurns": true});
         self.call("thread/resume", params, Call::Rejoin { session, opening, thread: thread.to_owned() });

@@ -1,7 +1,8 @@
 //! Sub-agents: threads that the model of a session's thread, or of another such thread, has begun beside it.
 //!
 //! Measured with 0.169.0: whoever follows a thread follows what it begins, too, and is asked about it. No `thread/started` tells of one;
-//! the item of the call that began it (`collabAgentToolCall`) names it when it is done, and `thread/read` its parent (`seek.rs`).
+//! the item of the call that began it (`collabAgentToolCall`) names it when it is done, and `thread/read` its parent (`seek.rs`); what a
+//! person forks has none (`forkedFromId` instead).
 //!
 //! | Its turn | Then `interrupt` and `close` (`end.rs`) |
 //! | --- | --- |
@@ -29,6 +30,8 @@ pub(super) struct Sub {
     /// Whose thread it descends from.
     pub(super) session: Name,
     pub(super) turn: SubTurn,
+    /// Whether its session's opening has heard what it asks, or was there when it began.
+    pub(super) is_followed: bool,
     /// The last change of files that began: its item and its paths.
     pub(super) change: Option<(String, String)>,
 }
@@ -73,7 +76,8 @@ impl Codex {
             if self.subs.len() >= limits::SUB_THREADS_MAX {
                 self.forget_a_sub();
             }
-            self.subs.insert(thread.to_owned(), Sub { session, turn: SubTurn::Unheard, change: None });
+            let sub = Sub { session, turn: SubTurn::Unheard, is_followed: true, change: None };
+            self.subs.insert(thread.to_owned(), sub);
         }
         self.ask_kept(thread);
     }

@@ -44,6 +44,8 @@ pub(super) struct Thread {
     pub(super) change: Option<(String, String)>,
     /// Whether it shall be left as soon as the id of its turn is known, to interrupt that.
     pub(super) closing: bool,
+    /// Whether the child has said once that no turn runs in it, since it shall be left.
+    seems_idle: bool,
     /// Whether it is left as soon as its turn and those of its sub-agents are interrupted.
     leaving: bool,
 }
@@ -64,6 +66,7 @@ impl Thread {
             saying: None,
             change: None,
             closing: false,
+            seems_idle: false,
             leaving: false,
         }
     }
@@ -78,6 +81,18 @@ impl Thread {
     }
 }
 
+impl Thread {
+    /// It shall not be left after all.
+    pub(super) fn stay(&mut self) {
+        (self.closing, self.seems_idle, self.leaving) = (false, false, false);
+    }
+
+    /// Whether this opening has opened it.
+    pub(super) fn is_of(&self, opening: Opening) -> bool {
+        self.number == opening
+    }
+}
+
 impl Codex {
     pub(super) fn close_thread(&mut self, session: Name) {
         self.openings.remove(&session);
@@ -88,16 +103,14 @@ impl Codex {
         // A turn can only be interrupted by its id, and an interrupt before it has begun is refused.
         if thread.turn.is_none() && (thread.busy || thread.expected) {
             thread.closing = true;
-            let (busy, params, number) = (thread.busy, last_turn_of(&thread.id), thread.number);
-            if busy {
-                self.call("thread/turns/list", params, Call::TurnToLeave { session, number });
-            }
-            return;
+            let (params, number) = (last_turn_of(&thread.id), thread.number);
+            return self.call("thread/turns/list", params, Call::TurnToLeave { session, number });
         }
         self.leave_thread(session);
     }
 
-    /// The child has said which turn runs in a thread that shall be left; what it does not say it shows with the turn's next word.
+    /// The child has said which turn runs in a thread that shall be left, or that none does; which is believed the second time, because
+    /// its history comes a moment after its words.
     pub(super) fn on_turn_to_leave(
         &mut self,
         session: Name,
@@ -112,11 +125,24 @@ impl Codex {
                 thread.closing = false;
                 self.events.push_back(ChildEvent::CloseRefused { session, why: error.message });
             }
-            answer => {
-                if let Some(turn) = answer.ok().as_ref().and_then(running_turn) {
-                    self.turn_is_known(&session, turn);
-                }
-            }
+            Ok(answer) => match running_turn(&answer) {
+                Some(turn) => self.turn_is_known(&session, turn),
+                None if std::mem::replace(&mut thread.seems_idle, true) => self.has_no_turn(session),
+                None => {}
+            },
+            // It shows itself with its next word.
+            Err(_) => {}
+        }
+    }
+
+    /// No turn runs in a thread, although none that was heard of has ended, or one was to begin.
+    pub(super) fn has_no_turn(&mut self, session: Name) {
+        let Some(thread) = self.threads.get_mut(&session).filter(|thread| thread.turn.is_none()) else {
+            return;
+        };
+        (thread.busy, thread.expected) = (false, false);
+        if thread.closing {
+            self.leave_thread(session);
         }
     }
 
@@ -124,6 +150,7 @@ impl Codex {
     pub(super) fn leave_thread(&mut self, session: Name) {
         let Some(thread) = self.threads.get_mut(&session) else { return };
         thread.closing = false;
+        thread.seems_idle = false;
         thread.leaving = true;
         let number = thread.number;
         let Some(turn) = thread.turn.clone() else { return self.end_subs(session, Then::Leave(number)) };
