@@ -4,7 +4,7 @@ use agentmux::core::input::Input;
 use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
 use agentmux::model::name::Name;
-use agentmux::protocol::request::{Down, Names, Request};
+use agentmux::protocol::request::{Down, Names, One, Request};
 
 use crate::story::{Story, tell};
 
@@ -94,5 +94,27 @@ fn a_child_that_hangs_while_it_opens_a_thread_is_killed() {
         let mail = story.sends("lead");
         story.until_state(mail, DeliveryState::Consumed);
         assert_eq!(story.told(mail), 1);
+    });
+}
+
+/// Symptom: a session of a child that hung could be neither stopped nor removed while another session wanted that child: it was asked to
+/// leave the thread for ever. Now: a child that says nothing for a whole lease meanwhile is killed.
+#[test]
+fn a_stop_in_a_child_that_hangs_comes_to_an_end() {
+    tell(|story| {
+        story.spawn("keeper");
+        let (child, _) = story.long_turn("lead");
+        story.world.shape.says_nothing = 1_000;
+        let since = story.world.now;
+        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.until("the end of the child", |world| !world.codex.processes.contains_key(&child));
+        let took = story.world.now.since(since);
+        assert!((limits::LEASE_MS..3 * limits::LEASE_MS).contains(&took), "{took} ms");
+        story.world.shape.says_nothing = 0;
+        story.asks(1, Request::Remove(One { name: "lead".to_owned() }));
+        story.answered(1);
+        assert!(!story.world.disk.committed.sessions.contains_key(&name("lead")));
+        let mail = story.sends("keeper");
+        story.until_state(mail, DeliveryState::Consumed);
     });
 }
