@@ -339,6 +339,8 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 100;
 pub const QUOTED_CHARS_MAX: usize = 40;
 /// Rows of one listing when the caller names no limit.
 pub const LIST_ROWS_DEFAULT: u32 = 50;
+/// Rows that are looked at for one listing, whether they fit or not.
+pub const LIST_LOOK_MAX: u32 = 10_000;
 /// Rows of one listing at most.
 pub const LIST_ROWS_MAX: u32 = 1_000;
 

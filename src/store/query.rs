@@ -1,6 +1,6 @@
 //! Answers to read-only questions, after the commit: listings, one mail, a mail's history, counts.
 
-use rusqlite::{Row, Rows, params};
+use rusqlite::{OptionalExtension, Row, Rows, params};
 
 use super::sql::Col;
 use super::{Store, StoreError};
@@ -14,7 +14,8 @@ use crate::model::name::Name;
 use crate::protocol::answer::{MailInfo, Mails, OneMail, Trace, TracedDelivery, Transition};
 
 impl Store {
-    /// A recipient's mail, newest first. Bodies are not listed; `read` shows them.
+    /// A recipient's mail, newest first. Bodies are not listed; `read` shows them. So many of it are looked at for what fits, that others
+    /// need not wait; then the page is a short one.
     ///
     /// # Errors
     /// When SQLite fails.
@@ -29,18 +30,44 @@ impl Store {
     ) -> Result<Mails, StoreError> {
         let filter = if unread { "AND d.state IN ('queued', 'claimed', 'submitted', 'unknown')" } else { "" };
         let sql = format!(
-            "SELECT d.id AS place, {LISTED}, d.state AS delivery_state FROM deliveries d JOIN mails m ON m.id = d.mail
-             WHERE d.recipient = ?1 AND d.id < ?2 {filter} AND (?3 IS NULL OR m.sender = ?3)
-             AND (?4 IS NULL OR m.sent_at >= ?4) ORDER BY d.id DESC"
+            "SELECT d.id AS place, {LISTED}, d.state AS delivery_state FROM
+             (SELECT * FROM deliveries d WHERE d.recipient = ?1 AND d.id < ?2 {filter} ORDER BY d.id DESC LIMIT ?5) d
+             JOIN mails m ON m.id = d.mail
+             WHERE (?3 IS NULL OR m.sender = ?3) AND (?4 IS NULL OR m.sent_at >= ?4) ORDER BY d.id DESC"
         );
         let mut statement = self.db.prepare_cached(&sql)?;
         let rows = statement.query(params![
             name.as_str(),
             page.before,
             from.map(Name::as_str),
-            since.map(|since| since.0)
+            since.map(|since| since.0),
+            limits::LIST_LOOK_MAX
         ])?;
-        listed(rows, page, |row| Ok(MailInfo { body: None, ..info(row, now)? }))
+        let mut mails = listed(rows, page, |row| Ok(MailInfo { body: None, ..info(row, now)? }))?;
+        if mails.cursor.is_none() {
+            mails.cursor = self.looked_at(name, filter, since, page.before)?.map(|place| place.to_string());
+        }
+        Ok(mails)
+    }
+
+    /// Where the look ended that a list is from, if there may be more behind that.
+    fn looked_at(
+        &self,
+        name: &Name,
+        filter: &str,
+        since: Option<Millis>,
+        before: i64,
+    ) -> Result<Option<i64>, StoreError> {
+        let sql = format!(
+            "SELECT d.id, m.sent_at FROM deliveries d JOIN mails m ON m.id = d.mail
+             WHERE d.recipient = ?1 AND d.id < ?2 {filter} ORDER BY d.id DESC LIMIT 1 OFFSET ?3"
+        );
+        let mut statement = self.db.prepare_cached(&sql)?;
+        let last = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, Millis(row.get(1)?)));
+        let last = statement
+            .query_row(params![name.as_str(), before, limits::LIST_LOOK_MAX - 1], last)
+            .optional()?;
+        Ok(last.filter(|(_, sent_at)| since.is_none_or(|since| *sent_at >= since)).map(|(place, _)| place))
     }
 
     /// One mail whole, seen by `reader`: its own delivery's state when it has one, else the least advanced one.

@@ -137,3 +137,25 @@ fn a_long_list_is_read_page_by_page() {
         assert!(text.contains("`yesterday` is no cursor"), "{text}");
     }
 }
+
+/// What fits is found however much does not: the relay looks at so much at a time, that others need not wait, and the command goes on.
+#[test]
+fn what_fits_is_found_behind_much_that_does_not() {
+    let house = House::new();
+    let first = sent_id(&house.run(&["--as", "ann", "send", "operator", "the oldest"]).ok());
+    let bodies: Vec<String> = (0..10_500).map(|n| format!("mail {n}")).collect();
+    let socket = house.bundle_dir().join("relay.sock");
+    let mut socket = std::os::unix::net::UnixStream::connect(socket).expect("a relay");
+    assert_eq!(watch::send_all(&mut socket, &bodies), bodies.len());
+    for words in [&["--from", "ann"][..], &["--from", "ann", "--since", "1h"], &["--from", "ann", "--unread"]]
+    {
+        let found = house.run(&[&["inbox", "--json"], words].concat()).ok().json();
+        assert_eq!(
+            (&found["mails"][0]["id"], found["mails"].as_array().map(Vec::len)),
+            (&first.as_str().into(), Some(1))
+        );
+        assert!(found["cursor"].is_null(), "{found}");
+    }
+    let all = house.run(&["inbox", "--json", "-n", "20000"]).ok().json();
+    assert_eq!(all["mails"].as_array().map(Vec::len), Some(10_501));
+}

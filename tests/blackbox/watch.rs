@@ -129,7 +129,7 @@ fn a_watcher_that_does_not_read_is_told_how_much_it_missed() {
 }
 
 /// Sends mail to the operator as an outsider, over one connection; returns how many were accepted.
-fn send_all(socket: &mut std::os::unix::net::UnixStream, bodies: &[String]) -> usize {
+pub fn send_all(socket: &mut std::os::unix::net::UnixStream, bodies: &[String]) -> usize {
     use std::io::{BufRead, BufReader, Write};
     let hello = json!({"jsonrpc": "2.0", "id": 0, "method": "hello", "params":
         {"client": "test", "version": "1", "protocolMin": 1, "protocolMax": 1, "agentMark": "TEST"}});

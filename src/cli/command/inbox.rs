@@ -7,6 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::print;
 use crate::model::clock::age;
 use crate::model::fault::Fault;
+use crate::model::limits;
 use crate::protocol::answer::{MailInfo, Mails};
 use crate::protocol::check::{check_cursor, check_name};
 use crate::protocol::request::Inbox as Request;
@@ -37,7 +38,7 @@ pub fn run(context: &Context, args: Inbox) -> Result<u8, Fault> {
     args.name.iter().chain(&args.from).try_for_each(|name| check_name(name))?;
     check_cursor(args.cursor.as_deref())?;
     let mut connection = context.connect()?;
-    let request = Request {
+    let mut request = Request {
         name: args.name,
         unread: args.unread,
         from: args.from,
@@ -46,7 +47,18 @@ pub fn run(context: &Context, args: Inbox) -> Result<u8, Fault> {
         cursor: args.cursor,
         take: false,
     };
-    let answer: Mails = connection.call("mail/list", &request)?;
+    let wanted = args.limit.unwrap_or(limits::LIST_ROWS_DEFAULT) as usize;
+    let mut answer: Mails = connection.call("mail/list", &request)?;
+    // The relay looks at so much at a time, whether it fits or not.
+    while answer.mails.len() < wanted
+        && let Some(cursor) = answer.cursor.take()
+    {
+        request.limit = Some((wanted - answer.mails.len()) as u32);
+        request.cursor = Some(cursor);
+        let next: Mails = connection.call("mail/list", &request)?;
+        answer.mails.extend(next.mails);
+        answer.cursor = next.cursor;
+    }
     context.print(&answer, |answer| table(context, &answer.mails));
     if answer.mails.is_empty() {
         context.tell("no mail");
