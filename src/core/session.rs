@@ -64,16 +64,13 @@ impl Core {
             (Phase::Starting, true) => self.open_thread(step, name),
             (Phase::Open, true) => self.evaluate_mail(step, name),
             // What could not be opened, or has failed, may be loaded in its child all the same.
-            (Phase::Starting | Phase::Open | Phase::Failed, false) => match child {
-                Some(nonce) => {
-                    running.phase = Phase::Closing;
-                    self.leave_thread(step, name, nonce);
+            (Phase::Starting | Phase::Open | Phase::Failed, false) => {
+                running.phase = Phase::Closing;
+                match child {
+                    Some(nonce) => self.leave_thread(step, name, nonce),
+                    None => self.thread_left(step, name, "the session was stopped"),
                 }
-                None => {
-                    running.phase = Phase::Closing;
-                    self.thread_left(step, name, "the session was stopped");
-                }
-            },
+            }
             // It is wanted again, and has not been left: it is opened anew, because nobody knows what is in it now.
             (Phase::Closing, true) if running.still_in => {
                 self.thread_unheard(step, name, "it was to be stopped, and is wanted again");
@@ -83,12 +80,9 @@ impl Core {
                 let soon = step.now.plus(limits::DOWN_NOW_MS / 2);
                 self.timers.bring_forward(Timer::Thread(name.clone()), soon);
             }
-            (Phase::Failed, _) if running.still_in && running.may_end(step.now) => {
+            (Phase::Failed, true) if running.still_in && running.may_end(step.now) => {
                 running.still_in = false;
-                if let Some(nonce) = child {
-                    let session = name.clone();
-                    step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session } });
-                }
+                self.ask_to_leave(step, name);
             }
             (Phase::Closing, false) if running.still_in && ends_with_child => {
                 self.thread_left(step, name, "the session was stopped");
@@ -98,7 +92,7 @@ impl Core {
                     self.leave_thread(step, name, nonce);
                 }
             }
-            (Phase::Closing, _) | (Phase::Stopped, false) | (Phase::Failed, true) => {}
+            (Phase::Closing | Phase::Stopped, false) | (Phase::Failed, true) => {}
         }
         self.watch_silence(name);
         self.note_shown_state(step, name);
@@ -114,15 +108,20 @@ impl Core {
         self.timers.set(Timer::Thread(name.clone()), step.now.plus(limits::DOWN_NOW_MS / 2));
     }
 
+    /// Asks a child that can be asked to leave a thread, and waits for nothing.
+    pub(super) fn ask_to_leave(&self, step: &mut Step, name: &Name) {
+        if let Some(nonce) = self.ready_child_of(name) {
+            let command = ChildCommand::CloseThread { session: name.clone() };
+            step.act(Action::Command { nonce, command });
+        }
+    }
+
     /// A session whose thread is open can do nothing any more: its child lets go of the thread.
     pub(super) fn fail_open(&mut self, step: &mut Step, name: &Name, why: String) {
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.phase = Phase::Failed;
         running.reason = Some(why);
-        if let Some(nonce) = self.ready_child_of(name) {
-            let session = name.clone();
-            step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session } });
-        }
+        self.ask_to_leave(step, name);
         self.touch(name);
     }
 

@@ -7,7 +7,6 @@ use super::super::record::Record;
 use super::super::running::Running;
 use super::super::waiting::Wait;
 use super::super::{Core, Step};
-use crate::model::child::ChildCommand;
 use crate::model::clock::Millis;
 use crate::model::fault::{Code, Fault};
 use crate::model::happening::What;
@@ -114,10 +113,7 @@ impl Core {
             return;
         }
         // An opening that is under way is forgotten.
-        if let Some(nonce) = self.ready_child_of(name) {
-            let session = name.clone();
-            step.act(Action::Command { nonce, command: ChildCommand::CloseThread { session } });
-        }
+        self.ask_to_leave(step, name);
         self.thread_left(step, name, why);
         self.fail_mail_to(step, name, why);
         self.record(step, Record::SessionRemoved { name: name.clone() });
