@@ -101,8 +101,8 @@ pub(super) struct Running {
     pub tools: Option<ToolsState>,
     /// Whether mail has woken it, although it is not wanted up.
     pub woken: bool,
-    /// Whether a child that was adopted, or could not be heard for a while, may still have its thread open, with a turn in it: it is
-    /// opened once, so that it can be left.
+    /// Whether a child that was adopted, could not be heard for a while, or was asked to leave its thread in vain may still have that
+    /// open, with a turn in it: it is opened once, so that it can be left.
     pub left_open: bool,
     /// The state that was last shown, and since when.
     pub shown: (SessionState, Millis),

@@ -73,6 +73,7 @@ impl Core {
             }
             // It is wanted again, and has not been left: it is opened anew, because nobody knows what is in it now.
             (Phase::Closing, true) if running.still_in => {
+                running.left_open = true;
                 self.thread_unheard(step, name, "it was to be stopped, and is wanted again");
             }
             // An answer to the request to leave it may still come.
@@ -267,10 +268,12 @@ impl Core {
     }
 
     pub(super) fn handle_thread_overdue(&mut self, step: &mut Step, name: &Name) {
-        let Some(running) = self.sessions.get(name) else { return };
+        let is_wanted = self.should_run(name);
+        let Some(running) = self.sessions.get_mut(name) else { return };
         match running.phase {
             // It is wanted again: opened again, it is left no more.
-            Phase::Closing if self.should_run(name) => {
+            Phase::Closing if is_wanted => {
+                running.left_open = true;
                 self.thread_left(step, name, "the session was stopped");
             }
             Phase::Closing => self.handle_close_unanswered(step, name),

@@ -118,3 +118,26 @@ fn a_stop_in_a_child_that_hangs_comes_to_an_end() {
         story.until_state(mail, DeliveryState::Consumed);
     });
 }
+
+/// Symptom: a session that was to be stopped, was wanted again and then removed, while its child refused everything for now, was called
+/// removed, and its turn ran on in a child that another needed. Now: it is removed when its turn has ended, or stays, which is said.
+#[test]
+fn a_session_that_was_wanted_again_is_not_removed_before_its_turn_has_ended() {
+    tell(|story| {
+        story.spawn("keeper");
+        let (child, turn) = story.long_turn("lead");
+        story.world.shape.too_busy = 1_000;
+        let names = || vec!["lead".to_owned()];
+        story.asks(0, Request::Down(Down { names: names(), now: false }));
+        story.for_ms(500);
+        story.asks(1, Request::Up(Names { names: names() }));
+        story.for_ms(300);
+        story.asks(1, Request::Remove(One { name: "lead".to_owned() }));
+        story.for_ms(2_000);
+        assert!(story.runs(child, &turn) && story.world.disk.committed.sessions.contains_key(&name("lead")));
+        story.world.shape.too_busy = 0;
+        story.answered(1);
+        let is_left = story.world.disk.committed.sessions.contains_key(&name("lead"));
+        assert!(is_left || !story.runs(child, &turn), "it is removed, and runs on");
+    });
+}

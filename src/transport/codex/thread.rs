@@ -131,12 +131,16 @@ impl Codex {
                 None => {}
             },
             // It shows itself with its next word.
-            Err(_) => {}
+            Err(error) => self.events.push_back(ChildEvent::CloseRefused { session, why: error.message }),
         }
     }
 
     /// No turn runs in a thread, although none that was heard of has ended, or one was to begin.
     pub(super) fn has_no_turn(&mut self, session: Name) {
+        // The one that is asked for begins later.
+        if self.is_turn_asked_for(&session) {
+            return;
+        }
         let Some(thread) = self.threads.get_mut(&session).filter(|thread| thread.turn.is_none()) else {
             return;
         };

@@ -29,6 +29,11 @@ impl Codex {
         self.call("turn/start", params, Call::Turn { session, claim });
     }
 
+    /// Whether the child has yet to answer a request to start a turn.
+    pub(super) fn is_turn_asked_for(&self, of: &Name) -> bool {
+        self.calls.values().any(|call| matches!(call, Call::Turn { session, .. } if session == of))
+    }
+
     pub(super) fn steer_turn(&mut self, session: Name, claim: ClaimId, turn: &TurnId, text: &str) {
         let Some(thread) = self.threads.get(&session) else {
             let why = "the thread is not open".to_owned();
