@@ -14,6 +14,7 @@ mod history;
 mod hostile;
 mod kept;
 mod kind;
+mod leaving;
 mod ledger;
 mod link;
 mod migration;

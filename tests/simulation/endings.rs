@@ -6,7 +6,7 @@ use agentmux::model::name::Name;
 use agentmux::protocol::request::{Close, Down, Names, One, Prompt, Request, Until, Wait};
 
 use crate::plain;
-use crate::story::tell;
+use crate::story::{down, tell};
 
 /// Two who stop the same session both get an answer (TQ-3), and the turn that ran is over, not left running (NB-9).
 #[test]
@@ -84,7 +84,7 @@ fn a_spawn_that_is_overtaken_by_a_removal_is_refused_at_once() {
 #[test]
 fn removing_a_session_fails_its_mail_and_tells_who_waits() {
     tell(|story| {
-        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.asks(0, down("lead"));
         story.answered(0);
         let mail = story.sends("lead");
         let id = story.world.disk.committed.deliveries[&mail].mail.to_string();

@@ -4,9 +4,9 @@ use agentmux::core::input::Input;
 use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
 use agentmux::model::name::Name;
-use agentmux::protocol::request::{Down, Names, One, Request};
+use agentmux::protocol::request::{Names, One, Request};
 
-use crate::story::{Story, tell};
+use crate::story::{Story, down, tell};
 
 fn name(text: &str) -> Name {
     Name::parse(text).expect("a name in the grammar")
@@ -64,10 +64,9 @@ fn a_session_that_has_failed_holds_nothing() {
 #[test]
 fn the_end_of_the_relay_waits_for_no_pause() {
     tell(|story| {
-        story.spawn("keeper");
-        let (child, turn) = story.long_turn("lead");
+        let (child, turn) = story.shared_turn();
         story.world.shape.too_busy = 1_000;
-        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.asks(0, down("lead"));
         story.for_ms(60_000);
         assert!(story.runs(child, &turn));
         story.world.reaches_relay(Input::Leave { why: "SIGTERM".to_owned() });
@@ -102,11 +101,10 @@ fn a_child_that_hangs_while_it_opens_a_thread_is_killed() {
 #[test]
 fn a_stop_in_a_child_that_hangs_comes_to_an_end() {
     tell(|story| {
-        story.spawn("keeper");
-        let (child, _) = story.long_turn("lead");
+        let (child, _) = story.shared_turn();
         story.world.shape.says_nothing = 1_000;
         let since = story.world.now;
-        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.asks(0, down("lead"));
         story.until("the end of the child", |world| !world.codex.processes.contains_key(&child));
         let took = story.world.now.since(since);
         assert!((limits::LEASE_MS..3 * limits::LEASE_MS).contains(&took), "{took} ms");
@@ -124,13 +122,11 @@ fn a_stop_in_a_child_that_hangs_comes_to_an_end() {
 #[test]
 fn a_session_that_was_wanted_again_is_not_removed_before_its_turn_has_ended() {
     tell(|story| {
-        story.spawn("keeper");
-        let (child, turn) = story.long_turn("lead");
+        let (child, turn) = story.shared_turn();
         story.world.shape.too_busy = 1_000;
-        let names = || vec!["lead".to_owned()];
-        story.asks(0, Request::Down(Down { names: names(), now: false }));
+        story.asks(0, down("lead"));
         story.for_ms(500);
-        story.asks(1, Request::Up(Names { names: names() }));
+        story.asks(1, Request::Up(Names { names: vec!["lead".to_owned()] }));
         story.for_ms(300);
         story.asks(1, Request::Remove(One { name: "lead".to_owned() }));
         story.for_ms(2_000);

@@ -10,10 +10,10 @@ use agentmux::model::limits;
 use agentmux::model::mail::DeliveryState;
 use agentmux::model::name::Name;
 use agentmux::model::session::SessionState;
-use agentmux::protocol::request::{Down, Names, One, Request, Send};
+use agentmux::protocol::request::{Names, One, Request, Send};
 
 use crate::shell::CrashPoint;
-use crate::story::{Story, tell};
+use crate::story::{Story, down, tell};
 
 /// A fast refusal is an answer like any other (NB-3): the mail goes back, and is tried again.
 #[test]
@@ -122,8 +122,7 @@ fn a_child_that_answers_that_it_cannot_say_is_not_hung() {
 #[test]
 fn a_session_is_stopped_only_when_its_turn_could_be_ended() {
     tell(|story| {
-        story.spawn("keeper");
-        let (child, turn) = story.long_turn("lead");
+        let (child, turn) = story.shared_turn();
         let since = story.world.now;
         story.world.shape.too_busy = 1_000;
         story.asks(0, down("lead"));
@@ -146,8 +145,7 @@ fn a_session_is_stopped_only_when_its_turn_could_be_ended() {
 #[test]
 fn a_stop_that_the_child_does_not_answer_is_not_done() {
     tell(|story| {
-        story.spawn("keeper");
-        let (child, turn) = story.long_turn("lead");
+        let (child, turn) = story.shared_turn();
         let since = story.world.now;
         story.world.shape.says_nothing = 1_000;
         story.asks(0, down("lead"));
@@ -173,8 +171,7 @@ fn a_stop_that_the_child_does_not_answer_is_not_done() {
 fn a_stop_after_a_crash_outlasts_a_child_that_is_too_busy() {
     for asks_before in [true, false] {
         tell(|story| {
-            story.spawn("keeper");
-            let (child, turn) = story.long_turn("lead");
+            let (child, turn) = story.shared_turn();
             story.world.crash(CrashPoint::AfterRelease);
             story.world.relay_starts();
             (0..2).for_each(|client| story.world.client_connects(client, true));
@@ -210,8 +207,7 @@ fn a_stop_after_a_crash_outlasts_a_child_that_is_too_busy() {
 fn a_session_is_removed_only_when_no_turn_of_it_is_left() {
     for trouble in ["none", "crash", "broken connection", "too busy", "too busy for long"] {
         tell(|story| {
-            story.spawn("keeper");
-            let (child, turn) = story.long_turn("lead");
+            let (child, turn) = story.shared_turn();
             match trouble {
                 "crash" => {
                     story.world.crash(CrashPoint::AfterRelease);
@@ -245,8 +241,7 @@ fn a_session_is_removed_only_when_no_turn_of_it_is_left() {
 #[test]
 fn a_session_that_is_wanted_again_is_not_removed() {
     tell(|story| {
-        story.spawn("keeper");
-        let _ = story.long_turn("lead");
+        let _ = story.shared_turn();
         story.world.shape.too_busy = 1_000;
         story.asks(0, Request::Remove(One { name: "lead".to_owned() }));
         story.for_ms(500);
@@ -260,10 +255,6 @@ fn a_session_that_is_wanted_again_is_not_removed() {
         story.asks(0, Request::Interrupt(One { name: "lead".to_owned() }));
         story.until_state(mail, DeliveryState::Consumed);
     });
-}
-
-fn down(name: &str) -> Request {
-    Request::Down(Down { names: vec![name.to_owned()], now: false })
 }
 
 /// Symptom: a full context that the child would not sum up for now was not summed up at all, and the session failed at the next mail with

@@ -10,7 +10,7 @@ use agentmux::protocol::request::{Down, Hold, MailRef, Names, One, Prompt, Relea
 
 use crate::disk::DeliveryRow;
 use crate::shell::CrashPoint;
-use crate::story::{tell, tell_in};
+use crate::story::{down, tell, tell_in};
 
 /// Mail is not delivered because bytes were written (SQ-7): an interrupted turn never took it.
 #[test]
@@ -215,7 +215,7 @@ fn mail_that_expired_cannot_be_acked() {
 #[test]
 fn notices_that_nobody_reads_make_room_for_newer_ones() {
     tell_in(4, |story| {
-        story.asks(0, Request::Down(Down { names: vec!["lead".to_owned()], now: false }));
+        story.asks(0, down("lead"));
         story.answered(0);
         for _ in 0..limits::NOTICES_MAX + 7 {
             let (to, body, expires_ms) = (vec!["lead".to_owned()], "soon".to_owned(), Some(5));

@@ -20,6 +20,11 @@ pub struct Story {
     pub world: World,
 }
 
+/// The order to stop a session.
+pub fn down(name: &str) -> Request {
+    Request::Down(Down { names: vec![name.to_owned()], now: false })
+}
+
 /// Tells a story in many worlds.
 pub fn tell(story: impl Fn(&mut Story)) {
     tell_in(TELLINGS, story);
@@ -64,7 +69,7 @@ impl Story {
         let (owned, dir, program) = (name.to_owned(), "/project".to_owned(), "/bin/codex".to_owned());
         self.asks(0, Request::Spawn(Spawn { name: owned, dir, program, wake: true, ..Spawn::default() }));
         self.answered(0);
-        self.asks(0, Request::Down(Down { names: vec![name.to_owned()], now: false }));
+        self.asks(0, down(name));
         self.answered(0);
     }
 
@@ -171,6 +176,12 @@ impl Story {
         let turn = self.world.codex.turn(nonce, &thread).expect("it runs");
         turn.at_work = true;
         (nonce, turn.id.clone())
+    }
+
+    /// The same in a child that another session needs, too.
+    pub fn shared_turn(&mut self) -> (Nonce, TurnId) {
+        self.spawn("keeper");
+        self.long_turn("lead")
     }
 
     /// Whether a turn runs in a child.
