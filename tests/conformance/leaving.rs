@@ -5,13 +5,12 @@ use agentmux::model::id::ThreadId;
 use agentmux::transport::Transport;
 use serde_json::json;
 
-use super::codex_wire::Pair;
 use super::kind::{Fake, Refusal, What, claim, name, open, turn};
+use super::pair::Pair;
 
 /// A thread that `reviewer` has, in the same child, as another relay finds it.
 fn adopted(pair: &mut Pair, runs: bool) -> ThreadId {
-    pair.command(open("reviewer", None));
-    let thread: ThreadId = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+    let thread = pair.opened("reviewer");
     if runs {
         pair.fake.runs_a_turn(&thread);
     }

@@ -19,6 +19,7 @@ mod ledger;
 mod link;
 mod migration;
 mod opening;
+mod pair;
 #[path = "../simulation/plain.rs"]
 mod plain;
 #[path = "../simulation/random.rs"]

@@ -1,12 +1,11 @@
 //! Connecting, opening, resuming and leaving threads.
 
 use agentmux::model::child::{ChildCommand, ChildEvent};
-use agentmux::model::id::ThreadId;
 use agentmux::transport::Transport;
 use serde_json::json;
 
-use super::codex_wire::Pair;
 use super::kind::{Bench, Fake, Refusal, What, claim, name, open, turn};
+use super::pair::Pair;
 
 #[test]
 fn a_child_that_answers_tells_its_version() {
@@ -246,9 +245,7 @@ fn a_thread_is_not_open_before_its_turn_is_known() {
 fn a_turn_in_a_thread_that_nobody_waits_for_is_ended() {
     for refusals in 0..3 {
         let mut pair = Pair::connected();
-        pair.command(open("reviewer", None));
-        let thread: ThreadId =
-            pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+        let thread = pair.opened("reviewer");
         pair.fake.runs_a_turn(&thread);
         pair.starts_anew();
         for what in [What::RunningTurn, What::Interrupt].into_iter().take(refusals) {
@@ -271,9 +268,8 @@ fn a_turn_in_a_thread_that_nobody_waits_for_is_ended() {
 #[test]
 fn a_late_word_of_a_thread_that_was_left_is_not_about_the_next_opening() {
     let mut pair = Pair::connected();
-    pair.command(open("reviewer", None));
+    let thread = pair.opened("reviewer");
     pair.events();
-    let thread: ThreadId = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
     let _ = pair.fake.hold();
     pair.codex.command(ChildCommand::CloseThread { session: name("reviewer") });
     let left = pair.answers();
@@ -293,9 +289,7 @@ fn a_late_word_of_a_thread_that_was_left_is_not_about_the_next_opening() {
 fn the_thread_of_an_earlier_session_is_left_when_its_name_is_used_again() {
     for shows in [true, false] {
         let mut pair = Pair::connected();
-        pair.command(open("reviewer", None));
-        let thread: ThreadId =
-            pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+        let thread = pair.opened("reviewer");
         pair.fake.runs_a_turn(&thread);
         if shows {
             pair.run();
@@ -317,8 +311,7 @@ fn the_thread_of_an_earlier_session_is_left_when_its_name_is_used_again() {
 #[test]
 fn a_thread_whose_turn_is_not_known_is_asked_for_it_when_it_is_left() {
     let mut pair = Pair::connected();
-    pair.command(open("reviewer", None));
-    let thread: ThreadId = pair.fake.last("thread/inject_items")["threadId"].as_str().expect("an id").into();
+    let thread = pair.opened("reviewer");
     pair.fake.runs_a_turn(&thread);
     pair.starts_anew();
     pair.fake.refuse(What::RunningTurn, Refusal::ForGood);

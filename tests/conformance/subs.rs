@@ -6,8 +6,8 @@ use agentmux::model::limits;
 use agentmux::transport::Transport;
 use serde_json::{Value, json};
 
-use super::codex_wire::Pair;
 use super::kind::{Fake, Refusal, What, name, open};
+use super::pair::Pair;
 
 fn opened(pair: &mut Pair) -> String {
     pair.command(open("reviewer", None));
