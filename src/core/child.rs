@@ -241,6 +241,12 @@ impl Core {
         self.ledger.children.get(&nonce).map(|child| child.key)
     }
 
+    /// The sessions of the child of this one, with it.
+    pub(super) fn on_child_of(&self, name: &Name) -> Vec<Name> {
+        let session = self.ledger.sessions.get(name);
+        session.map(|session| self.sessions_on(session.child_key)).unwrap_or_default()
+    }
+
     pub(super) fn sessions_on(&self, key: ChildKey) -> Vec<Name> {
         self.ledger
             .sessions

@@ -85,15 +85,14 @@ impl Core {
 
     /// Whether a session's child is ended with the session, because no other needs it.
     pub(super) fn ends_with_child(&self, name: &Name) -> bool {
-        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        !key.is_some_and(|key| self.sessions_on(key).iter().any(|other| self.needs_child(other)))
+        !self.on_child_of(name).iter().any(|other| self.needs_child(other))
     }
 
     /// Whether a session's child has said anything of any of its sessions since a moment.
     fn is_heard(&self, name: &Name, since: Millis) -> bool {
-        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        let on_it = key.map(|key| self.sessions_on(key)).unwrap_or_default();
-        on_it.iter().any(|other| self.sessions.get(other).is_some_and(|running| running.heard_at > since))
+        let is_heard =
+            |other: &Name| self.sessions.get(other).is_some_and(|running| running.heard_at > since);
+        self.on_child_of(name).iter().any(is_heard)
     }
 
     /// A question whose thread nobody knows yet is placed within milliseconds, or when the child has time to say whose it is.

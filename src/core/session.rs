@@ -289,10 +289,8 @@ impl Core {
         let Some(running) = self.sessions.get_mut(name) else { return };
         running.overdue += 1;
         let is_hung = running.overdue >= limits::UNANSWERED_MAX;
-        let key = self.ledger.sessions.get(name).map(|session| session.child_key);
-        let on_it = key.map(|key| self.sessions_on(key)).unwrap_or_default();
         if let Some(nonce) = self.ready_child_of(name).filter(|_| is_hung)
-            && !on_it.iter().any(|other| self.is_open(other))
+            && !self.on_child_of(name).iter().any(|other| self.is_open(other))
         {
             self.kill_hung_child(step, nonce);
         }
